@@ -1,4 +1,4 @@
-"""Files written whole, models read, damaged files renamed, locks."""
+"""Files written whole, models read, locks."""
 
 import contextlib
 import contextvars
@@ -28,8 +28,6 @@ PREDICTIONS = ".predictions.npz"
 # The name of a file begins like this while it is written, and after the
 # process was killed.
 UNFINISHED = ".unfinished-"
-# The name of a damaged file that was renamed ends like this.
-DAMAGED = ".damaged"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
 # Whether figures are also written as PDF.
@@ -129,19 +127,6 @@ def load_model(path: str | os.PathLike) -> keras.Model:
     another layer, which its file does not say.
     """
     return keras.saving.load_model(path, compile=False)
-
-
-def quarantine(path: pathlib.Path, error: Exception) -> None:
-    """Renames a file that cannot be read, with a warning."""
-    aside, how = path.with_name(path.name + DAMAGED), "It is"
-    # The folder of a run may be one that can only be read.
-    with contextlib.suppress(PermissionError):
-        path.replace(aside)
-        how = f'It is renamed to "{aside.name}" and'
-    reason = str(error).strip().split("\n")[0] or type(error).__name__
-    _checks.warn(
-        f'"{path}" cannot be read ({reason}). {how} treated as missing'
-    )
 
 
 def is_unwritable(folder: pathlib.Path, error: Exception) -> bool:

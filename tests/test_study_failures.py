@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import errno
 import io
+import shutil
 
 import keras
 import networks
@@ -83,8 +84,10 @@ def test_layers_that_mend_an_error_are_trained_from_the_start(tmp_path):
     mended = {"networks": {"linear": networks.mlp}}
     with pytest.raises(RuntimeError, match="bug"):
         call_failing("saving", "train", tmp_path / "run", **ONE)
-    with pytest.warns(UserWarning, match='from scratch.*of network "linear"'):
-        results = call("train", tmp_path / "run", **mended)
+    with pytest.raises(ValueError, match='"linear". Delete that folder'):
+        call("train", tmp_path / "run", **mended)
+    shutil.rmtree(tmp_path / "run/linear-seed0")
+    results = call("train", tmp_path / "run", **mended)
     assert results == call("train", tmp_path / "whole", **mended)
 
 

@@ -116,22 +116,16 @@ def test_guessing_counts_the_images_of_all_folds():
     assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
 
 
-class Own(study.Classification):
-    def load(self, recipe):
-        return super().load(recipe)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": Own("mnist5k")}, "takes `folds` and `fold`, as st"),
         (
             {"task": lambda: study.Classification(data.load("mnist5k"))},
             '`folds` need data that are not loaded yet.*images of "mnist5k"',
         ),
         (
             {"task": lambda: study.Classification("mnist5k", fold=1)},
-            "`fold` is an argument of the study. Received: data_options=",
+            "unexpected keyword argument 'fold'",
         ),
     ],
 )

@@ -12,7 +12,6 @@ from networks import linear
 from study_checks import shown_by
 
 from cbam_keras import comparison, data, study, training, tuning
-from cbam_keras.study.plans.measures import probabilities_and_labels
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
@@ -21,7 +20,8 @@ stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 def compute(measure, model, batches):
     """Returns a measure of a network on some images."""
-    return study.compute(measure, *probabilities_and_labels(model, batches))
+    answer = study.Classification("mnist5k").answer
+    return study.compute(measure, *answer(model, batches))
 
 
 RARE = arrays(per_class=[40, 20, 10], classes=3)

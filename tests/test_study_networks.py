@@ -296,9 +296,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
 @pytest.mark.parametrize(
     ("images", "options", "message"),
     [
-        (arrays, {"batch_size": 1}, "`batch_size` is an argument of the reci"),
-        (arrays, {"boxes": 1}, "`data_options` must be one of .*boxes"),
-        (arrays, {"downlod": True}, "one of .*'downlod'"),
+        (arrays, {"batch_size": 1}, "unexpected keyword argument 'batch_size'"),
         (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
         (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
         (LOAD, {"download": True}, "must be left out for images that are lo"),
@@ -307,7 +305,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
 def test_images_and_options_that_do_not_fit_are_refused(
     images, options, message
 ):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         study.Classification(images(), **options)
     with pytest.raises(TypeError, match="`data` must be the name of a dataset"):
         study.Classification(arrays()[0])

@@ -164,7 +164,7 @@ CLASSES = study.Classification
         (lambda: study.Regression("mnist5k"), "must be arrays or batches"),
         (lambda: study.Regression((X, AGES), measure="auc"), "`measure`"),
         (lambda: study.Regression((X, AGES), measure=np.sum), "_error"),
-        (lambda: study.Regression((X, AGES), threshold="youden"), "data_opt"),
+        (lambda: study.Regression((X, AGES), threshold="youden"), "threshold"),
         (lambda: study.Regression(data.load("mnist5k")), "not be loaded"),
         (lambda: CLASSES((X, AGES)), 'task="regression"'),
         (lambda: CLASSES((X, AGES), measure="mae"), "`measure` must be one"),

@@ -83,7 +83,7 @@ def test_the_current_folder_is_not_renamed(below, whole, tmp_path, monkeypatch):
     before = files(output)
     (output / below).mkdir(exist_ok=True)
     monkeypatch.chdir(output / below)
-    with pytest.raises(ValueError, match="This process runs in it"):
+    with pytest.raises(ValueError, match="in which this process runs"):
         call("train", output, overwrite=True)
     assert files(output) == before
 

@@ -246,7 +246,7 @@ GOOD = guesses(5, 4.0)
         ),
         (
             [[GOOD] * 3, [GOOD, constant(2), GOOD]],
-            "b has learned nothing with seed 1 of 3: it is no",
+            "b has learned nothing in 1 of 3 trainings: it is no",
         ),
         ([[GOOD], [guesses(6, -0.5)]], "b has learned nothing"),
         ([[GOOD], [GOOD * np.nan]], "its probabilities are not numbers."),

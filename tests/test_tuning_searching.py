@@ -212,7 +212,7 @@ def test_a_hypermodel_of_ones_own_is_for_keras_tuner(own, tmp_path):
 
 # KerasTuner would end its search with the last one.
 ERRORS = (
-    *(ZeroDivisionError("by zero"), MemoryError("none left")),
+    *(ZeroDivisionError("by zero"), KeyError("none left")),
     keras_tuner.errors.FatalError("stop"),
 )
 
@@ -226,8 +226,7 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
 
     found = search(tmp_path, "grid", hypermodel=build, max_trials=5)
     statuses = [trial.status for trial in found.trials]
-    failed = ["error", "out of memory", "error"]
-    assert statuses == ["finished", *failed, "finished"]
+    assert statuses == ["finished", *["error"] * 3, "finished"]
     trained = json.loads((found.output / "results.json").read_text())[
         "networks"
     ]
@@ -235,4 +234,4 @@ def test_trials_that_fail_are_recorded_and_end_nothing(quick, tmp_path):
         assert trial.message == f"{type(error).__name__}: {error}"
         assert trial.val_accuracy is None
         assert type(error).__name__ in trained[trial.number - 1]["traceback"]
-    assert "2 finished, 2 error, " in str(found)
+    assert "2 finished, 3 error." in str(found)

@@ -302,6 +302,7 @@ def source_of_masks(
         data if is_path or masks is None else (data, masks),
         masks=Masks(folder, class_names, colors, ignore_index, images),
         label_column=mask_column,
+        pattern=None,
         **options,
     )
     is_folder = source.origin == "folder"

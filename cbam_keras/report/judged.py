@@ -15,7 +15,6 @@ from cbam_keras.study.results.predictions import (
     NUMBERS,
     OF_CLASSES,
     count_labels,
-    describe_missing,
     judged,
     mean_and_deviation,
     mean_cell,
@@ -112,8 +111,6 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
     caption = "Means over seeds, and one deviation."
     curves.figures = [draw("roc.png", caption, figures.plot_roc, results)]
     classes = Section("Classes", texts=[BY_CLASS])
-    if missing := describe_missing(results):
-        page.warnings.append(missing)
     classes.tables.append(tables["per_class"])
     every = {"results": results.to_dataframe(), **frames}
     if results.predicts != CLASSES:

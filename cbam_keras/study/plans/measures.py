@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _graph
+from cbam_keras import _checks
 from cbam_keras._terminal import number_cell
 
 if TYPE_CHECKING:
@@ -292,15 +292,6 @@ def reliability(
     ends = np.percentile(confidence, np.linspace(0, 1, BINS + 1) * 100)
     bins = frame.groupby(np.searchsorted(ends[1:-1], confidence))
     return bins.mean().assign(images=bins.size())
-
-
-def probabilities_and_labels(
-    model: keras.Model, batches: keras.utils.PyDataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the probability of each class, float64, and the labels."""
-    outputs, labels = outputs_and_labels(model, batches)
-    kind = _graph.find_kind(model, _graph.kind_of_head(model))
-    return _graph.as_probabilities(outputs, kind), labels
 
 
 def outputs_and_labels(

@@ -1,7 +1,6 @@
 """`Segmentation`: a class for each pixel, measured by the mean IoU."""
 
 import functools
-import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +11,6 @@ from cbam_keras import _checks, _graph
 from cbam_keras.data import (
     Given,
     ImageData,
-    Source,
-    load_masks,
     source_of_masks,
 )
 from cbam_keras.models.losses import (
@@ -25,7 +22,7 @@ from cbam_keras.models.losses import (
 )
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.tasks import ImageTask, check_options
+from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.study.running.networks import make_loss, takes
 
 # What sentences call the scores.
@@ -59,9 +56,10 @@ class Segmentation(ImageTask):
             decides some.
 
     Raises:
-        TypeError: If an argument is of another kind.
-        ValueError: If there is no such measure, if `data.load_masks` has no
-            such argument, or if loaded data cannot be trained on.
+        TypeError: If an argument is of another kind, or `data.load_masks` has
+            no such argument.
+        ValueError: If there is no such measure, or if loaded data cannot be
+            trained on.
 
     Example:
         >>> from cbam_keras import comparison, study, training
@@ -99,12 +97,6 @@ class Segmentation(ImageTask):
         if measure != "miou":
             self.score, self.measure = measure, f"test_{measure}"
             self.measure_name = NAMES[measure]
-        if data is None:
-            data, images = images, None
-        arguments = inspect.signature(load_masks).parameters
-        fields = inspect.signature(Source).parameters
-        others = {"images", "options", "download", "label_column", "pattern"}
-        check_options(options, {*arguments, *fields} - others)
         if isinstance(data, ImageData) and (
             data.ignore_index is None or masks is not None
         ):

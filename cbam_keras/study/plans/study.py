@@ -1,12 +1,11 @@
 """`Study`: named variants x seeds of a `Task`."""
 
 import dataclasses
-import inspect
 import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import keras
 import numpy as np
@@ -44,37 +43,15 @@ class Run(NamedTuple):
         return f"seed {self.seed}{fold}"
 
 
-class Data(Protocol):
-    """What every study asks of its data, see `Task.load`."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def train(self) -> keras.utils.PyDataset: ...
-    @property
-    def validation(self) -> keras.utils.PyDataset | None: ...
-    @property
-    def sizes(self) -> Mapping[str, int]: ...
-    @property
-    def batch_size(self) -> int | None: ...
-    @property
-    def image_shape(self) -> tuple[int, ...]: ...
-    @property
-    def class_names(self) -> Sequence[str]: ...
-    def set_epoch(self, epoch: int) -> None: ...
-    def describe(self) -> dict[str, object]: ...
-
-
-# The data of one kind of task.
-Loaded = TypeVar("Loaded", bound=Data)
+# What `Task.load` returns, and that of one kind of task.
+Data = Any
+Loaded = TypeVar("Loaded")
 
 
 class Task(Generic[Loaded]):
     """Loads the data of a study, compiles its networks and measures them.
 
-    The base class of tasks. A task may also be of any class that has `load`,
-    `check`, `compile`, `evaluate`, `metrics`, and `measure` with
-    `measure_name`, or `measures`: what else it lacks is as here.
+    The base class of tasks: what a task lacks is as here.
 
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
@@ -82,7 +59,7 @@ class Task(Generic[Loaded]):
         measure_name: String, what sentences call it, as "test accuracy".
         measures: Sequence of `Measure`, in place of `measure` and
             `measure_name` for other numbers, or for several. The first is
-            compared. Defaults to `()`.
+            compared.
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
             Defaults to `("loss",)`.
         name: String, which names the default output folder, or `None`: a task
@@ -98,7 +75,7 @@ class Task(Generic[Loaded]):
 
     @property
     def measures(self) -> Sequence[Measure]:
-        return ()
+        return (Measure(self.measure, self.measure_name),)
 
     @property
     def metrics(self) -> Sequence[str]:
@@ -179,11 +156,6 @@ class Task(Generic[Loaded]):
         return self.evaluate(model, data), self.predict(model, data)
 
 
-def member(task: object, name: str) -> Any:
-    """Returns what a task has under a name, or else what `Task` has."""
-    return getattr(task if hasattr(task, name) else Task(), name)
-
-
 @dataclasses.dataclass(frozen=True)
 class Variant(Generic[Loaded]):
     """A network of a study.
@@ -227,7 +199,7 @@ class Study:
     """Variants of a network to train with several seeds and to compare.
 
     Args:
-        task: A `Classification`, or any `Task`.
+        task: A `Classification`, or another `Task`.
         variants: Sequence of `Variant`.
         seeds: Sequence of different integers, which decide initial weights,
             validation images and their order. Layers that variants share by
@@ -255,8 +227,7 @@ class Study:
         ValueError: If there is no variant, if names or seeds repeat, if the
             baseline is not among the variants, or if there are folds of data
             that are loaded already.
-        TypeError: If an argument is of a wrong kind, or if the task cannot be
-            cross-validated.
+        TypeError: If an argument is of a wrong kind.
     """
 
     task: Task
@@ -273,6 +244,11 @@ class Study:
     question: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.task, Task):
+            raise TypeError(
+                "`task` must be a study.Task, the base class of all. Received: "
+                f"task={_checks.shown(self.task)}"
+            )
         variants = tuple(self.variants)
         if not all(isinstance(variant, Variant) for variant in variants):
             raise TypeError(
@@ -295,8 +271,8 @@ class Study:
             recipe=find_recipe(self.recipe),
         )
         patience = self.recipe_for().patience
-        keys = {validation_key(self.measured_by[0].key), "val_accuracy"}
-        score = validation_key(member(self.task, "score") or "")
+        keys = {validation_key(self.task.measures[0].key), "val_accuracy"}
+        score = validation_key(self.task.score or "")
         measured = {score, *self.task.metrics}
         if patience is not None and keys.isdisjoint(measured):
             raise ValueError(
@@ -304,12 +280,6 @@ class Study:
                 f'"val_accuracy". Received: {patience=}, a task with '
                 f"metrics={self.task.metrics}. Leave it out of the recipe"
             )
-
-    @property
-    def measured_by(self) -> Sequence[Measure]:
-        """What the table holds, first what is compared."""
-        measures = member(self.task, "measures")
-        return measures or (Measure(self.task.measure, self.task.measure_name),)
 
     @property
     def networks(self) -> list[tuple[Variant, Run]]:
@@ -340,8 +310,8 @@ class Study:
         settings = {**self.settings, "recipe": recipe}
         if self.folds is not None:
             settings["folds"] = self.folds
-        if measure := member(self.task, "score"):
-            settings["measure"] = measure
+        if self.task.score:
+            settings["measure"] = self.task.score
         settings["backend"] = keras.backend.backend()
         settings["dtype_policy"] = keras.config.dtype_policy().get_config()
         settings["variants"] = {v.name: v.describe() for v in self.variants}
@@ -380,17 +350,10 @@ class Study:
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
 
 
-def check_folds_of(task: Any, folds: int | None) -> None:
+def check_folds_of(task: Task, folds: int | None) -> None:
     """Raises unless a task can load its data in so many folds, or none."""
     data.check_folds(folds)
-    if folds is None:
-        return
-    if "folds" not in inspect.signature(task.load).parameters:
-        raise TypeError(
-            "`folds` need a task whose `load` takes `folds` and `fold`, as "
-            f"study.Classification. Received: {folds=}, task={task!r}"
-        )
-    if member(task, "is_loaded"):
+    if folds is not None and task.is_loaded:
         raise ValueError(
             "`folds` need data that are not loaded yet, as the path of a "
             f"folder: each fold has other test images. Received: {folds=}, "

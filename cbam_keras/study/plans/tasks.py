@@ -2,9 +2,8 @@
 
 import copy
 import functools
-import inspect
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,11 +25,10 @@ from cbam_keras.study.plans.measures import (
     measure_numbers,
     measures_of_numbers,
     outputs_and_labels,
-    probabilities_and_labels,
     sensitivity_of,
     validation_key,
 )
-from cbam_keras.study.plans.recipes import Recipe, as_field
+from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Task
 from cbam_keras.study.running.networks import (
     check_network,
@@ -65,10 +63,8 @@ class ImageTask(Task[ImageData]):
         self.data, self.options = images, options
         loaded = images if isinstance(images, ImageData) else None
         if make_source is None:
-            fields = {*inspect.signature(Source).parameters} - {"labels"}
-            check_options(options, fields)
             make_source = functools.partial(
-                Source, images, labels=labels, **options
+                Source, images, labels=labels, masks=None, **options
             )
         if loaded and loaded.labels != labels:
             raise ValueError(
@@ -166,7 +162,7 @@ class PredictionTask(ImageTask):
         self, model: keras.Model, data: ImageData
     ) -> dict[str, np.ndarray]:
         """Returns names, labels and predictions of images, by their split."""
-        return _in_half(self._predict_splits(model, data))
+        return self.test(model, data)[1]
 
     def test(
         self, model: keras.Model, data: ImageData
@@ -174,7 +170,12 @@ class PredictionTask(ImageTask):
         if self.split != "test":
             return self.validate(model, data), {}
         arrays = self._predict_splits(model, data)
-        return self._measure(model, data, arrays), _in_half(arrays)
+        measured = self._measure(model, data, arrays)
+        for name, x in arrays.items():
+            if x.dtype == "float64":
+                # For files half of the size does.
+                arrays[name] = x.astype("float32")
+        return measured, arrays
 
     def validate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         """Returns what `fit` does not measure of validation images, if any."""
@@ -256,9 +257,10 @@ class Classification(PredictionTask):
             or a study decides the others.
 
     Raises:
-        TypeError: If `data` is of another kind.
-        ValueError: If there is no such measure or threshold, if `data.load` has
-            no such argument, or if loaded data cannot be trained on.
+        TypeError: If `data` is of another kind, or `data.load` has no such
+            argument.
+        ValueError: If there is no such measure or threshold, or if loaded data
+            cannot be trained on.
         ImportError: If scikit-learn is needed and missing.
     """
 
@@ -322,11 +324,13 @@ class Classification(PredictionTask):
         return make_loss(recipe.loss, "Binary", from_logits), []
 
     def answer(self, model, batches):
-        if not self.multi_label:
-            return probabilities_and_labels(model, batches)
         outputs, labels = outputs_and_labels(model, batches)
-        kind = _graph.kind_of_head(model) or "labels"
-        return _graph.as_probabilities(outputs, kind), labels.astype(int)
+        kind = _graph.kind_of_head(model)
+        if self.multi_label:
+            kind, labels = kind or "labels", labels.astype(int)
+        else:
+            kind = _graph.find_kind(model, kind)
+        return _graph.as_probabilities(outputs, kind), labels
 
     def compute(self, predicted, labels):
         names = OF_SEVERAL if self.multi_label else (str(self.score),)
@@ -369,9 +373,10 @@ class Regression(PredictionTask):
             some.
 
     Raises:
-        TypeError: If `data` is of another kind.
-        ValueError: If there is no such measure, if `data.load` has no such
-            argument, or if `data` are loaded already.
+        TypeError: If `data` is of another kind, or `data.load` has no such
+            argument.
+        ValueError: If there is no such measure, or if `data` are loaded
+            already.
         ImportError: If scikit-learn is missing.
 
     Example:
@@ -433,28 +438,3 @@ class Regression(PredictionTask):
         # The folds together test all.
         tested = every[2] if data.folds is None else np.concatenate(every)
         return guess_number(self.function, every[0], tested)
-
-
-def _in_half(arrays):
-    """Returns arrays as files keep them, for which half of the size does."""
-    return {
-        name: x.astype("float32") if x.dtype == "float64" else x
-        for name, x in arrays.items()
-    }
-
-
-def check_options(options: Mapping, names: Iterable[str]) -> None:
-    """Raises unless options are arguments of `data.load` or the like.
-
-    Those that a recipe or a study decides are none.
-    """
-    for name, value in options.items():
-        written = as_field(name, value)
-        if written or name in ("folds", "fold"):
-            owner = f"recipe: write {written}" if written else "study"
-            raise ValueError(
-                f"`{name}` is an argument of the {owner}. Received: "
-                f"data_options={{{name!r}: {_checks.shown(value)}}}"
-            )
-        known = {*names} - {"data", "masks"}
-        _checks.one_of("data_options", name, sorted(known))

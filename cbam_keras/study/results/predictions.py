@@ -1,17 +1,14 @@
-"""What networks predict for the test images, judged by scikit-learn.
-
-Functions of results, which have methods of one line for those of users.
-"""
+"""What networks predict for the test images, judged by scikit-learn."""
 
 import dataclasses
-import io
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks
 from cbam_keras._terminal import number_cell
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
@@ -144,59 +141,211 @@ class Numbers:
 # `Results`, which imports this file.
 Judged = Any
 Kept = Predictions | Numbers
-# What files hold by split, by variant and run; `None` for no whole file.
-FilesRead = dict[tuple[str, Run], dict[str, Any] | None]
+# What files hold by split, by variant and run.
+FilesRead = dict[tuple[str, Run], dict[str, Any]]
 
 
-def predictions_frame(
-    results: Judged,
-    variant: str,
-    seed: int,
-    split: str = "test",
-    *,
-    fold: int | None = None,
-) -> "pandas.DataFrame":
-    """Returns what a network predicts, see `Results.predictions`."""
-    pandas = _checks.require("pandas", extra="plot")
-    key = variant, Run(seed, fold)
-    runs = [x for x in results.runs if (x.variant, x.run) == key]
-    kept = read_split(results, runs[0], split) if runs else None
-    if kept is None:
-        raise ValueError(
-            "`variant`, `seed` and `fold` must be those of a network "
-            "that finished, with predictions beside it. Received: "
-            f'{variant=}, {seed=}, split="{split}", {fold=}'
+class PredictionTables:
+    """The part of `Results` that is about predictions."""
+
+    @functools.cached_property
+    def files_read(self: Any) -> FilesRead:
+        """What files of predictions hold, by variant and run, once read."""
+        return {}
+
+    @functools.cached_property
+    def tested(self: Any) -> dict[str, dict[Run, Kept]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        finite = {
+            variant: {run: x for run, x in by_run.items() if x.are_finite}
+            for variant, by_run in read_all(self).items()
+        }
+        return {variant: x for variant, x in finite.items() if x}
+
+    @functools.cached_property
+    def collapsed(self: Any) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        runs = {
+            variant: [run for run, x in by_run.items() if not x.has_learned]
+            for variant, by_run in read_all(self).items()
+        }
+        return {variant: x for variant, x in runs.items() if x}
+
+    @property
+    def predicts(self: Any) -> str:
+        """What predictions are of, as `"classes"`; without any `""`."""
+        every = [x for by_run in self.tested.values() for x in by_run.values()]
+        return every[0].kind if every else ""
+
+    def predictions(
+        self: Any,
+        variant: str,
+        seed: int,
+        split: str = "test",
+        *,
+        fold: int | None = None,
+    ) -> "pandas.DataFrame":
+        """Returns what a network predicts for each image.
+
+        Args:
+            variant: String, its name.
+            seed: Integer, the seed that it was trained with.
+            split: `"test"` or `"validation"`. Defaults to `"test"`.
+            fold: Integer, its fold, where there are folds. Defaults to `None`.
+
+        Returns:
+            A `pandas.DataFrame` with a row per image: `image` (its path, or its
+            number), `label` (the name of its class), and the probability of
+            each class in a column of its name.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        key = variant, Run(seed, fold)
+        runs = [x for x in self.runs if (x.variant, x.run) == key]
+        kept = read_split(self, runs[0], split) if runs else None
+        if kept is None:
+            raise ValueError(
+                "`variant`, `seed` and `fold` must be those of a network "
+                "that finished, with predictions beside it. Received: "
+                f'{variant=}, {seed=}, split="{split}", {fold=}'
+            )
+        if kept.kind not in OF_CLASSES:
+            columns = {"image": kept.images}
+            for name in ("label", "number"):
+                values = vars(kept)[f"{name}s"]
+                if values is None:
+                    continue
+                flat = values.reshape(len(values), -1).T
+                for place, value in enumerate(flat):
+                    heading = name if len(flat) == 1 else f"{name} {place}"
+                    columns[heading] = value
+            return pandas.DataFrame(columns)
+        names = np.array(self.class_names, object)
+        frame = pandas.DataFrame(kept.probabilities, columns=names)
+        if kept.kind == CLASSES:
+            labels = names[kept.labels]
+        else:
+            labels = ["; ".join(names[row > 0]) for row in kept.labels]
+        # A class may be called like this, too.
+        frame.insert(0, "label", labels, allow_duplicates=True)
+        frame.insert(0, "image", kept.images, allow_duplicates=True)
+        return frame
+
+    def per_class(self: Any) -> "pandas.DataFrame":
+        """Returns how well each network tells each class.
+
+        Returns:
+            A `pandas.DataFrame` with a row per variant and class: `variant`,
+            `class`, `seeds` (how many have predictions), `images` (tested with
+            one seed), and means over the seeds of `precision`, `recall`, `f1`,
+            and of the class against the others `auc` (of the ROC curve) and
+            `average_precision`, each with its deviation (n - 1) in
+            `precision_std` and so on. A class without test images has none. The
+            precision of one that is never predicted is 0.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        _check_tested(self)
+        frames = [
+            pandas.DataFrame(
+                {"variant": variant, "class": self.class_names, **x.by_class()}
+            )
+            for variant, by_seed in self.tested.items()
+            for x in by_seed.values()
+        ]
+        frame, keys = pandas.concat(frames), ["variant", "class"]
+        means = mean_and_deviation(frame, keys).drop(columns="images_std")
+        means.insert(2, "seeds", means["variant"].map(_counts(self)))
+        # The folds of one seed have tested all images.
+        images = means["images"] * (self.folds or 1)
+        return means.assign(images=images.round().astype(int))
+
+    def confusion(self: Any, variant: str) -> "pandas.DataFrame":
+        """Returns the confusion matrix of a variant, summed over its seeds.
+
+        Args:
+            variant: String, its name.
+
+        Returns:
+            A `pandas.DataFrame` of numbers of images, with a row for each true
+            class and a column for each predicted one.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        metrics = _checks.require("sklearn.metrics", extra="plot")
+        _check_tested(self)
+        _checks.one_of("variant", variant, self.tested)
+        classes, names = range(len(self.class_names)), [*self.class_names]
+        matrix = sum(
+            metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
+            for x in self.tested[variant].values()
         )
-    if kept.kind not in OF_CLASSES:
-        columns = {"image": kept.images}
-        for name in ("labels", "numbers"):
-            values = vars(kept)[name]
-            flat = () if values is None else values.reshape(len(values), -1).T
-            several = len(flat) > 1
-            for place, value in enumerate(flat):
-                heading = name.removesuffix("s")
-                columns[f"{heading} {place}" if several else heading] = value
-        return pandas.DataFrame(columns)
-    names = np.array(results.class_names, object)
-    frame = pandas.DataFrame(kept.probabilities, columns=names)
-    if kept.kind == CLASSES:
-        labels = names[kept.labels]
-    else:
-        labels = ["; ".join(names[row > 0]) for row in kept.labels]
-    # A class may be called like this, too.
-    frame.insert(0, "label", labels, allow_duplicates=True)
-    frame.insert(0, "image", kept.images, allow_duplicates=True)
-    return frame
+        return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
+
+    def calibration(self: Any) -> "pandas.DataFrame":
+        """Returns means of `brier`, and of `ece`, a row per variant.
+
+        They are over the `seeds` that have predictions. Below 1,000 test images
+        there is no `ece`: that of a perfectly calibrated network is large, too.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        _check_tested(self)
+        records = [
+            {
+                "variant": variant,
+                **{
+                    key: measures.calibration(key, x.probabilities, x.labels)
+                    for key in measures.SHOWN
+                    if key != "ece" or len(x.labels) >= MANY_IMAGES
+                },
+            }
+            for variant, by_seed in self.tested.items()
+            for x in by_seed.values()
+        ]
+        means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
+        means.insert(1, "seeds", means["variant"].map(_counts(self)))
+        return means
+
+    def thresholds(self: Any) -> "pandas.DataFrame":
+        """Returns how well networks for two classes find the second one.
+
+        A row per variant and seed has the `threshold`, `sensitivity` and
+        `specificity` on test images, and the ends of their 95 % intervals by
+        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
+        be chosen, or if there are no validation images of both classes.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        stats = _checks.require("scipy.stats", extra="plot")
+        records = []
+        order = self.variants.index
+        for run in sorted(self.runs, key=lambda x: order(x.variant)):
+            x = self.tested.get(run.variant, {}).get(run.run)
+            if x is None:
+                continue
+            kept = read_split(self, run, "validation")
+            chosen = choose_threshold(self.threshold, kept)
+            is_positive = x.predicted == 1
+            if chosen is not None:
+                is_positive = x.probabilities[:, 1] >= chosen
+            record = {"variant": run.variant, **described(run.run)}
+            record["threshold"] = 0.5 if chosen is None else chosen
+            for name, index in (("sensitivity", 1), ("specificity", 0)):
+                is_right = (is_positive == index)[x.labels == index]
+                if len(is_right):
+                    test = stats.binomtest(is_right.sum(), len(is_right))
+                    low, high = test.proportion_ci(method="wilson")
+                    record |= {name: test.statistic, f"{name}_low": low}
+                    record[f"{name}_high"] = high
+            records.append(record)
+        return pandas.DataFrame(records)
 
 
 def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
-    """Returns predictions, if they are kept and whole."""
+    """Returns predictions, if they are kept."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
     if key not in files_read:
-        files_read[key] = read_predictions(
-            results.output, outcome, len(results.class_names)
-        )
-    return (files_read[key] or {}).get(split)
+        files_read[key] = read_predictions(results.output, outcome)
+    return files_read[key].get(split)
 
 
 def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
@@ -206,15 +355,6 @@ def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
         if predictions := read_split(results, run, "test"):
             kept[run.variant][run.run] = predictions
     return {variant: x for variant, x in kept.items() if x}
-
-
-def tested_of(results: Judged) -> dict[str, dict[Run, Any]]:
-    """Returns those of networks that give numbers for all images."""
-    finite = {
-        variant: {run: x for run, x in by_run.items() if x.are_finite}
-        for variant, by_run in read_all(results).items()
-    }
-    return {variant: x for variant, x in finite.items() if x}
 
 
 def changes_of(
@@ -250,37 +390,10 @@ def _check_tested(results: Judged):
         )
 
 
-def describe_missing(results: Judged) -> str:
-    """Returns a sentence on predictions that are missing, or nothing."""
-    words = []
-    for variant in results.variants:
-        runs = [x for x in results.runs if x.variant == variant]
-        expected = sum(x.predictions is not None for x in runs)
-        found = len(results.tested.get(variant, {}))
-        if found < expected:
-            label = results.labels.get(variant, variant)
-            words.append(f"{label}: {found} of {expected}")
-    if not words:
-        return ""
-    return (
-        "Classes are judged by fewer predictions than there are networks "
-        f"({', '.join(words)}). The others are damaged, missing or no numbers."
-    )
-
-
 def count_labels(results: Judged, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
     kept = next((read_split(results, run, split) for run in results.runs), None)
     return kept.counts if isinstance(kept, Predictions) else None
-
-
-def find_collapsed(results: Judged) -> dict[str, list[Run]]:
-    """Returns the runs in which networks have learned nothing, by variant."""
-    runs = {
-        variant: [run for run, x in by_run.items() if not x.has_learned]
-        for variant, by_run in read_all(results).items()
-    }
-    return {variant: x for variant, x in runs.items() if x}
 
 
 def describe_collapse(results: Judged) -> str:
@@ -291,64 +404,11 @@ def describe_collapse(results: Judged) -> str:
         how = "it is no better than one answer for all images"
         if not by_run[useless[0]].are_finite:
             how = "its probabilities are not numbers"
-        label = results.labels.get(variant, variant)
-        which = _which(useless, len(by_run))
+        label, which = results.labels.get(variant, variant), ""
+        if len(useless) < len(by_run):
+            which = f" in {len(useless)} of {len(by_run)} trainings"
         sentences.append(f"{label} has learned nothing{which}: {how}.")
     return " ".join(sentences)
-
-
-def per_class(results: Judged) -> "pandas.DataFrame":
-    """Returns how well classes are told apart, see `Results.per_class`."""
-    pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
-    frames = [
-        pandas.DataFrame(
-            {"variant": variant, "class": results.class_names, **x.by_class()}
-        )
-        for variant, by_seed in results.tested.items()
-        for x in by_seed.values()
-    ]
-    frame, keys = pandas.concat(frames), ["variant", "class"]
-    means = mean_and_deviation(frame, keys).drop(columns="images_std")
-    means.insert(2, "seeds", means["variant"].map(_counts(results)))
-    # The folds of one seed have tested all images.
-    images = means["images"] * (results.folds or 1)
-    return means.assign(images=images.round().astype(int))
-
-
-def confusion(results: Judged, variant: str) -> "pandas.DataFrame":
-    """Returns a confusion matrix, see `Results.confusion`."""
-    pandas = _checks.require("pandas", extra="plot")
-    metrics = _checks.require("sklearn.metrics", extra="plot")
-    _check_tested(results)
-    _checks.one_of("variant", variant, results.tested)
-    classes, names = range(len(results.class_names)), [*results.class_names]
-    matrix = sum(
-        metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
-        for x in results.tested[variant].values()
-    )
-    return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
-
-
-def calibration(results: Judged) -> "pandas.DataFrame":
-    """Returns how well networks are calibrated, see `Results.calibration`."""
-    pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
-    records = [
-        {
-            "variant": variant,
-            **{
-                key: measures.calibration(key, x.probabilities, x.labels)
-                for key in measures.SHOWN
-                if key != "ece" or len(x.labels) >= MANY_IMAGES
-            },
-        }
-        for variant, by_seed in results.tested.items()
-        for x in by_seed.values()
-    ]
-    means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
-    means.insert(1, "seeds", means["variant"].map(_counts(results)))
-    return means
 
 
 def _counts(results):
@@ -356,120 +416,43 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
-def thresholds(results: Judged) -> "pandas.DataFrame":
-    """Returns how the second of two classes is found.
-
-    See `Results.thresholds`.
-    """
-    pandas = _checks.require("pandas", extra="plot")
-    stats = _checks.require("scipy.stats", extra="plot")
-    records = []
-    order = results.variants.index
-    for run in sorted(results.runs, key=lambda x: order(x.variant)):
-        x = results.tested.get(run.variant, {}).get(run.run)
-        if x is None:
-            continue
-        kept = read_split(results, run, "validation")
-        chosen = choose_threshold(results.threshold, kept)
-        is_positive = x.predicted == 1
-        if chosen is not None:
-            is_positive = x.probabilities[:, 1] >= chosen
-        record = {"variant": run.variant, **described(run.run)}
-        record["threshold"] = 0.5 if chosen is None else chosen
-        for name, index in (("sensitivity", 1), ("specificity", 0)):
-            is_right = (is_positive == index)[x.labels == index]
-            if len(is_right):
-                test = stats.binomtest(is_right.sum(), len(is_right))
-                low, high = test.proportion_ci(method="wilson")
-                record |= {name: test.statistic, f"{name}_low": low}
-                record[f"{name}_high"] = high
-        records.append(record)
-    return pandas.DataFrame(records)
-
-
 def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     """Returns all data frames but confusion matrices, by their names."""
     if results.predicts not in OF_CLASSES:
         return {}
-    frames = {"per_class": per_class(results)}
+    frames = {"per_class": results.per_class()}
     if results.predicts == LABELS:
         return frames
-    frames["calibration"] = calibration(results)
+    frames["calibration"] = results.calibration()
     if len(results.class_names) == 2:
-        frames["thresholds"] = thresholds(results)
+        frames["thresholds"] = results.thresholds()
     return frames
 
 
-def read_predictions(
-    folder: pathlib.Path, outcome: Outcome, classes: int
-) -> dict[str, Any] | None:
-    """Returns what a network of so many classes predicts, by split.
+def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a network predicts by split, nothing without a file.
 
-    `None` if there is no file, or a damaged one, which is renamed. Arrays that
-    are no predictions of classes are read, too, and left out.
+    Arrays that are no predictions are left out.
     """
-    if outcome.predictions is None:
-        return None
-    path = folder / outcome.predictions
+    path = folder / str(outcome.predictions)
+    if not path.exists():
+        return {}
     try:
-        content = io.BytesIO(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    try:
-        with np.load(content) as file:
-            arrays = {name: file[name] for name in file.files}
-        return _by_split(arrays, outcome, classes)
-    # Damage has many types, and nothing else fails in memory.
+        with np.load(path) as file:
+            arrays = dict(file)
     except Exception as error:
-        _files.quarantine(path, error)
-        return None
-
-
-def _by_split(arrays, outcome, classes):
-    """Returns predictions by split, or raises if they are none."""
+        error.add_note(f'"{path}" is damaged: delete it, to do without it')
+        raise
     by_split: dict[str, Any] = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
-        images = arrays.get(f"{split}/images")
+        images: Any = arrays.get(f"{split}/images")
         groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
-        labels = arrays.get(f"{split}/labels")
-        numbers = arrays.get(f"{split}/numbers")
-        scores = arrays.get(f"{split}/probabilities")
-        if numbers is not None:
-            if labels is not None and labels.shape != numbers.shape:
-                raise ValueError(f"it has {numbers.shape} and {labels.shape}")
-            by_split[split] = Numbers(images, labels, numbers, groups)
-        if scores is None:
-            continue
-        kept = by_split[split] = Predictions(images, labels, scores, groups)
-        if labels.ndim == 2:
-            continue
-        shape = len(images), classes
-        if scores.shape != shape or {labels.shape, groups.shape} != {shape[:1]}:
-            raise ValueError(f"it has {scores.shape} and {labels.shape} values")
-        if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-            raise ValueError(f"it has labels that are not of {classes} classes")
-    accuracy = outcome.test_accuracy
-    if (kept := by_split.get("test")) and accuracy is not None:
-        hits = np.sum(kept.predicted == kept.labels)
-        expected = accuracy * len(kept.labels)
-        # Two classes may be equally probable.
-        if kept.are_finite and abs(hits - expected) > 1.5:
-            raise ValueError(
-                f"it is right for {hits} images, and the network for "
-                f"{expected:.0f}"
-            )
+        labels: Any = arrays.get(f"{split}/labels")
+        kinds = {"numbers": Numbers, "probabilities": Predictions}
+        for name, kind in kinds.items():
+            if (found := arrays.get(f"{split}/{name}")) is not None:
+                by_split[split] = kind(images, labels, found, groups)
     return by_split
-
-
-def _which(runs: Sequence[Run], count: int) -> str:
-    """Returns with which seeds and folds, unless it is with all."""
-    if len(runs) == count:
-        return ""
-    if runs[0].fold is None:
-        seeds = _checks.first_few([run.seed for run in runs], 5)
-        return f" with seed{'s' * (len(runs) > 1)} {seeds} of {count}"
-    named = _checks.first_few([f"({run})" for run in runs], 5)
-    return f" in {named} of {count} runs"
 
 
 def mean_and_deviation(

@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
@@ -23,7 +23,7 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.predictions import FilesRead, Kept
+from cbam_keras.study.results.predictions import PredictionTables
 from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
@@ -37,19 +37,15 @@ from cbam_keras.study.results.tables import (
     describe_few_images,
     describe_guessing,
     networks_table,
-    note_of,
     rows_of,
 )
 from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import read_content
 from cbam_keras.study.running.outcomes import Outcome, history_of
 
-if TYPE_CHECKING:
-    import pandas
-
 
 @dataclasses.dataclass(frozen=True)
-class Results(_terminal.Tabular):
+class Results(PredictionTables, _terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant, network of a table or trial.
@@ -196,21 +192,6 @@ class Results(_terminal.Tabular):
         """The outcomes of trainings that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
 
-    @functools.cached_property
-    def files_read(self) -> FilesRead:
-        """What files of predictions hold, by variant and run, once read."""
-        return {}
-
-    @functools.cached_property
-    def tested(self) -> dict[str, dict[Run, Kept]]:
-        """Predictions of networks that give numbers, by variant and run."""
-        return predictions.tested_of(self)
-
-    @functools.cached_property
-    def collapsed(self) -> dict[str, list[Run]]:
-        """The runs in which networks have learned nothing, by variant."""
-        return predictions.find_collapsed(self)
-
     @property
     def planned_runs(self) -> tuple[Run, ...]:
         """Each seed or, with folds, each fold of each seed."""
@@ -221,12 +202,6 @@ class Results(_terminal.Tabular):
         """Whether the networks have an accuracy, and can be explained."""
         keys = {measure.key for measure in self.measures}
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
-
-    @property
-    def predicts(self) -> str:
-        """What predictions are of, as `"classes"`; without any `""`."""
-        every = [x for by_run in self.tested.values() for x in by_run.values()]
-        return every[0].kind if every else ""
 
     @property
     def first_run(self) -> Run:
@@ -395,29 +370,10 @@ class Results(_terminal.Tabular):
         return [self._table()]
 
     def _table(self):
-        rows, baseline = self.rows, self.baseline
-        further = {x: self.compared(x) for x in self._further_measures}
         title = "Networks, one seed"
         if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        measures = (self.measures[0], *further)
-        return networks_table(
-            title,
-            rows,
-            self.measures[0],
-            further,
-            self.labels.get(baseline, baseline) if baseline else None,
-            note_of(rows, self.tested_on, measures, self.folds),
-        )
-
-    @property
-    def _further_measures(self):
-        """The measures that are not compared, and that a network has."""
-        return [
-            measure
-            for measure in self.measures[1:]
-            if any(self.values(name, measure) for name in self.variants)
-        ]
+        return networks_table(self, title)
 
     def _tables(self):
         # They are printed with the name of the folder.
@@ -462,78 +418,6 @@ class Results(_terminal.Tabular):
             "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
         }
-
-    def predictions(
-        self,
-        variant: str,
-        seed: int,
-        split: str = "test",
-        *,
-        fold: int | None = None,
-    ) -> "pandas.DataFrame":
-        """Returns what a network predicts for each image.
-
-        Args:
-            variant: String, its name.
-            seed: Integer, the seed that it was trained with.
-            split: `"test"` or `"validation"`. Defaults to `"test"`.
-            fold: Integer, its fold, where there are folds. Defaults to `None`.
-
-        Returns:
-            A `pandas.DataFrame` with a row per image: `image` (its path, or its
-            number), `label` (the name of its class), and the probability of
-            each class in a column of its name.
-
-        Raises:
-            ValueError: If there are none.
-        """
-        return predictions.predictions_frame(
-            self, variant, seed, split, fold=fold
-        )
-
-    def per_class(self) -> "pandas.DataFrame":
-        """Returns how well each network tells each class.
-
-        Returns:
-            A `pandas.DataFrame` with a row per variant and class: `variant`,
-            `class`, `seeds` (how many have predictions), `images` (tested with
-            one seed), and means over the seeds of `precision`, `recall`, `f1`,
-            and of the class against the others `auc` (of the ROC curve) and
-            `average_precision`, each with its deviation (n - 1) in
-            `precision_std` and so on. A class without test images has none. The
-            precision of one that is never predicted is 0.
-        """
-        return predictions.per_class(self)
-
-    def confusion(self, variant: str) -> "pandas.DataFrame":
-        """Returns the confusion matrix of a variant, summed over its seeds.
-
-        Args:
-            variant: String, its name.
-
-        Returns:
-            A `pandas.DataFrame` of numbers of images, with a row for each true
-            class and a column for each predicted one.
-        """
-        return predictions.confusion(self, variant)
-
-    def calibration(self) -> "pandas.DataFrame":
-        """Returns means of `brier`, and of `ece`, a row per variant.
-
-        They are over the `seeds` that have predictions. Below 1,000 test images
-        there is no `ece`: that of a perfectly calibrated network is large, too.
-        """
-        return predictions.calibration(self)
-
-    def thresholds(self) -> "pandas.DataFrame":
-        """Returns how well networks for two classes find the second one.
-
-        A row per variant and seed has the `threshold`, `sensitivity` and
-        `specificity` on test images, and the ends of their 95 % intervals by
-        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
-        be chosen, or if there are no validation images of both classes.
-        """
-        return predictions.thresholds(self)
 
     def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""

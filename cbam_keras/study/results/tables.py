@@ -11,7 +11,6 @@ from cbam_keras import _checks
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.plans.measures import (
-    ACCURACY,
     FRACTIONS,
     Measure,
     validation_key,
@@ -25,6 +24,8 @@ FOR_A_RUN, COLUMNS = ("MMACs", "s / epoch"), 5
 # With fewer images in all, each should be tested.
 FEW_IMAGES = 1_000
 DEVIATION = "After \N{PLUS-MINUS SIGN}: the standard deviation over trainings."
+# To those whose networks have learned nothing.
+ADVICE = "Train for more epochs or change the learning rate before you compare."
 NOTHING = Measured()
 
 
@@ -144,22 +145,16 @@ def rows_of(results: Any) -> list[Row]:
     return rows
 
 
-def networks_table(
-    title: str,
-    rows: Sequence[Row],
-    first: Measure,
-    further: Mapping[Measure, Mapping[str, Measured]],
-    baseline: str | None,
-    note: str,
-) -> Table:
-    """Returns a table with a row per network, compared by the first measure.
-
-    `further` measures, by network, and the name of the `baseline` are shown if
-    there are any.
-    """
+def networks_table(results: Any, title: str) -> Table:
+    """Returns a table with a row per network, compared by the first measure."""
+    rows, baseline = results.rows, results.baseline
+    first, *others = results.measures
+    # No network may have one.
+    further = {x: found for x in others if (found := results.compared(x))}
     difference = "difference"
     if baseline is not None:
-        difference = f'difference to "{baseline}"'
+        label = results.labels.get(baseline, baseline)
+        difference = f'difference to "{label}"'
     are_counted = any(row.parameters is not None for row in rows)
     are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
     cells = []
@@ -183,6 +178,7 @@ def networks_table(
         cells.append(cell)
     best = find_best(rows, first)
     bold = [] if best is None else [(rows.index(best), first.column)]
+    note = note_of(rows, results.tested_on, [first, *further], results.folds)
     return Table(title, cells, note=note, bold=bold)
 
 
@@ -242,62 +238,40 @@ def describe_few_images(
 
 
 def describe_guessing(results: Any) -> str:
-    """Returns a sentence if no network of `Results` has learned, or nothing."""
-    first = results.measures[0]
-    if results.guess is None:
-        return ""
-    if results.predicts == "numbers":
-        every = [results.values(x, first).values() for x in results.variants]
-        values = [x for by_run in every for x in by_run]
-        return judge_numbers(values, results.guess, first)
-    if first.key not in FRACTIONS:
-        return ""
-    accuracies: list[float] = []
-    for variant in results.variants:
-        values = [*results.values(variant, ACCURACY).values()]
-        # The folds together have tested all images.
-        is_whole = results.folds is not None and values
-        accuracies += [statistics.fmean(values)] if is_whole else values
-    return judge_learning(
-        accuracies, results.guess, results.test_images, results.noun
-    )
-
-
-def judge_learning(
-    accuracies: Sequence[float], guess: float, images: int, noun: str
-) -> str:
     """Returns a sentence if no network has learned, or all have, or nothing.
 
-    None has if no test accuracy is higher than what guessing gives, the
-    accuracy `guess`, by more than drawing the test images explains.
+    None has if no test accuracy is higher than what guessing gives by more than
+    drawing the test images explains, or no number better than one for all.
     """
-    if min(accuracies, default=0) == 1:
+    first, guess, noun = results.measures[0], results.guess, results.noun
+    by_name = [[*results.values(x, first).values()] for x in results.variants]
+    values = [value for of_one in by_name for value in of_one]
+    if guess is not None and results.predicts == "numbers":
+        best = max(values, key=first.merit)
+        if first.merit(best) > first.merit(guess):
+            return ""
+        return (
+            f"No network is better than guessing: the best {first.heading} is "
+            f"{first.number(best)}, and one number for all, the best in "
+            f"training, gives {first.number(guess)}. {ADVICE}"
+        )
+    if guess is None or first.key not in FRACTIONS:
+        return ""
+    if results.folds is not None:
+        # The folds together have tested all images.
+        values = [statistics.fmean(of_one) for of_one in by_name if of_one]
+    images = results.test_images
+    if min(values, default=0) == 1:
         return (
             f"Every network is right on all {images:,} test {noun}s, which "
             "cannot tell them apart: take more, or harder ones."
         )
     luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
-    highest = max(accuracies, default=1.0)
+    highest = max(values, default=1.0)
     if highest > luck:
         return ""
     return (
         "No network is better than guessing: the highest test accuracy is "
         f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
-        f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. Train for more "
-        "epochs or change the learning rate before you compare."
-    )
-
-
-def judge_numbers(
-    values: Sequence[float], guess: float, measure: Measure
-) -> str:
-    """Returns a sentence if no network is better than one number for all."""
-    best = max(values, key=measure.merit)
-    if measure.merit(best) > measure.merit(guess):
-        return ""
-    return (
-        f"No network is better than guessing: the best {measure.heading} is "
-        f"{measure.number(best)}, and one number for all, the best in "
-        f"training, gives {measure.number(guess)}. Train for more epochs or "
-        "change the learning rate before you compare."
+        f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. {ADVICE}"
     )

@@ -6,13 +6,11 @@ that has ended. It names the files beside it, and is written after them.
 
 import contextlib
 import dataclasses
-import io
 import json
 import math
 import pathlib
 import random
 import time
-import zipfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +23,7 @@ from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.outcomes import RETRIED, Outcome
+from cbam_keras.study.running.outcomes import ERROR, Outcome
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
@@ -39,12 +37,8 @@ STATE = "state.json"
 VALIDATED = Measure(validation_key(ACCURACY))
 
 
-class Stopped(Exception):
-    """Ends a training with a status of its own."""
-
-    def __init__(self, status: str, message: str):
-        super().__init__(message)
-        self.status = status
+class Diverged(Exception):
+    """Ends a training whose loss is no number."""
 
 
 @dataclasses.dataclass
@@ -97,11 +91,6 @@ class State:
         """Returns the checkpoint of the best epoch, or of the last one."""
         return str(self.latest if epoch == self.epochs else self.best)
 
-    def begin_again(self) -> None:
-        """Forgets all epochs."""
-        self.history, self.random = [], []
-        self.latest = self.best = None
-
 
 def name_of(variant: str, run: Run) -> str:
     """Returns the name of a network's folder, and of the network in it."""
@@ -129,7 +118,10 @@ def read_state(folder: pathlib.Path) -> State | None:
     except OSError:
         raise
     except DAMAGE as error:
-        raise ValueError(f'"{path}" is damaged: {error}') from error
+        raise ValueError(
+            f'"{path}" is damaged: {error}. Delete its folder to train the '
+            "network again"
+        ) from error
     return state
 
 
@@ -138,18 +130,6 @@ def peek_state(folder: pathlib.Path) -> State | None:
     with contextlib.suppress(*DAMAGE):
         return read_state(folder)
     return None
-
-
-def load_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, and renames one that is damaged.
-
-    It is for the process that holds the lock of the folder.
-    """
-    try:
-        return read_state(folder)
-    except DAMAGE as error:
-        _files.quarantine(folder / STATE, error)
-        return None
 
 
 def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
@@ -168,37 +148,14 @@ def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
 def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     """Returns the files that a state does not name."""
     kept: set[str | None] = {STATE, _files.LOCK}
-    if state.ended is None or state.ended["status"] in RETRIED:
+    if state.ended is None or state.ended["status"] == ERROR:
         kept |= {state.latest, state.best}
     elif state.ended["file"]:
         whole = pathlib.PurePath(state.ended["file"])
         predictions = whole.with_suffix(PREDICTIONS).name
         kept |= {whole.name, predictions}
-        # Someone may want to see a damaged one.
-        kept.add(f"{predictions}{_files.DAMAGED}")
     files = (path for path in folder.iterdir() if path.is_file())
     return [path for path in files if path.name not in kept]
-
-
-def is_whole(path: pathlib.Path) -> bool:
-    """Returns whether a checkpoint is there, and renames a damaged one.
-
-    Keras raises the same errors for damage and where it cannot read.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
-            for name in ("config.json", "model.weights.h5"):
-                # Raises unless the checksum is right.
-                archive.read(name)
-    except FileNotFoundError:
-        return False
-    except (OSError, MemoryError):
-        raise
-    # Damage has many types, and nothing else fails in memory.
-    except Exception as error:
-        _files.quarantine(path, error)
-        return False
-    return True
 
 
 def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
@@ -257,9 +214,8 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
             "seconds": time.perf_counter() - self.start,
         }
         if not math.isfinite(row["loss"]):
-            raise Stopped(
-                "diverged",
-                f"The training loss became {row['loss']} in epoch {epoch + 1}",
+            raise Diverged(
+                f"The training loss became {row['loss']} in epoch {epoch + 1}"
             )
         state = self.state
         latest = f"epoch-{epoch + 1}.keras"

@@ -33,7 +33,6 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
     check_name,
-    member,
     runs_of,
 )
 from cbam_keras.study.running import interrupts
@@ -42,14 +41,13 @@ from cbam_keras.study.running.checkpoints import (
     STATE,
     State,
     leftovers,
-    load_state,
     name_of,
     peek_state,
     read_state,
 )
 from cbam_keras.study.running.networks import without_names
 from cbam_keras.study.running.options import RunOptions
-from cbam_keras.study.running.outcomes import RETRIED, Outcome, history_of
+from cbam_keras.study.running.outcomes import ERROR, Outcome, history_of
 
 RESULTS, FORMAT = "results.json", 5
 # The page about a run, and the subfolder with the explanations that it shows.
@@ -76,6 +74,7 @@ class StudyFolder:
         self.path = _files.folder_path(output)
         self.study = study
         settings = study.settings_to_compare(describe(data))
+        measures = study.task.measures
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
         self.content: _files.Json = {
@@ -89,12 +88,12 @@ class StudyFolder:
         } | as_written(
             {
                 "question": study.question,
-                "measures": [dataclasses.asdict(x) for x in study.measured_by],
+                "measures": [dataclasses.asdict(x) for x in measures],
                 "baseline": study.baseline,
                 "class_names": [str(name) for name in data.class_names],
                 "threshold": getattr(study.task, "threshold", None),
                 "class_counts": _as_list(getattr(data, "class_counts", None)),
-                "commonest": member(study.task, "guess")(data),
+                "commonest": study.task.guess(data),
                 **{x: getattr(data, x, None) for x in ("notes", "leaks")},
                 # Where it is may change without being another dataset.
                 "source": getattr(data, "source", None),
@@ -156,7 +155,7 @@ class StudyFolder:
         state = peek_state(self.place(variant, run))
         if state is None or state.outcome is None:
             return None
-        is_tried_again = state.outcome.status in RETRIED
+        is_tried_again = state.outcome.status == ERROR
         if is_tried_again and state.call != self.call:
             return None
         return state.outcome
@@ -170,7 +169,8 @@ class StudyFolder:
         """Deletes what killed processes have left beside the networks."""
         for name in (STUDY, RESULTS, "*.csv", "*.tex", "*.png", "*.html"):
             _files.delete_unfinished(self.path, name)
-        for lock in self._other_locks():
+        locks = self._other_locks(), self.path.glob(f"*/{_files.LOCK}")
+        for lock in itertools.chain(*locks):
             # It is deleted if nobody holds it.
             _files.is_locked(lock)
 
@@ -198,16 +198,9 @@ class StudyFolder:
         for outcome in outcomes:
             place = self.place(outcome.variant, outcome.run)
             state = peek_state(place)
-            has_lock = (place / _files.LOCK).exists()
-            if has_lock or state is not None and leftovers(place, state):
-                self._tidy(place)
-
-    def _tidy(self, place):
-        """Deletes what a process that was killed has left."""
-        with contextlib.suppress(_files.InUse):
-            with _files.locked(place / _files.LOCK):
-                state = peek_state(place)
-                for path in leftovers(place, state) if state else ():
+            if state is not None and outcome.finished:
+                # A process that was killed may have left some.
+                for path in leftovers(place, state):
                     path.unlink(missing_ok=True)
 
     def _has_epochs(self):
@@ -272,7 +265,7 @@ class StudyFolder:
                 self.refuse_changes({"data": other.data}, {"data": described})
                 # Those of a run agree with one another.
                 break
-        state = load_state(self.place(variant.name, run))
+        state = read_state(self.place(variant.name, run))
         if state is None or not state.history:
             state = State(variant.name, *run, options, described)
         old, new = (
@@ -319,17 +312,13 @@ class StudyFolder:
                 for number in itertools.count(1)
                 if not (path := pathlib.Path(f"{folder}.old-{number}")).exists()
             )
-            try:
-                if pathlib.Path.cwd().is_relative_to(folder):
-                    raise OSError("This process runs in it")
-                folder.rename(aside)
-            except OSError as error:
+            if pathlib.Path.cwd().is_relative_to(folder):
                 raise ValueError(
-                    "A run is overwritten by renaming its folder, which must "
-                    f'be possible. Received: overwrite=True, output="{folder}" '
-                    f"({error.strerror or error}). Rename it yourself, or "
-                    "choose another folder"
-                ) from error
+                    "A run is overwritten by renaming its folder. Received: "
+                    f'overwrite=True, output="{folder}", in which this process '
+                    "runs. Run it in another folder"
+                )
+            folder.rename(aside)
             folder.mkdir(exist_ok=True)
         for lock in aside.rglob(f"{_files.LOCK}*"):
             lock.unlink(missing_ok=True)
@@ -386,7 +375,7 @@ def features_lock(
 
 def default_output(study: Study) -> pathlib.Path:
     """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
-    name = member(study.task, "name")
+    name = study.task.name
     if name is None:
         raise ValueError(
             "`output` must be a folder for a task that has no `name`. "
@@ -402,17 +391,13 @@ def default_output(study: Study) -> pathlib.Path:
 
 def describe(data: Data) -> _files.Json:
     """Returns the description of data, which a run must have to be read."""
-    name, sizes = getattr(data, "name", None), getattr(data, "sizes", None)
-    description = as_written({"name": name, "sizes": sizes, **data.describe()})
-    name, sizes = description["name"], description["sizes"]
-    has_sizes = isinstance(sizes, dict) and {"train", "test"} <= {*sizes}
-    if not isinstance(name, str) or not has_sizes:
+    sizes = data.sizes
+    if not {"train", "test"} <= {*sizes}:
         raise ValueError(
-            "The data of a task must have a `name` and `sizes`, the numbers "
-            'of images by split, as {"train": 800, "test": 200}. Received: '
-            f"{name=}, {sizes=}"
+            "The `sizes` of data must be the numbers of images by split, as "
+            f'{{"train": 800, "test": 200}}. Received: {sizes=}'
         )
-    return description
+    return as_written({"name": data.name, "sizes": sizes, **data.describe()})
 
 
 def as_written(

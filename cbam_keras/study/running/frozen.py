@@ -20,7 +20,6 @@ from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data
 from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.checkpoints import DAMAGE
 from cbam_keras.study.running.folder import (
     FEATURES,
     StudyFolder,
@@ -190,13 +189,11 @@ class FrozenNetworks:
             # Another process may be computing them.
             lock = features_lock(path, seconds=1)
             with contextlib.suppress(_files.InUse), lock:
-                features = _load(path)
-                if features is None:
+                if not path.exists():
                     # A killed process may have left some.
                     _files.delete_unfinished(folder, path.name)
                     _compute(path, base, data, places)
-                    features = _load(path)
-                return features
+                return open_memmap(path, mode="r")
             interrupts.raise_if_noted()
 
 
@@ -223,17 +220,6 @@ def _compute(path, base, data, places):
         write_array_header_2_0(file, header)
         for part in _run(base, data, places):
             file.write(part.tobytes())
-
-
-def _load(path):
-    """Returns the array of a file, not read yet; `None` if it is not whole."""
-    if not path.exists():
-        return None
-    try:
-        return open_memmap(path, mode="r")
-    except DAMAGE as error:
-        _files.quarantine(path, error)
-        return None
 
 
 def _run(base, data, places):

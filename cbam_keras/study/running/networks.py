@@ -11,7 +11,7 @@ from contextlib import nullcontext, suppress
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _graph, _terminal, profiling
+from cbam_keras import _checks, _graph, profiling
 from cbam_keras.data.examples import SEVERAL
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
@@ -232,16 +232,6 @@ def standardize(model, data):
         keras.tree.pack_sequence_as(_graph.structure(model)[1], outputs),
         name=model.name,
     )
-
-
-def print_data(study, data):
-    """Prints what is trained on, and for how many steps."""
-    epochs, steps = study.recipe.total_epochs, len(data.train)
-    line = getattr(data, "summary", "")
-    if study.recipe.least_steps:
-        line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
-    if line:
-        _terminal.say(line)
 
 
 def compile_network(model, recipe, steps_per_epoch, loss=None, metrics=None):

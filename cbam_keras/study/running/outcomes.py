@@ -6,11 +6,9 @@ from collections.abc import Iterable
 from cbam_keras import _files
 from cbam_keras.study.plans.study import Run
 
-FINISHED = "finished"
-OUT_OF_MEMORY = "out of memory"
-ERROR = "error"
+FINISHED, DIVERGED = "finished", "diverged"
 # The same call tries these again.
-RETRIED = (ERROR, OUT_OF_MEMORY)
+ERROR = "error"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +20,7 @@ class Outcome:
         seed: Integer, the seed that it was trained with.
         fold: Integer, its fold, or `None` without folds.
         status: String, `"finished"`, `"diverged"` (the loss became NaN or
-            infinite), `"out of memory"` or `"error"`.
+            infinite) or `"error"`.
         message, traceback: Strings, what went wrong and where, or `None`.
         parameters, macs: Integers, trainable parameters and
             multiply-accumulates for one image, or `None`.

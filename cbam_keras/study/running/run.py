@@ -34,11 +34,10 @@ from cbam_keras.study.running.networks import (
     build_network,
     count_macs,
     count_parameters,
-    print_data,
 )
 from cbam_keras.study.running.options import CallbackMakers, RunOptions
-from cbam_keras.study.running.outcomes import OUT_OF_MEMORY, Outcome
-from cbam_keras.study.running.trainer import status_of, train_network
+from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.running.trainer import train_network
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -77,8 +76,8 @@ def run(
     A run that was interrupted ends as it would have without the interruption.
     The results are of what the call asks for; other networks in the folder
     stay, and are not trained again when they are asked for. A variant that
-    fails is recorded, and the others go on; after an error or a lack of memory
-    the same call tries it again, from its last finished epoch on.
+    fails is recorded, and the others go on; after an error the same call tries
+    it again, from its last finished epoch on.
 
     Several processes, also on several machines, may make the same call on one
     folder: each trains the next network that no other one trains.
@@ -223,10 +222,15 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
 
 
 def _print_plan(study, data):
-    print_data(study, data)
-    # Data of one's own may be of any kind.
-    sizes, noun = getattr(data, "sizes", {}), getattr(data, "noun", "image")
-    if text := describe_few_images(sizes, study.folds, noun):
+    """Prints what is trained on, and for how many steps."""
+    line = getattr(data, "summary", "")
+    if study.recipe.least_steps:
+        epochs, steps = study.recipe.total_epochs, len(data.train)
+        line += f"; epochs by default: {epochs:,}, steps: {epochs * steps:,}"
+    if line:
+        _terminal.say(line)
+    noun = getattr(data, "noun", "image")
+    if text := describe_few_images(data.sizes, study.folds, noun):
         _terminal.say(text)
 
 
@@ -248,9 +252,8 @@ def choose_workers(study: Study, data: Any) -> int:
             # All but the start of a training takes what is behind the cut.
             model = Parts.of(model).head
         macs = count_macs(model) or 0
-    # Data of one's own may be of any kind.
-    images = getattr(data, "sizes", {}).get("train", 0) * recipe.total_epochs
-    step = macs * (getattr(data, "batch_size", None) or recipe.batch_size)
+    images = data.sizes["train"] * recipe.total_epochs
+    step = macs * (data.batch_size or recipe.batch_size)
     all_macs = (macs * images + machine.MACS_OF_TRAINING) * networks
     if step > machine.MACS_OF_SMALL_STEP or all_macs < machine.MACS_OF_STARTS:
         return 1
@@ -307,10 +310,8 @@ class Queue:
                 try:
                     build_network(study, variant, study.runs[0], data)
                 except Exception as error:
-                    # There may be more memory when it is trained.
-                    if status_of(error) != OUT_OF_MEMORY:
-                        error.add_note(f'It is of the variant "{variant.name}"')
-                        raise
+                    error.add_note(f'It is of the variant "{variant.name}"')
+                    raise
 
     def train_all(self, options: RunOptions) -> None:
         """Trains what is missing, here or by workers."""

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 
 import keras
-import numpy as np
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
@@ -25,15 +24,13 @@ from cbam_keras.study.plans.stages import (
 from cbam_keras.study.plans.study import (
     Data,
     Study,
-    Task,
     Variant,
-    member,
 )
 from cbam_keras.study.running import checkpoints, interrupts
 from cbam_keras.study.running.checkpoints import (
     CheckpointEachEpoch,
+    Diverged,
     State,
-    Stopped,
 )
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.networks import (
@@ -42,16 +39,7 @@ from cbam_keras.study.running.networks import (
     count_parameters,
     fingerprint,
 )
-from cbam_keras.study.running.outcomes import (
-    ERROR,
-    FINISHED,
-    OUT_OF_MEMORY,
-)
-
-# Names of classes, since only one backend is imported, and messages of JAX,
-# and of PyTorch on a CPU.
-NO_MEMORY = ("ResourceExhaustedError", "OutOfMemoryError")
-NO_MEMORY_MESSAGES = ("RESOURCE_EXHAUSTED", "can't allocate memory")
+from cbam_keras.study.running.outcomes import DIVERGED, ERROR, FINISHED
 
 
 class ChangedError(ValueError):
@@ -73,8 +61,8 @@ def train_network(
     """Trains one network, from its last finished epoch on, and measures it.
 
     How that ends is in its `state`. A network that cannot be built, diverges
-    or runs out of memory has a status that says so, and is no error. A signal
-    and a full disk are errors. A `title` is printed before the training.
+    or fails has a status that says so, and is no error. A signal and a full
+    disk are errors. A `title` is printed before the training.
     `frozen` keeps what frozen layers return for others.
     """
     training = _Training(study, variant, state, data, folder, frozen)
@@ -93,7 +81,7 @@ def train_network(
         interrupts.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
-        fields["status"] = status_of(error)
+        fields["status"] = DIVERGED if isinstance(error, Diverged) else ERROR
         text = str(error).strip() or "no message"
         fields["message"] = f"{type(error).__name__}: {text}"
         fields["traceback"] = traceback.format_exc()
@@ -129,7 +117,7 @@ class _Training:
 
     @property
     def measure(self) -> Measure:
-        return self.study.measured_by[0]
+        return self.study.task.measures[0]
 
     @property
     def has_ended(self) -> bool:
@@ -170,29 +158,21 @@ class _Training:
 
     def _resume(self, model):
         """Returns the network to go on with."""
-        state, had_failed = self.state, self.state.ended is not None
+        state = self.state
         before, state.fingerprint = state.fingerprint, fingerprint(model)
         state.ended = None
-        if state.history and state.fingerprint != before:
-            changed = f'the layers of network "{self.variant.name}"'
-            if not had_failed:
-                raise ChangedError(
-                    "A run must be resumed with the networks it was started "
-                    f'with. Received: folder="{self.folder}", changed: '
-                    f"{changed}"
-                )
-            # That may be what has mended it.
-            _checks.warn(f"Training starts from scratch, changed: {changed}")
-            state.begin_again()
-        needed = {state.best, state.latest} if state.history else set()
-        if state.history and self.has_ended:
-            needed = {state.file_of(self.select_epoch()[0])}
-        if not all(checkpoints.is_whole(self.folder / str(x)) for x in needed):
-            state.begin_again()
         if not state.history:
             return model
+        if state.fingerprint != before:
+            raise ChangedError(
+                "A run must be resumed with the networks it was started with. "
+                f'Received: folder="{self.folder}", changed: the layers of '
+                f'network "{self.variant.name}". Delete that folder to train '
+                "it from the start"
+            )
         if self.has_ended:
-            loaded = _files.load_model(self.folder / needed.pop())
+            tested, _ = self.select_epoch()
+            loaded = _files.load_model(self.folder / state.file_of(tested))
         else:
             loaded = checkpoints.load_latest(self.folder, state)
         # The file does not say which layers inside another one are frozen.
@@ -260,23 +240,22 @@ class _Training:
         """Returns further measures of an epoch, which it takes longer with."""
         if self.recipe.patience is None:
             return {}
-        return member(self.study.task, "validate")(model, data)
+        return self.study.task.validate(model, data)
 
     def test(self, model: keras.Model) -> _files.Json:
         """Saves what was trained, and returns what it measures."""
         (tested, reason), state = self.select_epoch(), self.state
         row, task = state.history[tested - 1], self.study.task
         if not math.isfinite(row.get("val_loss", 0)):
-            raise Stopped(
-                "diverged",
-                f"The validation loss was {row['val_loss']} in epoch {tested}",
+            raise Diverged(
+                f"The validation loss was {row['val_loss']} in epoch {tested}"
             )
         if not model.compiled:
             task.compile(model, self.recipe.stages[-1], self.data)
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
         metrics = {name: row[name] for name in best_metrics if name in row}
-        measured, arrays = measure(task, model, self.data)
+        measured, arrays = task.test(model, self.data)
         metrics |= measured
         whole = self.folder / f"{self.folder.name}.keras"
         predictions = whole.with_suffix(_files.PREDICTIONS)
@@ -301,42 +280,16 @@ class _Training:
         }
 
 
-def measure(
-    task: Task, model: keras.Model, data: Data
-) -> tuple[_files.Json, dict[str, np.ndarray]]:
-    """Returns what a task measures of a network, and what it predicts."""
-    if hasattr(task, "test"):
-        return task.test(model, data)
-    return task.evaluate(model, data), member(task, "predict")(model, data)
-
-
 def _keep_numbers(metrics, variant):
-    """Returns the metrics that can be written, and warns of the others."""
+    """Returns the metrics that are finite, and warns of the others."""
     numbers = {}
     for name, value in metrics.items():
-        if keras.ops.is_tensor(value):
-            value = keras.ops.convert_to_numpy(value)
-        is_one = isinstance(value, np.number | np.ndarray | int | float)
-        array = np.asarray(value if is_one else None)
-        if array.ndim == 0 and array.dtype.kind in "iuf" and np.isfinite(array):
-            numbers[name] = array.item()
-        elif value is None:
-            numbers[name] = None
+        number = None if value is None else float(value)
+        if number is None or math.isfinite(number):
+            numbers[name] = number
         else:
             _checks.warn(
                 f'The metric "{name}" of "{variant.name}" is left out: it must '
-                f"be a finite number. Received: {str(value)[:100]}"
+                f"be a finite number. Received: {number}"
             )
     return numbers
-
-
-def status_of(error: Exception) -> str:
-    """Returns the status of a network whose training raised this error."""
-    if isinstance(error, Stopped):
-        return error.status
-    is_memory = (
-        isinstance(error, MemoryError)
-        or type(error).__name__ in NO_MEMORY
-        or any(message in str(error) for message in NO_MEMORY_MESSAGES)
-    )
-    return OUT_OF_MEMORY if is_memory else ERROR
