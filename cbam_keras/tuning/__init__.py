@@ -2,7 +2,7 @@
 
 - `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
-- `space`: points of its space: listed, drawn, named.
+- `space`: points of its space: their order, and names.
 - `choice`: what is retrained, what is chosen, and the verdict.
 """
 

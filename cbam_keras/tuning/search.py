@@ -2,9 +2,8 @@
 
 import dataclasses
 import functools
-import itertools
 import shutil
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
@@ -15,22 +14,13 @@ from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
 from cbam_keras.tuning.space import (
-    PLAIN,
     Values,
     controls,
-    grid,
     has_no_attention,
-    hyperparameters,
-    kinds_of,
     label,
     name_of,
-    point,
     shuffled,
 )
-
-if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
-
 
 ALGORITHMS = ("random", "grid")
 # All points of the default space.
@@ -155,37 +145,33 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def space(self) -> "HyperParameters":
-        """The `HyperParameters` that the networks ask for."""
-        space = hyperparameters({})
-        self.hypermodel.declare_hyperparameters(space)
-        return space
+    def points(self) -> list[Values]:
+        """All settings, in the order in which they are tried."""
+        points = self.hypermodel.points()
+        if self.algorithm == "random":
+            return shuffled(points, self.recipe.seed)
+        return points
 
     @functools.cached_property
     def trials(self) -> study.Study:
         """The trials as a study."""
-        hyperparameters: dict[str, list[object]] = {}
-        for hp in self.space.space:
-            # Several under different conditions may have one name.
-            configs = hyperparameters.setdefault(hp.name, [])
-            configs.append({"kind": type(hp).__name__, **hp.get_config()})
         network = study.build_seeded(
             functools.partial(
                 self.hypermodel.network,
-                *(point(self.space), self.loaded, self.recipe),
+                *(self.points[0], self.loaded, self.recipe),
             ),
             self.recipe,
         )
         self.trial_task.check(network, self.loaded)
         planned = study.Study(
             self.trial_task,
-            [self.variant(values) for values in self._points()],
+            [self.variant(x) for x in self.points[: self.max_trials]],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
             settings={
                 "model": self.name,
                 "weights": self.hypermodel.weights,
-                "space": hyperparameters,
+                "space": self.hypermodel.options,
                 "network": study.fingerprint(network),
                 "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
@@ -208,19 +194,12 @@ class Search:
 
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
-        values = self.hypermodel.complete(values)
         return study.Variant(
             name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
             label=label(values),
         )
-
-    def _points(self):
-        every = grid(self.space)
-        if self.algorithm == "random":
-            every = shuffled(self.space, self.recipe.seed)
-        return itertools.islice(every, self.max_trials)
 
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
@@ -245,21 +224,17 @@ class Search:
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        space, folds = self.space, self.folds or 1
-        points = sum(1 for _ in grid(space))
-        trials = min(points, self.max_trials or points)
+        points, folds = self.points, self.folds or 1
+        trials = len(points[: self.max_trials])
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
-        is_plain = [kind == PLAIN for kind in kinds_of(space)]
-        has_both = any(is_plain) and not all(is_plain)
-        networks_retrained = 2 if has_both else 1
+        networks_retrained = len({*map(has_no_attention, points)})
         again = networks_retrained * len(self.seeds) * folds
-        dearest = (controls(space) or [point(space).values])[-1]
-        variants = [self.variant(dearest)]
+        variants = [self.variant(controls(points)[-1])]
         return dataclasses.replace(
             study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
-            about=f"{points:,} combinations, {trials:,} trials{over}, and "
+            about=f"{len(points):,} combinations, {trials:,} trials{over}, and "
             f"{again:,} trainings of the confirmation. Each is counted as this "
             "network:",
         )
@@ -310,7 +285,7 @@ class Search:
         with _files.replacing(folder.path / "best.keras") as beside:
             shutil.copyfile(trained.output / str(network.file), beside)
         described = {"seed": network.seed, "fold": network.fold}
-        layer = self.hypermodel.attention_for(hyperparameters(best.values))
+        layer = self.hypermodel.attention_of(best.values)
         with folder.locked():
             folder.add(
                 best=best.number,
@@ -347,14 +322,14 @@ class Search:
 
     def _options_of(self, values):
         """Returns the arguments of an attention layer, or else all values."""
-        layer = self.hypermodel.attention_for(hyperparameters(values))
+        layer = self.hypermodel.attention_of(values)
         options = dict(layer.keywords if layer else values)
         options.pop("attention", None)
         return options
 
 
 def _build(hypermodel, values, recipe, images):
-    return hypermodel.network(hyperparameters(values), images, recipe)
+    return hypermodel.network(values, images, recipe)
 
 
 def _check_hypermodel(hypermodel):
