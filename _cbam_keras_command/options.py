@@ -18,7 +18,6 @@ ATTENTION = (
     *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
-ALGORITHMS = ("random", "grid")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 MEASURES = (
     *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),

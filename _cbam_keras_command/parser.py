@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from _cbam_keras_command.options import (
-    ALGORITHMS,
     LOCATION,
     SEVERAL,
     add_attention,
@@ -187,19 +186,14 @@ def tune(parser):
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
       cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
-      cbam-keras tune --model mine:build --algorithm grid
+      cbam-keras tune --model mine:build
     """
     add_model(parser)
     parser.add_argument(
-        "--algorithm",
-        choices=ALGORITHMS,
-        default="random",
-        help="order of the trials: grid is that of the space",
-    )
-    parser.add_argument(
         "--max-trials",
         type=positive,
-        help="number of trials (default: 14; grid ends by itself)",
+        default=14,
+        help="number of trials, in a random order",
     )
     parser.add_argument(
         "--confirm",

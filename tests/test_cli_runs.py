@@ -44,8 +44,7 @@ LINES = (
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --seeds 2",
-    "tune --data . --pattern {class}/** --algorithm grid --max-trials 5 "
-    "--confirm 4 --seed 3",
+    "tune --data . --pattern {class}/** --max-trials 5 --confirm 4 --seed 3",
 )
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -157,7 +156,6 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
         (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
         (options.SCORES, losses.SCORES),
         (options.RECIPES, training.RECIPES),
-        (options.ALGORITHMS, tuning.ALGORITHMS),
     ],
 )
 def test_options_take_the_names_that_there_are(listed, names):

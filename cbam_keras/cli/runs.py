@@ -80,7 +80,6 @@ def plan_search(options: Options) -> tuning.Search:
     return tuning.Search(
         hypermodel,
         recipe=_recipe(options, hypermodel.model),
-        algorithm=options.algorithm,
         max_trials=options.max_trials,
         confirm=options.confirm,
         folds=options.folds,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import random
 import shutil
 from typing import Any, cast
 
@@ -19,10 +20,8 @@ from cbam_keras.tuning.space import (
     has_no_attention,
     label,
     name_of,
-    shuffled,
 )
 
-ALGORITHMS = ("random", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
 
@@ -42,13 +41,11 @@ class Search:
             `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
-        algorithm: `"random"`, which tries no combination twice, or `"grid"`,
-            all combinations in their order. For others give a `CBAMHyperModel`
-            to KerasTuner's own tuners, as `keras_tuner.BayesianOptimization`.
-            Defaults to `"random"`.
-        max_trials: Positive integer, may be raised in a later call. Defaults to
-            `None`, which means 14, the whole default space. For `"grid"` it
-            means all combinations.
+        max_trials: Positive integer, how many combinations are tried, in a
+            random order without repetition. May be raised in a later call. For
+            other orders give a `CBAMHyperModel` to KerasTuner's own tuners, as
+            `keras_tuner.BayesianOptimization`. Defaults to `14`, the whole
+            default space.
         confirm: Integer from 0, with how many new seeds the best setting and no
             attention are retrained. These follow the seed of the recipe. May be
             raised in a later call. Defaults to `6`.
@@ -77,8 +74,7 @@ class Search:
     # A `Recipe`, once the search has been made.
     recipe: Any = None
     _: dataclasses.KW_ONLY
-    algorithm: str = "random"
-    max_trials: int | None = None
+    max_trials: int = MAX_TRIALS
     confirm: int = 6
     folds: int | None = None
     data_options: Options | None = None
@@ -86,14 +82,7 @@ class Search:
     task: ImageTask | str | None = None
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(
-                '`algorithm` must be one of "random", "grid". Received: '
-                f"algorithm={self.algorithm!r}. For others give a "
-                "CBAMHyperModel to KerasTuner's own tuners, as "
-                "keras_tuner.BayesianOptimization(CBAMHyperModel((28, 28, 1), "
-                "10))"
-            )
+        _checks.positive_integer("max_trials", self.max_trials)
         _checks.positive_integer("confirm", self.confirm, or_zero=True)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
@@ -109,7 +98,6 @@ class Search:
         _checks.convert(
             self,
             hypermodel=hypermodel,
-            max_trials=_max_trials(self.algorithm, self.max_trials),
             recipe=find_recipe(self.recipe, default),
         )
 
@@ -146,11 +134,12 @@ class Search:
 
     @functools.cached_property
     def points(self) -> list[Values]:
-        """All settings, in the order in which they are tried."""
+        """All settings: the controls, then the others in a random order."""
         points = self.hypermodel.points()
-        if self.algorithm == "random":
-            return shuffled(points, self.recipe.seed)
-        return points
+        first = controls(points)
+        others = [values for values in points if values not in first]
+        random.Random(self.recipe.seed).shuffle(others)
+        return [*first, *others]
 
     @functools.cached_property
     def trials(self) -> study.Study:
@@ -173,7 +162,6 @@ class Search:
                 "weights": self.hypermodel.weights,
                 "space": self.hypermodel.options,
                 "network": study.fingerprint(network),
-                "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
             },
             kind="tune",
@@ -355,20 +343,13 @@ def _check_hypermodel(hypermodel):
     return hypermodel
 
 
-def _max_trials(algorithm, max_trials):
-    if max_trials is None:
-        return None if algorithm == "grid" else MAX_TRIALS
-    return _checks.positive_integer("max_trials", max_trials)
-
-
 @_docstrings.explained_by(Search)
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
-    algorithm: str = "random",
-    max_trials: int | None = None,
+    max_trials: int = MAX_TRIALS,
     confirm: int = 6,
     folds: int | None = None,
     data_options: Options | None = None,
@@ -383,7 +364,7 @@ def search(
 
     It is `study.run(Search(...), **options)`. Every trial is trained by the
     recipe, with its seed: first no attention, SE and CBAM nearest to the
-    paper's, if in the space, then what the algorithm says.
+    paper's, if in the space, then the others in a random order.
 
     The highest of many accuracies is partly luck. So the trials decide on one
     setting with attention: the best or, of those within a standard error of
@@ -428,7 +409,6 @@ def search(
         hypermodel,
         data,
         recipe,
-        algorithm=algorithm,
         max_trials=max_trials,
         confirm=confirm,
         folds=folds,

@@ -1,6 +1,5 @@
-"""Points of a search space: in which order they are tried, and names."""
+"""Points of a search space: which come first, and their names."""
 
-import random
 import re
 from collections.abc import Mapping, Sequence
 
@@ -36,14 +35,6 @@ def controls(points: Sequence[Values]) -> list[Values]:
     first = {x.get("attention"): x for x in reversed(points)}
     kinds = [kind for kind in (PLAIN, "se", "cbam") if kind in first]
     return [first[kind] for kind in kinds] or [points[0]]
-
-
-def shuffled(points: Sequence[Values], seed: int) -> list[Values]:
-    """Returns all points in a random order, the controls first."""
-    first = controls(points)
-    others = [values for values in points if values not in first]
-    random.Random(seed).shuffle(others)
-    return [*first, *others]
 
 
 def name_of(values: Values) -> str:
