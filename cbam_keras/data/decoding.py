@@ -43,10 +43,6 @@ UNSUPPORTED = "of more than 8 bits a color: save them as PNG of 8 bits"
 
 # Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-# How much is read at both ends of a file.
-END_BYTES = 4096
-# Compressed, so that another image has other ends.
-COMPRESSED = ("GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
@@ -133,27 +129,20 @@ def read_headers(
 def _read_header(item):
     try:
         with _open(item) as file:
-            start = file.read(END_BYTES)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - END_BYTES))
-            end = file.read()
-            image = open_image(file)
-            code = hashlib.sha256(start + end)
-            if image.format not in COMPRESSED:
-                file.seek(0)
-                code = hashlib.file_digest(file, "sha256")
-            last = LAST_BYTES.get(image.format)
-            is_whole = last is not None and end.endswith(last)
-            height, width = image.size[::-1]
-            is_grey = image.mode in ("1", "L")
-            # EXIF data may follow the pixels of a PNG.
-            if not is_whole or b"eXIf" in end:
-                height, width = _read_pixels(image).shape[:2]
-            elif _find_orientation(image) in TURNED:
-                height, width = image.size
+            content = file.read()
+        image = open_image(io.BytesIO(content))
+        height, width = image.size[::-1]
+        is_grey = image.mode in ("1", "L")
+        last = LAST_BYTES.get(image.format)
+        is_whole = last is not None and content.endswith(last)
+        # EXIF data may follow the pixels of a PNG.
+        if not is_whole or b"eXIf" in content:
+            height, width = _read_pixels(image).shape[:2]
+        elif _find_orientation(image) in TURNED:
+            height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
-    return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
+    return Header(height, width, is_grey, hashlib.sha256(content).hexdigest())
 
 
 def _find_orientation(image):
