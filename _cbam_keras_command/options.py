@@ -58,6 +58,11 @@ def positive(text: str) -> int:
     raise argparse.ArgumentTypeError(f"invalid positive integer: {text!r}")
 
 
+# Options of numbers, as the help shows them.
+WHOLE: dict[str, Any] = {"type": whole, "metavar": "N"}
+POSITIVE: dict[str, Any] = {"type": positive, "metavar": "N"}
+
+
 def existing(text: str) -> str:
     """Returns a path that exists."""
     if os.path.exists(os.path.expanduser(text)):
@@ -85,7 +90,7 @@ def add_model(parser):
         help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
         "network of keras.applications, or MODULE:FUNCTION, a function of "
         "your own that takes `attention` and returns a keras.Model; with "
-        "masks a U-Net on these, as unet-resnet18",
+        "masks a U-Net on these, as unet-resnet18 (default: %(default)s)",
     )
     parser.add_argument(
         "--weights",
@@ -115,22 +120,10 @@ def add_attention(parser, default):
     )
 
 
-def add_repetitions(parser):
-    """Adds how many networks are trained of each kind."""
-    parser.add_argument(
-        "--seeds",
-        type=positive,
-        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
-        "standard deviation and the interval of each difference are reported "
-        "(default: 5, with folds 1)",
-    )
-    add_folds(parser)
-
-
 def add_folds(parser):
     parser.add_argument(
         "--folds",
-        type=positive,
+        **POSITIVE,
         help="folds of a cross-validation, which tests each image once",
     )
 
@@ -142,7 +135,7 @@ def add_layers(group, ratios, sizes, **several):
         "--kernel-size": "side of the convolution of the spatial gate, odd "
         f"(default: {sizes})",
     }
-    add_options(group, texts, type=positive, **several)
+    add_options(group, texts, **POSITIVE, **several)
 
 
 def add_run(parser, output):
@@ -162,12 +155,13 @@ def add_run(parser, output):
         "--overwrite": "rename the run in the output folder to DIR.old-1, and "
         "start again; a run is resumed otherwise",
         "--no-report": "do not write the result as a page, report.html",
+        "--json": "print the result as JSON, and the progress on stderr",
     }
     add_options(parser, flags, action="store_true")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--workers",
-        type=positive,
+        **POSITIVE,
         help="number of networks to train at a time on this machine, each with "
         "its own GPU or its part of the cores (default: several if they are "
         "small and there is no GPU)",
@@ -177,14 +171,6 @@ def add_run(parser, output):
         metavar="ADDRESS",
         help="train on the workers of a Dask scheduler, as tcp://host:8786, or "
         "the file that it has written; all must see the output folder",
-    )
-
-
-def add_json(parser):
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result as JSON, and the progress on stderr",
     )
 
 
@@ -199,7 +185,8 @@ def add_data(parser, default="crowded_mnist"):
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
         "of TensorFlow Datasets such as cifar10, a folder with a folder of "
         "images per class, a CSV file of paths and classes, or a .npz file of "
-        "the arrays x_train and y_train: images, signals, volumes or vectors",
+        "the arrays x_train and y_train: images, signals, volumes or vectors "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--pattern",
@@ -272,7 +259,7 @@ def add_masks(parser):
     )
     group.add_argument(
         "--ignore-index",
-        type=whole,
+        **WHOLE,
         help="the value of pixels without a class, or its line in --colors, "
         "from 0 (default: all pixels have a class)",
     )
@@ -297,13 +284,13 @@ def add_training(parser, *, has_threshold=False):
         "--patience": "number of epochs without progress on the validation "
         "images after which a training ends",
     }
-    add_options(group, texts, type=positive)
-    texts = {
-        "--frozen-epochs": "epochs before these that train only attention and "
-        "the classifier; 2 with --weights (default: 0)",
-        "--seed": "random seed (default: 0)",
-    }
-    add_options(group, texts, type=whole)
+    add_options(group, texts, **POSITIVE)
+    group.add_argument(
+        "--frozen-epochs",
+        **WHOLE,
+        help="epochs before these that train only attention and the "
+        "classifier; 2 with --weights (default: 0)",
+    )
     group.add_argument(
         "--frozen",
         action="store_true",
@@ -350,6 +337,7 @@ def add_training(parser, *, has_threshold=False):
     group.add_argument(
         "--learning-rate",
         type=float,
+        metavar="NUMBER",
         help="the highest learning rate of the schedule (default: 0.03 for the "
         "network tiny, otherwise 0.01)",
     )

@@ -11,21 +11,19 @@ from typing import Any
 
 from _cbam_keras_command.options import (
     LOCATION,
+    POSITIVE,
     SEVERAL,
+    WHOLE,
     add_attention,
     add_data,
     add_folds,
-    add_json,
     add_layers,
     add_location,
     add_masks,
     add_model,
-    add_repetitions,
     add_run,
     add_training,
     existing,
-    positive,
-    whole,
 )
 
 
@@ -64,27 +62,14 @@ class Options(argparse.Namespace):
                 )
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows `N` or `NUMBER` for a value, and its default, if any."""
-
-    def _get_default_metavar_for_optional(self, action):
-        usual = super()._get_default_metavar_for_optional(action)
-        return {positive: "N", whole: "N", float: "NUMBER"}.get(
-            action.type, usual
-        )
-
-    def _get_help_string(self, action):
-        if action.default in (None, False, [], argparse.SUPPRESS):
-            return action.help
-        return f"{action.help} (default: %(default)s)"
-
-
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and reports errors in one line."""
 
     def __init__(self, **options: Any):
         super().__init__(
-            allow_abbrev=False, formatter_class=HelpFormatter, **options
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
         )
 
     def parse_known_args(self, args=None, namespace=None):
@@ -161,9 +146,15 @@ def train(parser):
         help="replace gates of the network by attention, as se of "
         "EfficientNetB0, and compare with the network as it is",
     )
-    add_repetitions(parser)
+    parser.add_argument(
+        "--seeds",
+        **POSITIVE,
+        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
+        "standard deviation and the interval of each difference are reported "
+        "(default: 5, with folds 1)",
+    )
+    add_folds(parser)
     add_run(parser, "runs/train-DATA-MODEL")
-    add_json(parser)
     group = parser.add_argument_group("attention layers")
     add_layers(group, "4 in the network tiny, otherwise 16", "7")
     add_data(parser, "mnist5k")
@@ -191,21 +182,20 @@ def tune(parser):
     add_model(parser)
     parser.add_argument(
         "--max-trials",
-        type=positive,
+        **POSITIVE,
         default=14,
-        help="number of trials, in a random order",
+        help="number of trials, in a random order (default: %(default)s)",
     )
     parser.add_argument(
         "--confirm",
         "--seeds",
-        type=whole,
+        **WHOLE,
         default=6,
         help="number of new seeds with which the best setting and no attention "
-        "are retrained; 0 for none",
+        "are retrained; 0 for none (default: %(default)s)",
     )
     add_folds(parser)
     add_run(parser, "runs/tune-DATA-MODEL")
-    add_json(parser)
     group = parser.add_argument_group(
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",

@@ -40,11 +40,11 @@ OF_ALL = (
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
-    "--split-column d --group-column e --seed 3 "
+    "--split-column d --group-column e "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --seeds 2",
-    "tune --data . --pattern {class}/** --max-trials 5 --confirm 4 --seed 3",
+    "tune --data . --pattern {class}/** --max-trials 5 --confirm 4",
 )
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -130,7 +130,6 @@ def test_the_recipe_suits_the_network_and_the_data(line, recipe):
     "line, seeds",
     [
         ("train", (0, 1, 2, 3, 4)),
-        ("train --seed 7", (7,)),
         ("train --seeds 1", (0,)),
         ("train --data mnist5k --folds 3", (0,)),
     ],
@@ -192,10 +191,6 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (
-            "train --seeds 2 --seed 1",
-            "counted from 0, so `seed` is for one. Received: seed=1, seeds=2",
-        ),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "a function. Received: model='../x:y'"),

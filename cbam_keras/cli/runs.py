@@ -38,7 +38,7 @@ def plan_training(options: Options) -> study.Study:
         weights=options.weights,
         recipe=_recipe(options, model),
         layer_options=options.select(LAYER_OPTIONS),
-        seeds=_seeds(options),
+        seeds=options.seeds,
         folds=options.folds,
         threshold=options.threshold,
         **images,
@@ -191,17 +191,6 @@ def _recipe(options: Options, model: object) -> Recipe:
     if "epochs" in changes:
         changes["least_steps"] = None
     return dataclasses.replace(recipe, **changes)
-
-
-def _seeds(options: Options) -> int | None:
-    if options.seed is None:
-        return options.seeds
-    if options.seeds not in (None, 1):
-        raise ValueError(
-            "Several seeds are counted from 0, so `seed` is for one. "
-            f"Received: seed={options.seed}, seeds={options.seeds}"
-        )
-    return 1
 
 
 def _attentions(options: Options, default: Sequence[str]) -> list[Any]:
