@@ -21,7 +21,6 @@ from cbam_keras.data.examples import (
     Dataset,
     Examples,
     Header,
-    Rows,
     describe_counts,
     digest,
 )
@@ -242,45 +241,28 @@ def read_example(
 
 
 def read_all(
-    examples: Examples,
-    size: tuple[int, int],
-    channels: int,
-    title: str,
-    decoded: dict[object, tuple] | None = None,
-    total: int = 0,
+    examples: Examples, size: tuple[int, int], channels: int, title: str
 ) -> Examples:
-    """Returns images and masks in memory, as evaluation sees them.
-
-    `decoded` keeps those of a source of `total` images, by size and type, and
-    which of them are done.
-    """
+    """Returns images and masks in memory, as evaluation sees them."""
     if examples.images.shape[1:3] == size:
         return examples
-    places = examples.places
-    if decoded is None or places is None:
-        decoded, total, places = {}, len(examples), np.arange(len(examples))
     dtype = np.dtype(examples.images.dtype if examples.decoded else "uint8")
-    key = size, channels, dtype
-    if key not in decoded:
-        masks = None
-        if examples.masks is not None:
-            masks = np.empty((total, *size), "uint8")
-        images = np.empty((total, *size, channels), dtype)
-        decoded[key] = images, masks, np.zeros(total, bool)
-    images, masks, is_done = decoded[key]
-    rows = np.flatnonzero(~is_done[places]).tolist()
+    images = np.empty((len(examples), *size, channels), dtype)
+    masks = None
+    if examples.masks is not None:
+        masks = np.empty((len(examples), *size), "uint8")
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
-    read = map_in_threads(prepared, rows, title) if len(rows) else ()
-    for place, (image, label) in zip(places[rows], read, strict=True):
-        images[place], is_done[place] = image, True
+    read = map_in_threads(prepared, range(len(examples)), title)
+    for row, (image, label) in enumerate(read):
+        images[row] = image
         if masks is not None:
-            masks[place] = label
+            masks[row] = label
     return dataclasses.replace(
         examples,
-        images=Rows(images, places),
-        masks=None if masks is None else Rows(masks, places),
+        images=images,
+        masks=masks,
         encoding=None,
         names=examples.paths,
     )

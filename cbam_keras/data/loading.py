@@ -516,8 +516,7 @@ def load_source(
         # Random resized crops are taken from the images as they are.
         is_as_it_is = "random_resized_crop" in split_augment
         if is_images and not is_as_it_is and (examples.decoded or is_small):
-            title = f"Preparing {split}"
-            examples = source.read_all(examples, size, channels, title)
+            examples = source.read_all(examples, size, channels)
         if batch_size is None:
             splits[split] = _join(examples, channels_first)
         else:

@@ -17,10 +17,8 @@ from cbam_keras.layers import AttentionLayer
 HEAT, PREDICTIONS, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
 # A page with more networks is too long to read.
 MAX_NETWORKS = 6
-# Networks are asked about so many images, and these are drawn. Of a dataset
-# that does not fit into memory more are read, so that all classes are likely
-# among them.
-ASKED, DRAWN, READ = 64, 8, 1000
+# Networks are asked about so many images, and these are drawn.
+ASKED, DRAWN = 64, 8
 # Fewer are drawn with the attention of every layer, and with masks.
 WITH_ATTENTION, WITH_MASKS, NETWORKS_WITH_MASKS = 4, 6, 3
 # Images per step of a prediction.
@@ -144,8 +142,6 @@ def _read_images(dataset, described):
             "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)
-    if not isinstance(examples, data.Examples):
-        examples = examples.load(min(len(examples), READ), "Reading")
     rows = choose_balanced(examples.labels, ASKED, described["seed"])
     examples = examples.take(rows)
     paths = rows if examples.paths is None else examples.paths
