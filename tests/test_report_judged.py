@@ -49,8 +49,8 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
         re.M,
     )
     assert titles == [
-        *("Data", "Results", "Classes", "Confusion"),
-        *("ROC and threshold", "Calibration"),
+        *("Data", "Results", "Classes", "ROC and threshold", "Confusion"),
+        "Calibration",
         *("What the networks look at", "Methods in words", "To repeat it"),
     ]
     assert "The threshold is 0.5, as no other was asked for." in page.text

@@ -7,8 +7,6 @@ import functools
 import hashlib
 import io
 import os
-import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -45,16 +43,6 @@ LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
-
-
-def describe_file(path: pathlib.Path) -> str:
-    """Returns how to read a file or an address, if it is one."""
-    if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
-        return ""
-    return (
-        "which is a file or an address: download and unpack it, and pass the "
-        "folder, or read it, and pass arrays (images, labels) or a data frame"
-    )
 
 
 @functools.cache

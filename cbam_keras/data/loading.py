@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import Augmentation, check_augmentations
+from cbam_keras.data.augmentation import Augmentation, list_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import (
     IGNORED,
@@ -469,7 +469,7 @@ def load_source(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment)
+    augment = list_augmentations(augment)
     # Later one of so many axes as the kind has.
     size: Any = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)

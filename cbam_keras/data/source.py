@@ -293,9 +293,7 @@ class Source:
             if field.name not in NOT_DESCRIBED and field.name in description
         }
         if "masks" in options:
-            names = {field.name for field in dataclasses.fields(Masks)}
-            masks = {x: y for x, y in options["masks"].items() if x in names}
-            options["masks"] = Masks(**masks)
+            options["masks"] = Masks(**options["masks"])
         return cls(description["name"], **options)
 
 

@@ -30,8 +30,8 @@ WRONG = " \N{MULTIPLICATION SIGN}"
 def draw(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or predict for masks.
 
-    Raises `ValueError` or `TypeError` if a network or the images do not allow
-    it. `content` is what `study.read_content` returns.
+    Raises if a network or the images do not allow it. `content` is what
+    `study.read_content` returns.
     """
     results = study.Results.of(folder, content)
     if not results.are_classifiers and not _has_masks(content):
@@ -208,17 +208,7 @@ def _list_answers(
 
 def _load(path: pathlib.Path) -> keras.Model:
     """Returns the model of a run on classes in a file."""
-    try:
-        model = _files.load_model(path)
-    # Keras raises errors of many types for a damaged file or another format.
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f'"{path}" cannot be loaded ({reason[0]}). If it has layers of '
-            "your own, import them in Python, and call "
-            "cbam_keras.report.write(folder, draw=True)"
-        ) from error
-    model = _graph.with_graph("model", model)
+    model = _graph.with_graph("model", _files.load_model(path))
     if [tuple(x.shape) for x in model.outputs] == [(None, 1)]:
         # A run trains a single unit for two classes.
         model.loss = "binary_crossentropy"
@@ -282,12 +272,17 @@ def shorten(name: str) -> str:
 
 
 def try_to_draw(folder: pathlib.Path) -> None:
-    """Draws it, or warns that a network or the images do not allow it."""
+    """Draws what networks look at, or warns that it cannot be drawn."""
     try:
         draw(folder, study.read_content(folder))
     except _files.InUse:
         # Another process draws the same.
         return
-    except (ValueError, TypeError) as error:
-        # A network of the user may be one that cannot be explained.
-        _checks.warn(f"The report does not show where it looks: {error}")
+    # A network of the user may be one that cannot be loaded or explained.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        _checks.warn(
+            f"The report does not show where it looks: {reason}. If a network "
+            "has layers of your own, import them in Python, and call "
+            "cbam_keras.report.write(folder, draw=True)"
+        )

@@ -158,12 +158,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     ) -> keras.Model:
         """Returns the network of one of the `points`, not compiled.
 
-        Args:
-            values: Dictionary, the values of the hyperparameters.
-            images: An `ImageData`, for the shape of images and the number of
-                classes where this object has none. Defaults to `None`.
-            recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
-                network with `weights` starts frozen. Defaults to `Recipe()`.
+        `images` have the shape and number of classes that this object lacks,
+        and `recipe` says whether a network with `weights` starts frozen.
         """
         attention = self.attention_of(values)
         build, _ = comparison.network_of(self.model, self.weights, recipe)

@@ -278,7 +278,7 @@ class Search:
             folder.add(
                 best=best.number,
                 best_network={**described, **network.metrics},
-                best_options=dict(layer.keywords) if layer else {},
+                best_options=self._options_of(best.values),
                 code=layer.code if layer else "",
                 confirmation=confirmation,
                 verdict=verdict(results, trained.describe_guessing()),
@@ -309,11 +309,9 @@ class Search:
         return study.Results.of(path, content, names, again.seeds)
 
     def _options_of(self, values):
-        """Returns the arguments of an attention layer, or else all values."""
+        """Returns the arguments of the attention layer, if there is one."""
         layer = self.hypermodel.attention_of(values)
-        options = dict(layer.keywords if layer else values)
-        options.pop("attention", None)
-        return options
+        return dict(layer.keywords) if layer else {}
 
 
 def _build(hypermodel, values, recipe, images):
