@@ -72,12 +72,6 @@ class Parser(argparse.ArgumentParser):
             **options,
         )
 
-    def parse_known_args(self, args=None, namespace=None):
-        options, rest = super().parse_known_args(args, namespace)
-        if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
-        return options, rest
-
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 

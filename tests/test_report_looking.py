@@ -128,17 +128,6 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     assert "The gates of cbam by layer" in page
 
 
-def test_images_are_spread_evenly_over_classes():
-    labels = np.repeat(np.arange(5), [2, 3, 1, 4, 30])
-    chosen = looking.choose_balanced(labels, 13, seed=0)
-    assert len({*chosen}) == 13
-    counts, sizes = np.bincount(labels[chosen]), np.bincount(labels)
-    # None has two more than another that has any left.
-    assert counts.max() - counts[counts < sizes].min() <= 1
-    others = looking.choose_balanced(labels, 13, seed=4)
-    assert [*others] != [*chosen]
-
-
 def test_networks_see_gray_images_and_may_end_in_one_unit(
     photos, tmp_path, plot
 ):

@@ -78,8 +78,8 @@ def _split(content, described):
 def _draw_heat(folder, files, dataset, described, content):
     """Draws some test images with the heat and the attention of networks.
 
-    They are of each class as many. Those that most networks get wrong come
-    first, and a quarter are right, to compare with.
+    Those that most networks get wrong come first, and a quarter are right, to
+    compare with.
     """
     names, pixels, labels = _read_images(dataset, described)
     chosen = itertools.islice(files.items(), MAX_NETWORKS)
@@ -142,7 +142,8 @@ def _read_images(dataset, described):
             "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)
-    rows = choose_balanced(examples.labels, ASKED, described["seed"])
+    order = np.random.default_rng([described["seed"], 2])
+    rows = order.permutation(len(examples))[:ASKED]
     examples = examples.take(rows)
     paths = rows if examples.paths is None else examples.paths
     names = [
@@ -160,17 +161,6 @@ def _read_images(dataset, described):
     if shape[2] == 1:
         pixels = figures.luminance(pixels)[..., None].round().astype("uint8")
     return names, pixels, examples.labels
-
-
-def choose_balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the indices of `count` images, one of each class in turn."""
-    order = np.random.default_rng([seed, 2]).permutation(len(labels))
-    # How many images of the same class come before.
-    turn = np.empty(len(labels), "int64")
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        turn[members] = np.arange(len(members))
-    return np.lexsort((order, turn))[:count]
 
 
 def _draw_attention(folder, name, model, pixels, classes):
