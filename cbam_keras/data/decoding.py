@@ -186,12 +186,10 @@ def pil_resize(
         resized = [pil_resize(p, size, box, resampling) for p in planes]
         return np.stack(resized, axis=-1)
     pil = _checks.require("PIL.Image", extra="data")
-    top, left, height, width = map(float, box)
+    top, left, height, width = box
+    corners = left, top, left + width, top + height
     # Rounding may leave the image, which Pillow refuses.
-    top, left = max(top, 0.0), max(left, 0.0)
-    right = min(left + width, image.shape[1])
-    bottom = min(top + height, image.shape[0])
-    corners = (left, top, right, bottom)
+    corners = np.clip(corners, 0, 2 * image.shape[1::-1]).tolist()
     resized = pil.fromarray(image).resize(
         size[::-1], pil.Resampling[resampling], corners
     )
