@@ -34,7 +34,7 @@ RECIPES = (
     *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
 )
-# Options that say where images are, and are rarely used.
+# Options that say where images are.
 LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
@@ -175,7 +175,7 @@ def add_run(parser, output):
 
 
 def add_data(parser, default="crowded_mnist"):
-    """Adds the images that a run trains on."""
+    """Adds the images that a run trains on, and their masks."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -227,10 +227,20 @@ def add_data(parser, default="crowded_mnist"):
         help="augmentation of training images, one or several: "
         f"{', '.join(AUGMENTATIONS)}",
     )
-
-
-def add_masks(parser):
-    """Adds masks, with which images have a class for each pixel."""
+    folders = {
+        "--data-dir": "the folder of TensorFlow Datasets (default: "
+        "~/tensorflow_datasets)",
+        "--image-folder": "the folder of the paths in the CSV file",
+    }
+    add_options(group, folders, metavar="DIR")
+    of_table = "the column of the CSV file with"
+    columns = {
+        "--image-column": f"{of_table} paths",
+        "--label-column": f"{of_table} classes",
+        "--split-column": f"{of_table} train, validation or test",
+        "--group-column": f"{of_table} patients, each kept in one split",
+    }
+    add_options(group, columns, metavar="NAME")
     group = parser.add_argument_group("masks")
     group.add_argument(
         "--masks",
@@ -349,25 +359,6 @@ def _layers(text):
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
-
-
-def add_location(parser):
-    """Adds the options of `LOCATION`."""
-    group = parser.add_argument_group("rarely used")
-    folders = {
-        "--data-dir": "the folder of TensorFlow Datasets (default: "
-        "~/tensorflow_datasets)",
-        "--image-folder": "the folder of the paths in the CSV file",
-    }
-    add_options(group, folders, metavar="DIR")
-    of_table = "the column of the CSV file with"
-    columns = {
-        "--image-column": f"{of_table} paths",
-        "--label-column": f"{of_table} classes",
-        "--split-column": f"{of_table} train, validation or test",
-        "--group-column": f"{of_table} patients, each kept in one split",
-    }
-    add_options(group, columns, metavar="NAME")
 
 
 def size(text: str) -> int | tuple[int, ...]:

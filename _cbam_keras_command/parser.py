@@ -18,8 +18,6 @@ from _cbam_keras_command.options import (
     add_data,
     add_folds,
     add_layers,
-    add_location,
-    add_masks,
     add_model,
     add_run,
     add_training,
@@ -152,9 +150,7 @@ def train(parser):
     group = parser.add_argument_group("attention layers")
     add_layers(group, "4 in the network tiny, otherwise 16", "7")
     add_data(parser, "mnist5k")
-    add_masks(parser)
     add_training(parser, has_threshold=True)
-    add_location(parser)
 
 
 def tune(parser):
@@ -197,9 +193,7 @@ def tune(parser):
     add_attention(group, "none se cbam")
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
     add_data(parser)
-    add_masks(parser)
     add_training(parser)
-    add_location(parser)
 
 
 def report(parser):
