@@ -214,10 +214,9 @@ def add_data(parser, default="crowded_mnist"):
     )
     group.add_argument(
         "--image-size",
-        type=size,
-        metavar="N|HxW",
-        help="resize images to squares of side N, or to height x width, in "
-        "pixels (default: as they are, or 224 where they differ)",
+        **POSITIVE,
+        help="resize images to squares of side N, in pixels (default: as they "
+        "are, or 224 where they differ)",
     )
     group.add_argument(
         "--augment",
@@ -359,11 +358,3 @@ def _layers(text):
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
-
-
-def size(text: str) -> int | tuple[int, ...]:
-    """Returns a side, or height and width."""
-    with contextlib.suppress(ValueError):
-        first, *second = map(int, text.split("x", 1))
-        return (first, *second) if second else first
-    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or HxW)")

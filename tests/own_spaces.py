@@ -13,6 +13,7 @@ class Space(tuning.CBAMHyperModel):
     def __init__(self, ask):
         super().__init__()
         self.ask = self.model = ask
+        self.model_name = ask.__name__
 
     def network(self, values, images=None, recipe=None):
         hp = keras_tuner.HyperParameters()

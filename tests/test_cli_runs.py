@@ -36,7 +36,7 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
 OF_ALL = (
     "--model small --folds 3 --epochs 7 --batch-size 5 --patience 2 "
     "--class-weight sqrt --measure auc "
-    "--image-size 16x24 "
+    "--image-size 16 "
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "

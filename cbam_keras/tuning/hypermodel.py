@@ -100,7 +100,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     ):
         super().__init__(name=name)
         # This checks them.
-        comparison.network_of(model, weights, Recipe())
+        _, self.model_name = comparison.network_of(model, weights, Recipe())
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
         self.input_shape = input_shape

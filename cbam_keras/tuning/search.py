@@ -152,13 +152,14 @@ class Search:
             self.recipe,
         )
         self.trial_task.check(network, self.loaded)
+        model = self.hypermodel.model_name
         planned = study.Study(
             self.trial_task,
             [self.variant(x) for x in self.points[: self.max_trials]],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
             settings={
-                "model": self.name,
+                "model": model,
                 "weights": self.hypermodel.weights,
                 "space": self.hypermodel.options,
                 "network": study.fingerprint(network),
@@ -166,19 +167,11 @@ class Search:
             },
             kind="tune",
             folds=self.folds,
-            question=f"Which attention suits the network {self.name} on "
+            question=f"Which attention suits the network {model} on "
             f"{self.trial_task.name}, and does it improve the "
             f"{self.trial_task.noun}?",
         )
         return planned.suited_to(self.loaded)
-
-    @property
-    def name(self) -> str:
-        """The name of the hypermodel, which a folder can have."""
-        model = self.hypermodel.model
-        if not isinstance(model, str):
-            model = getattr(model, "__name__", type(model).__name__)
-        return "".join(c if c.isalnum() else "_" for c in model)
 
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
