@@ -142,8 +142,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def attention_of(self, values: Values) -> Attention | None:
         """Returns the same of one of the `points`."""
-        kind = values["attention"]
-        stages = values.get("stages", PAPER["stages"])
+        kind = str(values["attention"])
+        stages = str(values.get("stages", PAPER["stages"]))
         if kind not in ATTENTION:
             layer = self.layers[kind]
             return layer and dataclasses.replace(layer, stages=stages)
