@@ -142,8 +142,8 @@ def _read_images(dataset, described):
             "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)
-    order = np.random.default_rng([described["seed"], 2])
-    rows = order.permutation(len(examples))[:ASKED]
+    rng = np.random.default_rng([described["seed"], 2])
+    rows = rng.permutation(len(examples))[:ASKED]
     examples = examples.take(rows)
     paths = rows if examples.paths is None else examples.paths
     names = [
