@@ -18,7 +18,6 @@ ATTENTION = (
     *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
-ALGORITHMS = ("random", "grid")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 MEASURES = (
     *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
@@ -35,7 +34,7 @@ RECIPES = (
     *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
     "segmentation",
 )
-# Options that say where images are, and are rarely used.
+# Options that say where images are.
 LOCATION = (
     *("data_dir", "image_column", "label_column"),
     *("split_column", "group_column", "image_folder"),
@@ -57,6 +56,11 @@ def positive(text: str) -> int:
     if text.isdecimal() and int(text):
         return int(text)
     raise argparse.ArgumentTypeError(f"invalid positive integer: {text!r}")
+
+
+# Options of numbers, as the help shows them.
+WHOLE: dict[str, Any] = {"type": whole, "metavar": "N"}
+POSITIVE: dict[str, Any] = {"type": positive, "metavar": "N"}
 
 
 def existing(text: str) -> str:
@@ -108,7 +112,7 @@ def add_model(parser):
         help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
         "network of keras.applications, or MODULE:FUNCTION, a function of "
         "your own that takes `attention` and returns a keras.Model; with "
-        "masks a U-Net on these, as unet-resnet18",
+        "masks a U-Net on these, as unet-resnet18 (default: %(default)s)",
     )
     parser.add_argument(
         "--weights",
@@ -139,22 +143,10 @@ def add_attention(parser, default):
     )
 
 
-def add_repetitions(parser):
-    """Adds how many networks are trained of each kind."""
-    parser.add_argument(
-        "--seeds",
-        type=positive,
-        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
-        "standard deviation and the interval of each difference are reported "
-        "(default: 5, with folds 1)",
-    )
-    add_folds(parser)
-
-
 def add_folds(parser):
     parser.add_argument(
         "--folds",
-        type=positive,
+        **POSITIVE,
         help="folds of a cross-validation, which tests each image once",
     )
 
@@ -166,7 +158,7 @@ def add_layers(group, ratios, sizes, **several):
         "--kernel-size": "side of the convolution of the spatial gate, odd "
         f"(default: {sizes})",
     }
-    add_options(group, texts, type=positive, **several)
+    add_options(group, texts, **POSITIVE, **several)
 
 
 def add_run(parser, output):
@@ -186,12 +178,13 @@ def add_run(parser, output):
         "--overwrite": "rename the run in the output folder to DIR.old-1, and "
         "start again; a run is resumed otherwise",
         "--no-report": "do not write the result as a page, report.html",
+        "--json": "print the result as JSON, and the progress on stderr",
     }
     add_options(parser, flags, action="store_true")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--workers",
-        type=positive,
+        **POSITIVE,
         help="number of networks to train at a time on this machine, each with "
         "its own GPU or its part of the cores (default: several if they are "
         "small and there is no GPU)",
@@ -204,16 +197,8 @@ def add_run(parser, output):
     )
 
 
-def add_json(parser):
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result as JSON, and the progress on stderr",
-    )
-
-
 def add_data(parser, default="crowded_mnist"):
-    """Adds the images that a run trains on."""
+    """Adds the images that a run trains on, and their masks."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--data",
@@ -223,7 +208,8 @@ def add_data(parser, default="crowded_mnist"):
         help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
         "of TensorFlow Datasets such as cifar10, a folder with a folder of "
         "images per class, a CSV file of paths and classes, or a .npz file of "
-        "the arrays x_train and y_train: images, signals, volumes or vectors",
+        "the arrays x_train and y_train: images, signals, volumes or vectors "
+        "(default: %(default)s)",
     )
     group.add_argument(
         "--pattern",
@@ -251,10 +237,9 @@ def add_data(parser, default="crowded_mnist"):
     )
     group.add_argument(
         "--image-size",
-        type=size,
-        metavar="N|HxW",
-        help="resize images to squares of side N, or to height x width, in "
-        "pixels (default: as they are, or 224 where they differ)",
+        **POSITIVE,
+        help="resize images to squares of side N, in pixels (default: as they "
+        "are, or 224 where they differ)",
     )
     group.add_argument(
         "--augment",
@@ -264,10 +249,20 @@ def add_data(parser, default="crowded_mnist"):
         help="augmentation of training images, one or several: "
         f"{', '.join(AUGMENTATIONS)}",
     )
-
-
-def add_masks(parser):
-    """Adds masks, with which images have a class for each pixel."""
+    folders = {
+        "--data-dir": "the folder of TensorFlow Datasets (default: "
+        "~/tensorflow_datasets)",
+        "--image-folder": "the folder of the paths in the CSV file",
+    }
+    add_options(group, folders, metavar="DIR")
+    of_table = "the column of the CSV file with"
+    columns = {
+        "--image-column": f"{of_table} paths",
+        "--label-column": f"{of_table} classes",
+        "--split-column": f"{of_table} train, validation or test",
+        "--group-column": f"{of_table} patients, each kept in one split",
+    }
+    add_options(group, columns, metavar="NAME")
     group = parser.add_argument_group("masks")
     group.add_argument(
         "--masks",
@@ -296,7 +291,7 @@ def add_masks(parser):
     )
     group.add_argument(
         "--ignore-index",
-        type=whole,
+        **WHOLE,
         help="the value of pixels without a class, or its line in --colors, "
         "from 0 (default: all pixels have a class)",
     )
@@ -321,13 +316,13 @@ def add_training(parser, *, has_threshold=False):
         "--patience": "number of epochs without progress on the validation "
         "images after which a training ends",
     }
-    add_options(group, texts, type=positive)
-    texts = {
-        "--frozen-epochs": "epochs before these that train only attention and "
-        "the classifier; 2 with --weights (default: 0)",
-        "--seed": "random seed (default: 0)",
-    }
-    add_options(group, texts, type=whole)
+    add_options(group, texts, **POSITIVE)
+    group.add_argument(
+        "--frozen-epochs",
+        **WHOLE,
+        help="epochs before these that train only attention and the "
+        "classifier; 2 with --weights (default: 0)",
+    )
     group.add_argument(
         "--frozen",
         action="store_true",
@@ -374,6 +369,7 @@ def add_training(parser, *, has_threshold=False):
     group.add_argument(
         "--learning-rate",
         type=float,
+        metavar="NUMBER",
         help="the highest learning rate of the schedule (default: 0.03 for the "
         "network tiny, otherwise 0.01)",
     )
@@ -385,30 +381,3 @@ def _layers(text):
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
-
-
-def add_location(parser):
-    """Adds the options of `LOCATION`."""
-    group = parser.add_argument_group("rarely used")
-    folders = {
-        "--data-dir": "the folder of TensorFlow Datasets (default: "
-        "~/tensorflow_datasets)",
-        "--image-folder": "the folder of the paths in the CSV file",
-    }
-    add_options(group, folders, metavar="DIR")
-    of_table = "the column of the CSV file with"
-    columns = {
-        "--image-column": f"{of_table} paths",
-        "--label-column": f"{of_table} classes",
-        "--split-column": f"{of_table} train, validation or test",
-        "--group-column": f"{of_table} patients, each kept in one split",
-    }
-    add_options(group, columns, metavar="NAME")
-
-
-def size(text: str) -> int | tuple[int, ...]:
-    """Returns a side, or height and width."""
-    with contextlib.suppress(ValueError):
-        first, *second = map(int, text.split("x", 1))
-        return (first, *second) if second else first
-    raise argparse.ArgumentTypeError(f"invalid value: {text!r} (N or HxW)")

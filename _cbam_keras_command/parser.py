@@ -10,23 +10,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from _cbam_keras_command.options import (
-    ALGORITHMS,
     LOCATION,
+    POSITIVE,
     SEVERAL,
+    WHOLE,
     add_attention,
     add_data,
     add_folds,
-    add_json,
     add_layers,
-    add_location,
-    add_masks,
     add_model,
-    add_repetitions,
     add_run,
     add_training,
     existing,
-    positive,
-    whole,
 )
 
 
@@ -65,34 +60,15 @@ class Options(argparse.Namespace):
                 )
 
 
-class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Shows `N` or `NUMBER` for a value, and its default, if any."""
-
-    def _get_default_metavar_for_optional(self, action):
-        usual = super()._get_default_metavar_for_optional(action)
-        return {positive: "N", whole: "N", float: "NUMBER"}.get(
-            action.type, usual
-        )
-
-    def _get_help_string(self, action):
-        if action.default in (None, False, [], argparse.SUPPRESS):
-            return action.help
-        return f"{action.help} (default: %(default)s)"
-
-
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and reports errors in one line."""
 
     def __init__(self, **options: Any):
         super().__init__(
-            allow_abbrev=False, formatter_class=HelpFormatter, **options
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **options,
         )
-
-    def parse_known_args(self, args=None, namespace=None):
-        options, rest = super().parse_known_args(args, namespace)
-        if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
-        return options, rest
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
@@ -162,15 +138,19 @@ def train(parser):
         help="replace gates of the network by attention, as se of "
         "EfficientNetB0, and compare with the network as it is",
     )
-    add_repetitions(parser)
+    parser.add_argument(
+        "--seeds",
+        **POSITIVE,
+        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
+        "standard deviation and the interval of each difference are reported "
+        "(default: 5, with folds 1)",
+    )
+    add_folds(parser)
     add_run(parser, "runs/train-DATA-MODEL")
-    add_json(parser)
     group = parser.add_argument_group("attention layers")
     add_layers(group, "4 in the network tiny, otherwise 16", "7")
     add_data(parser, "mnist5k")
-    add_masks(parser)
     add_training(parser, has_threshold=True)
-    add_location(parser)
 
 
 def tune(parser):
@@ -187,31 +167,25 @@ def tune(parser):
       cbam-keras tune --attention cbam --reduction-ratio 4 8 --kernel-size 3 7
       cbam-keras tune --attention none cbam --stages all last "last 2"
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
-      cbam-keras tune --model mine:build --algorithm grid
+      cbam-keras tune --model mine:build
     """
     add_model(parser)
     parser.add_argument(
-        "--algorithm",
-        choices=ALGORITHMS,
-        default="random",
-        help="order of the trials: grid is that of the space",
-    )
-    parser.add_argument(
         "--max-trials",
-        type=positive,
-        help="number of trials (default: 14; grid ends by itself)",
+        **POSITIVE,
+        default=14,
+        help="number of trials, in a random order (default: %(default)s)",
     )
     parser.add_argument(
         "--confirm",
         "--seeds",
-        type=whole,
+        **WHOLE,
         default=6,
         help="number of new seeds with which the best setting and no attention "
-        "are retrained; 0 for none",
+        "are retrained; 0 for none (default: %(default)s)",
     )
     add_folds(parser)
     add_run(parser, "runs/tune-DATA-MODEL")
-    add_json(parser)
     group = parser.add_argument_group(
         "search space",
         "Each takes one value, which fixes it, or several to choose from.",
@@ -219,9 +193,7 @@ def tune(parser):
     add_attention(group, "none se cbam")
     add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
     add_data(parser)
-    add_masks(parser)
     add_training(parser)
-    add_location(parser)
 
 
 def report(parser):

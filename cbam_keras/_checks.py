@@ -59,17 +59,6 @@ def positive_integer(
     return int(value)
 
 
-def pattern(name: str, value: Any) -> None:
-    """Raises unless `value` is a regular expression, or `None`."""
-    try:
-        re.compile(value or "")
-    except (re.error, TypeError) as error:
-        raise ValueError(
-            f"`{name}` must be a regular expression. Received: {name}="
-            f"{value!r} ({error})"
-        ) from error
-
-
 def seed(name: str, value: object) -> int:
     """Returns `value` as an `int`, or raises if it is not a seed of NumPy."""
     if not _is_integer(value) or not 0 <= int(value) < 2**32:

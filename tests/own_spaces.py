@@ -1,5 +1,9 @@
 """Spaces of functions, for tests of what a search does with any space."""
 
+import itertools
+
+import keras_tuner
+
 from cbam_keras import tuning
 
 
@@ -9,18 +13,29 @@ class Space(tuning.CBAMHyperModel):
     def __init__(self, ask):
         super().__init__()
         self.ask = self.model = ask
+        self.model_name = ask.__name__
 
-    def network(self, hp, images=None, recipe=None):
+    def network(self, values, images=None, recipe=None):
+        hp = keras_tuner.HyperParameters()
+        hp.values = dict(values)
         return self.ask(hp)
 
-    def declare_hyperparameters(self, hp):
+    def points(self):
+        hp, found = keras_tuner.HyperParameters(), []
         self.ask(hp)
+        names = [own.name for own in hp.space]
+        for each in itertools.product(
+            *([x.default, *x.values] for x in hp.space)
+        ):
+            hp.values = dict(zip(names, each, strict=True))
+            active = [own.name for own in hp.space if hp.is_active(own)]
+            values = {name: hp.values[name] for name in active}
+            if values not in found:
+                found.append(values)
+        return found
 
-    def attention_for(self, hp):
+    def attention_of(self, values):
         return None
-
-    def complete(self, values):
-        return values
 
 
 def as_space(hypermodel):

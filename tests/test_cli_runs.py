@@ -36,16 +36,15 @@ FINE_TUNING = training.RECIPES["fine-tuning"]
 OF_ALL = (
     "--model small --folds 3 --epochs 7 --batch-size 5 --patience 2 "
     "--class-weight sqrt --measure auc "
-    "--image-size 16x24 "
+    "--image-size 16 "
 )
 LINES = (
     "train --data d.csv --image-folder a --image-column b --label-column c "
-    "--split-column d --group-column e --seed 3 "
+    "--split-column d --group-column e "
     "--learning-rate 0.1 --reduction-ratio 8 --kernel-size 5 "
     "--instead-of se",
     "train --data cifar10 --download --data-dir a --seeds 2",
-    "tune --data . --pattern {class}/** --algorithm grid --max-trials 5 "
-    "--confirm 4 --seed 3",
+    "tune --data . --pattern {class}/** --max-trials 5 --confirm 4",
 )
 SPACE = {
     "--attention cbam keras.layers:ReLU": {"attention": {"cbam", "ReLU"}},
@@ -131,7 +130,6 @@ def test_the_recipe_suits_the_network_and_the_data(line, recipe):
     "line, seeds",
     [
         ("train", (0, 1, 2, 3, 4)),
-        ("train --seed 7", (7,)),
         ("train --seeds 1", (0,)),
         ("train --data mnist5k --folds 3", (0,)),
     ],
@@ -157,7 +155,6 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
         (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
         (options.SCORES, losses.SCORES),
         (options.RECIPES, training.RECIPES),
-        (options.ALGORITHMS, tuning.ALGORITHMS),
     ],
 )
 def test_options_take_the_names_that_there_are(listed, names):
@@ -194,10 +191,6 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        (
-            "train --seeds 2 --seed 1",
-            "counted from 0, so `seed` is for one. Received: seed=1, seeds=2",
-        ),
         ("train --attention json:Gate", "no attribute 'Gate'"),
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "a function. Received: model='../x:y'"),

@@ -274,7 +274,7 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"data": iter([BOTH])}, TypeError, "iterator. Join .*np.concat"),
         ({"data": (*BOTH, LABELS)}, TypeError, "without weights.*tuple of 3"),
         ({"augment": "mix_up"}, ValueError, "one or several of.*RandAugment"),
-        ({"augment": {"flip": 0.5}}, ValueError, "one or several names"),
+        ({"augment": {"flip": 0.5}}, ValueError, "one or several of"),
         ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
         ({"validation_fraction": 1}, ValueError, "must lie between 0 and 1"),
         ({"seed": 2**32}, ValueError, "`seed` must be an integer from 0"),

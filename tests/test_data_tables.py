@@ -232,8 +232,7 @@ REFUSED = {
     'the label "a.b".*multi_label': _labelled("a", "a|b"),
     'the label "a, b"': _labelled("a", "b", "c", "a, b"),
     "the label \"..b', 'a'": _labelled("a", ["b", "a"]),
-    "40 numbers.*task=.regression": _labelled(*range(40)),
-    "20 numbers for": _labelled(*(i / 8 for i in range(20))),
+    'fewer of class "0.0" .2.': _labelled(*(i / 8 for i in range(20))),
     "one class. Received: 5 with several: 1.png .a, b.": pandas.concat(
         [PAIRS, PAIRS[:10].assign(label="a")]
     ),

@@ -94,16 +94,15 @@ def test_comparisons_of_each_stage_name_it_and_leave_none_alone():
 
 
 def test_stages_are_searched_where_there_is_attention():
-    keras_tuner = pytest.importorskip("keras_tuner")
+    pytest.importorskip("keras_tuner")
     from cbam_keras import tuning
-    from cbam_keras.tuning.space import point
 
     hypermodel = tuning.CBAMHyperModel((12, 10, 1), 5, stages="each")
-    hp = keras_tuner.HyperParameters()
-    hypermodel.declare_hyperparameters(hp)
-    assert "stages" not in point(hp, attention="none").values
-    values = point(hp, attention="se", stages="last 2")
-    assert stages_of(hypermodel.build(values)) == [2, 3]
+    plain, *_ = points = hypermodel.points()
+    assert plain == {"attention": "none"}
+    chosen = {"attention": "se", "stages": "last 2", "reduction_ratio": 4}
+    assert chosen in points
+    assert stages_of(hypermodel.network(chosen)) == [2, 3]
 
 
 # The top: after the last feature map.

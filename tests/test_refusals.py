@@ -492,7 +492,7 @@ RECIPES = [
     ("seed", 2**32, "an integer from 0"),
     ("optimizer", "adam", 'one of "adamw", "sgd"'),
     ("momentum", 1, "less than 1"),
-    ("augment", ("flip", 1), "one or several names"),
+    ("augment", ("flip", 1), "one or several of"),
     ("image_size", (224,), "a positive integer or two"),
     ("frozen_epochs", -1, "an integer from 0"),
     ("class_weight", "even", 'one of None, "balanced"'),

@@ -83,7 +83,7 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
 
 
 def test_a_search_killed_again_and_again_ends_as_an_unbroken_one(tmp_path):
-    options = {"algorithm": "random", "max_trials": 4, "confirm": 0}
+    options = {"max_trials": 4, "confirm": 0}
     expected = call("tune", tmp_path / "whole", **options)
     output = tmp_path / "life-0"
     for lives in itertools.count(1):
@@ -154,7 +154,7 @@ OTHER = dataclasses.replace(TWO, epochs=3)
             "variants.se.reduction_ratio was 4, is 2",
         ),
         ("compare", {"model": linear}, "model was 'tiny', is 'linear'"),
-        ("tune", {"algorithm": "grid"}, "algorithm was 'random'"),
+        ("tune", {"recipe": OTHER}, "recipe.epochs was 2, is 3"),
         ("train", {"resume": False}, "which holds one, resume=False"),
     ],
 )

@@ -13,7 +13,6 @@ from cbam_keras.layers import (
     SpatialAttention,
     SqueezeExcite,
 )
-from cbam_keras.tuning.space import kinds_of, point
 
 keras_tuner = pytest.importorskip("keras_tuner")
 
@@ -36,24 +35,29 @@ def space_of(**options):
     return hypermodel, hp
 
 
+def defaults(hypermodel):
+    """Returns the first point of each kind of attention."""
+    points = reversed(hypermodel.points())
+    return {values["attention"]: values for values in points}
+
+
 def test_the_space_is_known_without_building():
     def never(*_):
         raise AssertionError("No network is needed.")
 
-    _, hp = space_of(**WIDE, model=never)
+    hypermodel, hp = space_of(**WIDE, model=never)
     names = [own.name for own in hp.space]
     assert names == ["attention", *LAYER]
     # The defaults are no attention, then the layer of the paper.
     assert hp.values == {"attention": "none"}
-    values = point(hp, attention="cbam").values
-    assert values == {"attention": "cbam", **LAYER}
+    assert defaults(hypermodel)["cbam"] == {"attention": "cbam", **LAYER}
 
 
 def test_hyperparameters_are_there_where_they_matter():
     kinds = ("none", "se", "channel", "spatial", "cbam")
-    _, hp = space_of(**WIDE, attention=kinds)
-    own = [[*point(hp, attention=kind).values][1:] for kind in kinds]
-    assert own == [
+    hypermodel, _ = space_of(**WIDE, attention=kinds)
+    first = defaults(hypermodel)
+    assert [[*first[kind]][1:] for kind in kinds] == [
         [],
         ["reduction_ratio"],
         ["reduction_ratio"],
@@ -63,14 +67,14 @@ def test_hyperparameters_are_there_where_they_matter():
 
 
 def test_each_kind_has_what_its_layer_takes():
-    hypermodel, hp = space_of(attention=("none", "eca", "simam"))
-    values = point(hp, attention="eca")
-    assert values.values == {"attention": "eca", "kernel_size": 7}
+    hypermodel, _ = space_of(attention=("none", "eca", "simam"))
+    values = defaults(hypermodel)["eca"]
+    assert values == {"attention": "eca", "kernel_size": 7}
     options = {"kernel_size": 7, "identity_init": True}
-    assert hypermodel.attention_for(values).arguments == options
-    values = point(hp, attention="simam")
-    assert values.values == {"attention": "simam"}
-    assert hypermodel.attention_for(values).arguments == {}
+    assert hypermodel.attention_of(values).arguments == options
+    values = defaults(hypermodel)["simam"]
+    assert values == {"attention": "simam"}
+    assert hypermodel.attention_of(values).arguments == {}
     assert hypermodel.unused == ["reduction_ratio"]
     hypermodel, _ = space_of(attention=("none", "simam"))
     assert hypermodel.unused == ["reduction_ratio", "kernel_size"]
@@ -97,16 +101,20 @@ def test_a_layer_is_that_of_its_values_and_starts_at_one(arm, kind, keys):
 
 
 def test_in_a_narrowed_space_the_nearest_to_the_paper_is_the_default():
-    _, hp = space_of(
+    hypermodel, hp = space_of(
         attention=("se", "cbam"),
         reduction_ratio=(2, 8, 64),
         kernel_size=(3, 5, 11),
     )
-    assert point(hp).values == {
-        "attention": "cbam",
-        "reduction_ratio": 8,
-        "kernel_size": 5,
-    }
+    assert (
+        hypermodel.points()[0]
+        == hp.values
+        == {
+            "attention": "cbam",
+            "reduction_ratio": 8,
+            "kernel_size": 5,
+        }
+    )
 
 
 class Gate(layers.Layer):
@@ -116,10 +124,11 @@ class Gate(layers.Layer):
 
 def test_a_layer_of_ones_own_is_a_kind():
     half = functools.partial(layers.Rescaling, 0.5)
-    hypermodel, hp = space_of(attention=("none", Gate, half, "cbam"))
-    assert kinds_of(hp) == ["none", "Gate", "Rescaling", "cbam"]
-    values = point(hp, attention="Gate")
-    assert values.values == {"attention": "Gate"}
+    hypermodel, _ = space_of(attention=("none", Gate, half, "cbam"))
+    first = defaults(hypermodel)
+    assert {*first} == {"none", "Gate", "Rescaling", "cbam"}
+    values = first["Gate"]
+    assert values == {"attention": "Gate"}
     model = hypermodel.network(values)
     assert sum(isinstance(layer, Gate) for layer in model.layers) == 3
     # Alone, too: a class is not a function of hyperparameters.

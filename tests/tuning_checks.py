@@ -80,9 +80,9 @@ def warned(pattern):
     assert found, texts
 
 
-def search(output, algorithm="random", recipe=ONE, hypermodel=mlp, **options):
+def search(output, recipe=ONE, hypermodel=mlp, **options):
     """Runs a short search over MLPs."""
-    options = {"max_trials": 6, "confirm": 0, **options, "algorithm": algorithm}
+    options = {"max_trials": 6, "confirm": 0, **options}
     return tuning.search(
         as_space(hypermodel), "mnist5k", recipe, output=output, **options
     )

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 
 from _cbam_keras_command.parser import parse
 from cbam_keras import _terminal, data
-from cbam_keras.cli import checks, runs
+from cbam_keras.cli import runs
 from cbam_keras.study import interrupts
 
 HANDLERS = {
     "train": runs.run,
     "tune": runs.run,
-    "check": checks.check_file,
+    "check": runs.check_file,
     "report": runs.write_report,
 }
 

@@ -1,21 +1,25 @@
-"""The subcommands `train`, `tune` and `report`.
+"""The subcommands.
 
-The first two make a plan of their options, and run it or count what it would
-train.
+`train` and `tune` make a plan of their options, and run it or count what it
+would train.
 """
 
 import contextlib
 import dataclasses
+import importlib
 import logging
+import os
 import pathlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+import keras
+
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, data, report, study, tuning
+from cbam_keras import _checks, data, insertion, report, study, tuning
 from cbam_keras._terminal import say
-from cbam_keras.cli.arguments import import_object, progress_of
 from cbam_keras.study import (
     RECIPES,
     Recipe,
@@ -38,7 +42,7 @@ def plan_training(options: Options) -> study.Study:
         weights=options.weights,
         recipe=_recipe(options, model),
         layer_options=options.select(LAYER_OPTIONS),
-        seeds=_seeds(options),
+        seeds=options.seeds,
         folds=options.folds,
         threshold=options.threshold,
         **images,
@@ -80,7 +84,6 @@ def plan_search(options: Options) -> tuning.Search:
     return tuning.Search(
         hypermodel,
         recipe=_recipe(options, hypermodel.model),
-        algorithm=options.algorithm,
         max_trials=options.max_trials,
         confirm=options.confirm,
         folds=options.folds,
@@ -150,6 +153,31 @@ def write_report(options: Options) -> None:
     say(f"Report in {page}")
 
 
+def check_file(options: Options) -> int:
+    """Prints what the attention in a file computes; 1 if some is wrong."""
+    try:
+        model = keras.saving.load_model(options.file, compile=False)
+    # A file may hold anything, and Keras raises as much.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "`file` must be a model that Keras loads, `.keras` or `.h5`. One "
+            "with classes of your own: load it in Python and pass it to "
+            "`cbam_keras.insertion.check`. Received: "
+            f'file="{options.file}" ({type(error).__name__}: {reason})'
+        ) from error
+    report = insertion.check(model)
+    say(report)
+    return int(not report.passed)
+
+
+def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
+    """Context of the work before the result, which prints its progress."""
+    if options.json:
+        return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.nullcontext()
+
+
 @contextlib.contextmanager
 def _executor(options: Options) -> Iterator[Executor | None]:
     """Gives the executor of a Dask scheduler, if there is to be one."""
@@ -194,27 +222,35 @@ def _recipe(options: Options, model: object) -> Recipe:
     return dataclasses.replace(recipe, **changes)
 
 
-def _seeds(options: Options) -> int | None:
-    if options.seed is None:
-        return options.seeds
-    if options.seeds not in (None, 1):
-        raise ValueError(
-            "Several seeds are counted from 0, so `seed` is for one. "
-            f"Received: seed={options.seed}, seeds={options.seeds}"
-        )
-    return 1
-
-
 def _attentions(options: Options, default: Sequence[str]) -> list[Any]:
     """Returns what is compared: names, and layer classes of the user."""
     kind = "MODULE:CLASS, a layer class"
     names = options.attention or default
-    return [
-        import_object("attention", x, kind) if ":" in x else x for x in names
-    ]
+    return [_find_object("attention", name, kind) for name in names]
 
 
 def _model(options):
     """Returns the name of a network, or the function `MODULE:FUNCTION`."""
-    name = options.model
-    return import_object("model", name) if ":" in name else name
+    kind = "MODULE:FUNCTION, a function"
+    return _find_object("model", options.model, kind)
+
+
+def _find_object(option, name, kind):
+    """Returns the object of a name like "module:function", or the name."""
+    if ":" not in name:
+        return name
+    module, _, attribute = name.partition(":")
+    message = f"`{option}` must be {kind}"
+    received = f"Received: {option}={name!r}"
+    # An import would run any file of another name.
+    if not all(map(str.isidentifier, (*module.split("."), attribute))):
+        raise ValueError(f"{message}. {received}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{message} that is installed or in this folder. {received} "
+            f"({error})"
+        ) from error

@@ -223,16 +223,10 @@ def _read(batches, label_kind):
             "before .take or .skip needs reshuffle_each_iteration=False. "
             "Layers in .map that change images at random belong into augment="
         )
-    is_number = labels.dtype.kind in "iuf"
-    if (
-        label_kind is None
-        and labels.ndim == 2
-        and labels.shape[1] > 1
-        and is_number
-    ):
-        is_binary = np.isin(labels, (0, 1)).all()
-        is_one_hot = is_binary and (labels.sum(axis=1) == 1).all()
-        if is_one_hot:
+    if label_kind is None and labels.ndim == 2 and labels.shape[1] > 1:
+        # These are one-hot, if they are classes at all.
+        has_one = np.count_nonzero(labels == 1, axis=1) == 1
+        if has_one.all() and np.isin(labels, (0, 1)).all():
             labels = labels.argmax(axis=1)
     # Copies of one image may have different labels.
     order = np.lexsort(([str(label) for label in labels], hashes))

@@ -30,37 +30,29 @@ LEAST_RANGE = 0.1
 
 
 def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
-    """Returns one or several augmentations, each layer of a chain by itself."""
+    """Returns one or several augmentations, in the order of their use.
+
+    Each layer of a chain is one.
+    """
     several = augment or ()
     if isinstance(several, str | Mapping) or not isinstance(several, Iterable):
         several = (several,)
-    listed: list[Augmentation] = []
+    words, layers = set[str](), list[Augmentation]()
     for each in several:
         if isinstance(each, keras.Sequential | keras.layers.Pipeline):
-            listed += list_augmentations(each.layers)
-        elif isinstance(each, Augmentation):
-            listed.append(each)
+            layers += list_augmentations(each.layers)
+        elif isinstance(each, keras.layers.Layer):
+            layers.append(each)
+        elif each in AUGMENTATIONS:
+            words.add(each)
         else:
-            raise ValueError(
-                "`augment` must be one or several names or layers of Keras. "
-                f"Received: augment={augment!r}"
-            )
-    return tuple(listed)
-
-
-def check_augmentations(augment: Any) -> tuple[Augmentation, ...]:
-    """Returns the augmentations, in the order in which they are applied."""
-    listed = list_augmentations(augment)
-    for name in listed:
-        if isinstance(name, str) and name not in AUGMENTATIONS:
             names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
             raise ValueError(
                 f"`augment` must be one or several of {names}, or random "
                 "layers of Keras, as keras.layers.RandAugment(). Received: "
                 f"augment={augment!r}"
             )
-    layers = (x for x in listed if not isinstance(x, str))
-    return (*(name for name in AUGMENTATIONS if name in listed), *layers)
+    return (*(word for word in AUGMENTATIONS if word in words), *layers)
 
 
 def check_layers(

@@ -83,8 +83,7 @@ class Batches(keras.utils.PyDataset):
             images, labels = map(np.stack, zip(*read, strict=True))
         if self.augment:
             rng = self._generator(epoch, index, FLIP_AND_CROP)
-            draws = rng.random((self.batch_size, 3), dtype="float32")
-            draws = draws[positions % self.batch_size]
+            draws = rng.random((len(rows), 3), dtype="float32")
             images = flip_and_crop(images, draws, self.augment)
             if self.examples.masks is not None:
                 masks = flip_and_crop(labels[..., None], draws, self.augment)

@@ -7,8 +7,6 @@ import functools
 import hashlib
 import io
 import os
-import pathlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -21,7 +19,6 @@ from cbam_keras.data.examples import (
     Dataset,
     Examples,
     Header,
-    Rows,
     describe_counts,
     digest,
 )
@@ -43,23 +40,9 @@ UNSUPPORTED = "of more than 8 bits a color: save them as PNG of 8 bits"
 
 # Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
-# How much is read at both ends of a file.
-END_BYTES = 4096
-# Compressed, so that another image has other ends.
-COMPRESSED = ("GIF", "JPEG", "MPO", "PNG", "WEBP")
 
 # Evaluation takes 224/256 of each side from this side on, as on ImageNet.
 CROPPED_FROM = 128
-
-
-def describe_file(path: pathlib.Path) -> str:
-    """Returns how to read a file or an address, if it is one."""
-    if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
-        return ""
-    return (
-        "which is a file or an address: download and unpack it, and pass the "
-        "folder, or read it, and pass arrays (images, labels) or a data frame"
-    )
 
 
 @functools.cache
@@ -133,27 +116,20 @@ def read_headers(
 def _read_header(item):
     try:
         with _open(item) as file:
-            start = file.read(END_BYTES)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - END_BYTES))
-            end = file.read()
-            image = open_image(file)
-            code = hashlib.sha256(start + end)
-            if image.format not in COMPRESSED:
-                file.seek(0)
-                code = hashlib.file_digest(file, "sha256")
-            last = LAST_BYTES.get(image.format)
-            is_whole = last is not None and end.endswith(last)
-            height, width = image.size[::-1]
-            is_grey = image.mode in ("1", "L")
-            # EXIF data may follow the pixels of a PNG.
-            if not is_whole or b"eXIf" in end:
-                height, width = _read_pixels(image).shape[:2]
-            elif _find_orientation(image) in TURNED:
-                height, width = image.size
+            content = file.read()
+        image = open_image(io.BytesIO(content))
+        height, width = image.size[::-1]
+        is_grey = image.mode in ("1", "L")
+        last = LAST_BYTES.get(image.format)
+        is_whole = last is not None and content.endswith(last)
+        # EXIF data may follow the pixels of a PNG.
+        if not is_whole or b"eXIf" in content:
+            height, width = _read_pixels(image).shape[:2]
+        elif _find_orientation(image) in TURNED:
+            height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
-    return Header(height, width, is_grey, f"{size} {code.hexdigest()}")
+    return Header(height, width, is_grey, hashlib.sha256(content).hexdigest())
 
 
 def _find_orientation(image):
@@ -210,12 +186,10 @@ def pil_resize(
         resized = [pil_resize(p, size, box, resampling) for p in planes]
         return np.stack(resized, axis=-1)
     pil = _checks.require("PIL.Image", extra="data")
-    top, left, height, width = map(float, box)
+    top, left, height, width = box
+    corners = left, top, left + width, top + height
     # Rounding may leave the image, which Pillow refuses.
-    top, left = max(top, 0.0), max(left, 0.0)
-    right = min(left + width, image.shape[1])
-    bottom = min(top + height, image.shape[0])
-    corners = (left, top, right, bottom)
+    corners = np.clip(corners, 0, 2 * image.shape[1::-1]).tolist()
     resized = pil.fromarray(image).resize(
         size[::-1], pil.Resampling[resampling], corners
     )
@@ -253,45 +227,28 @@ def read_example(
 
 
 def read_all(
-    examples: Examples,
-    size: tuple[int, int],
-    channels: int,
-    title: str,
-    decoded: dict[object, tuple] | None = None,
-    total: int = 0,
+    examples: Examples, size: tuple[int, int], channels: int, title: str
 ) -> Examples:
-    """Returns images and masks in memory, as evaluation sees them.
-
-    `decoded` keeps those of a source of `total` images, by size and type, and
-    which of them are done.
-    """
+    """Returns images and masks in memory, as evaluation sees them."""
     if examples.images.shape[1:3] == size:
         return examples
-    places = examples.places
-    if decoded is None or places is None:
-        decoded, total, places = {}, len(examples), np.arange(len(examples))
     dtype = np.dtype(examples.images.dtype if examples.decoded else "uint8")
-    key = size, channels, dtype
-    if key not in decoded:
-        masks = None
-        if examples.masks is not None:
-            masks = np.empty((total, *size), "uint8")
-        images = np.empty((total, *size, channels), dtype)
-        decoded[key] = images, masks, np.zeros(total, bool)
-    images, masks, is_done = decoded[key]
-    rows = np.flatnonzero(~is_done[places]).tolist()
+    images = np.empty((len(examples), *size, channels), dtype)
+    masks = None
+    if examples.masks is not None:
+        masks = np.empty((len(examples), *size), "uint8")
     prepared = functools.partial(
         read_example, examples, size=size, channels=channels
     )
-    read = map_in_threads(prepared, rows, title) if len(rows) else ()
-    for place, (image, label) in zip(places[rows], read, strict=True):
-        images[place], is_done[place] = image, True
+    read = map_in_threads(prepared, range(len(examples)), title)
+    for row, (image, label) in enumerate(read):
+        images[row] = image
         if masks is not None:
-            masks[place] = label
+            masks[row] = label
     return dataclasses.replace(
         examples,
-        images=Rows(images, places),
-        masks=None if masks is None else Rows(masks, places),
+        images=images,
+        masks=masks,
         encoding=None,
         names=examples.paths,
     )

@@ -3,6 +3,7 @@
 import collections
 import os
 import pathlib
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras.data.arrays import read_arrays
-from cbam_keras.data.decoding import ENDINGS, describe_file, keep_readable
+from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
     LayoutError,
@@ -37,8 +38,13 @@ LAYOUTS = (
 
 def describe_missing(path: str | os.PathLike) -> str:
     """Returns what is in place of a folder."""
-    file = describe_file(pathlib.Path(path).expanduser())
-    return file or "where there is no folder"
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
+        return "where there is no folder"
+    return (
+        "which is a file or an address: download and unpack it, and pass the "
+        "folder, or read it, and pass arrays (images, labels) or a data frame"
+    )
 
 
 def holds_arrays(pattern: str | None) -> bool:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.augmentation import Augmentation, check_augmentations
+from cbam_keras.data.augmentation import Augmentation, list_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import (
     IGNORED,
@@ -469,7 +469,7 @@ def load_source(
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)
     _checks.boolean("boxes", boxes)
-    augment = check_augmentations(augment)
+    augment = list_augmentations(augment)
     # Later one of so many axes as the kind has.
     size: Any = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
@@ -516,8 +516,7 @@ def load_source(
         # Random resized crops are taken from the images as they are.
         is_as_it_is = "random_resized_crop" in split_augment
         if is_images and not is_as_it_is and (examples.decoded or is_small):
-            title = f"Preparing {split}"
-            examples = source.read_all(examples, size, channels, title)
+            examples = source.read_all(examples, size, channels)
         if batch_size is None:
             splits[split] = _join(examples, channels_first)
         else:

@@ -12,7 +12,12 @@ from cbam_keras import _checks
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import Dataset, Examples, describe_counts
+from cbam_keras.data.examples import (
+    Dataset,
+    Examples,
+    Rows,
+    describe_counts,
+)
 from cbam_keras.data.folders import from_folder, holds_arrays
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
@@ -179,16 +184,27 @@ class Source:
         return {**vars(self), "_kept": {}}
 
     def read_all(
-        self,
-        examples: Examples,
-        size: tuple[int, int],
-        channels: int,
-        title: str,
+        self, examples: Examples, size: tuple[int, int], channels: int
     ) -> Examples:
-        """Returns images that `split` has returned, decoded to one size."""
-        total = sum(map(len, self._read_once().splits.values()))
+        """Returns images that `split` has returned, decoded to one size.
+
+        All of the source are decoded at once, for every seed.
+        """
+        title, places = "Preparing images", examples.places
+        if places is None or examples.images.shape[1:3] == size:
+            return read_all(examples, size, channels, title)
         decoded = self._kept.setdefault("decoded", {})
-        return read_all(examples, size, channels, title, decoded, total)
+        if (size, channels) not in decoded:
+            every = pool(self._read_once()).splits["train"]
+            decoded[size, channels] = read_all(every, size, channels, title)
+        every = decoded[size, channels]
+        return dataclasses.replace(
+            examples,
+            images=Rows(every.images, places),
+            masks=None if every.masks is None else Rows(every.masks, places),
+            encoding=None,
+            names=examples.paths,
+        )
 
     def _read(self):
         masks = self.masks
@@ -277,9 +293,7 @@ class Source:
             if field.name not in NOT_DESCRIBED and field.name in description
         }
         if "masks" in options:
-            names = {field.name for field in dataclasses.fields(Masks)}
-            masks = {x: y for x, y in options["masks"].items() if x in names}
-            options["masks"] = Masks(**masks)
+            options["masks"] = Masks(**options["masks"])
         return cls(description["name"], **options)
 
 

@@ -17,7 +17,6 @@ from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group")
-SEVERAL = "For several labels of an image pass arrays, with multi_label=True"
 
 
 def is_table(data: object) -> bool:
@@ -225,20 +224,11 @@ def _number_labels(labels):
         if len(parts) > 1 and (is_list or {*parts} <= texts):
             raise ValueError(
                 "An image must have one class. Received: the label "
-                f'"{text}". {SEVERAL}'
+                f'"{text}". For several labels of an image pass arrays, with '
+                "multi_label=True"
             )
     # Integers beside missing values have become floats.
-    codes, values = pandas.factorize(labels.convert_dtypes(), sort=True)
-    types = pandas.api.types
-    is_rare = len(values) > len(codes) / 3
-    is_measured = is_rare or not types.is_integer_dtype(values)
-    if is_measured and types.is_numeric_dtype(values):
-        raise ValueError(
-            "Labels must be classes: whole numbers with several images each, "
-            f"or texts. Received: {len(values)} numbers for {len(codes)} "
-            'images. To predict numbers pass arrays, with task="regression"'
-        )
-    return codes, values
+    return pandas.factorize(labels.convert_dtypes(), sort=True)
 
 
 def _check_single(rows, of_masks):

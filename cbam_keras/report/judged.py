@@ -77,14 +77,6 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
-    if results.predicts not in OF_CLASSES:
-        if results.predicts == NUMBERS:
-            drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
-            page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
-        latex = {"results": results.latex()}
-        frame = results.to_dataframe()
-        write_tables(folder / TABLES, {"results": frame}, latex)
-        return
     frames, seeds = judged(results), results.seeds_in_words
     note = DEVIATION * (len(results.planned_runs) > 1)
     tables = {
@@ -96,53 +88,59 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         for name, frame in frames.items()
         if (rows := [_cells(results, x) for x in frame.to_dict("records")])
     }
-    names = [*results.tested][:MAX_NETWORKS]
-    curves = Section("ROC and threshold" if "thresholds" in tables else "ROC")
-    if "thresholds" in tables:
-        curves.texts.append(describe_threshold(results))
-        if len(results.planned_runs) > 1:
-            # Without images of a class one of the scores is missing.
-            means = frames["thresholds"].filter(AT_THRESHOLD)
-            means = mean_and_deviation(means, ["variant"]).to_dict("records")
-            rows = [_cells(results, x) for x in means]
-            title = f"At thresholds (%), mean over {seeds}"
-            curves.tables.append(Table(title, rows, note=note))
-        curves.tables.append(tables["thresholds"])
-    caption = "Means over seeds, and one deviation."
-    curves.figures = [draw("roc.png", caption, figures.plot_roc, results)]
-    classes = Section("Classes", texts=[BY_CLASS])
-    classes.tables.append(tables["per_class"])
-    every = {"results": results.to_dataframe(), **frames}
-    if results.predicts != CLASSES:
+    if results.predicts == NUMBERS:
+        drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
+        page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
+    if results.predicts in OF_CLASSES:
+        caption = "Means over seeds, and one deviation."
+        drawn = "roc.png", caption, figures.plot_roc, results
+        curves = Section("ROC", figures=[draw(*drawn)])
+        if "thresholds" in tables:
+            curves.title = "ROC and threshold"
+            curves.texts.append(describe_threshold(results))
+            if note:
+                # Without images of a class one of the scores is missing.
+                means = frames["thresholds"].filter(AT_THRESHOLD)
+                means = mean_and_deviation(means, ["variant"])
+                rows = [_cells(results, x) for x in means.to_dict("records")]
+                title = f"At thresholds (%), mean over {seeds}"
+                curves.tables.append(Table(title, rows, note=note))
+            curves.tables.append(tables["thresholds"])
+        classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
         page.sections += [classes, curves]
-        write_tables(folder / TABLES, every, _latex(results, tables))
-        return
-    confusion = Section(
-        "Confusion",
-        figures=[
+    if results.predicts == CLASSES:
+        matrices = {name: results.confusion(name) for name in results.tested}
+        frames |= {f"confusion-{name}": x for name, x in matrices.items()}
+        caption = (
+            f"Test {results.noun}s by true and predicted class, "
+            f"{seeds} together."
+        )
+        confusion = [
             draw(
                 f"confusion-{name}.png",
-                f"Test {results.noun}s by true and predicted class, "
-                f"{seeds} together.",
+                caption,
                 figures.plot_confusion,
-                results.confusion(name),
+                matrices[name],
                 f"Confusion matrix of {results.labels.get(name, name)}",
             )
-            for name in names
-        ],
-    )
-    calibrated = Section(
-        "Calibration", texts=[CALIBRATED], tables=[tables["calibration"]]
-    )
-    caption = (
-        f"Each point is a fifteenth of the {results.noun}s of all seeds. Above "
-        "the diagonal networks are right more often than they say."
-    )
-    figure = draw("calibration.png", caption, figures.plot_reliability, results)
-    calibrated.figures = [figure]
-    page.sections += [classes, confusion, curves, calibrated]
-    every |= {f"confusion-{x}": results.confusion(x) for x in results.tested}
-    write_tables(folder / TABLES, every, _latex(results, tables))
+            for name in [*results.tested][:MAX_NETWORKS]
+        ]
+        caption = (
+            f"Each point is a fifteenth of the {results.noun}s of all seeds. "
+            "Above the diagonal networks are right more often than they say."
+        )
+        drawn = "calibration.png", caption, figures.plot_reliability, results
+        page.sections += [
+            Section("Confusion", figures=confusion),
+            Section(
+                "Calibration",
+                [CALIBRATED],
+                [tables["calibration"]],
+                figures=[draw(*drawn)],
+            ),
+        ]
+    frames["results"] = results.to_dataframe()
+    write_tables(folder / TABLES, frames, _latex(results, tables))
 
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:

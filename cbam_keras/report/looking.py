@@ -17,10 +17,8 @@ from cbam_keras.layers import AttentionLayer
 HEAT, PREDICTIONS, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
 # A page with more networks is too long to read.
 MAX_NETWORKS = 6
-# Networks are asked about so many images, and these are drawn. Of a dataset
-# that does not fit into memory more are read, so that all classes are likely
-# among them.
-ASKED, DRAWN, READ = 64, 8, 1000
+# Networks are asked about so many images, and these are drawn.
+ASKED, DRAWN = 64, 8
 # Fewer are drawn with the attention of every layer, and with masks.
 WITH_ATTENTION, WITH_MASKS, NETWORKS_WITH_MASKS = 4, 6, 3
 # Images per step of a prediction.
@@ -32,8 +30,8 @@ WRONG = " \N{MULTIPLICATION SIGN}"
 def draw(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or predict for masks.
 
-    Raises `ValueError` or `TypeError` if a network or the images do not allow
-    it. `content` is what `study.read_content` returns.
+    Raises if a network or the images do not allow it. `content` is what
+    `study.read_content` returns.
     """
     results = study.Results.of(folder, content)
     if not results.are_classifiers and not _has_masks(content):
@@ -80,8 +78,8 @@ def _split(content, described):
 def _draw_heat(folder, files, dataset, described, content):
     """Draws some test images with the heat and the attention of networks.
 
-    They are of each class as many. Those that most networks get wrong come
-    first, and a quarter are right, to compare with.
+    Those that most networks get wrong come first, and a quarter are right, to
+    compare with.
     """
     names, pixels, labels = _read_images(dataset, described)
     chosen = itertools.islice(files.items(), MAX_NETWORKS)
@@ -144,9 +142,8 @@ def _read_images(dataset, described):
             "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)
-    if not isinstance(examples, data.Examples):
-        examples = examples.load(min(len(examples), READ), "Reading")
-    rows = choose_balanced(examples.labels, ASKED, described["seed"])
+    rng = np.random.default_rng([described["seed"], 2])
+    rows = rng.permutation(len(examples))[:ASKED]
     examples = examples.take(rows)
     paths = rows if examples.paths is None else examples.paths
     names = [
@@ -164,17 +161,6 @@ def _read_images(dataset, described):
     if shape[2] == 1:
         pixels = figures.luminance(pixels)[..., None].round().astype("uint8")
     return names, pixels, examples.labels
-
-
-def choose_balanced(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Returns the indices of `count` images, one of each class in turn."""
-    order = np.random.default_rng([seed, 2]).permutation(len(labels))
-    # How many images of the same class come before.
-    turn = np.empty(len(labels), "int64")
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        turn[members] = np.arange(len(members))
-    return np.lexsort((order, turn))[:count]
 
 
 def _draw_attention(folder, name, model, pixels, classes):
@@ -212,17 +198,7 @@ def _list_answers(
 
 def _load(path: pathlib.Path) -> keras.Model:
     """Returns the model of a run on classes in a file."""
-    try:
-        model = _files.load_model(path)
-    # Keras raises errors of many types for a damaged file or another format.
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(
-            f'"{path}" cannot be loaded ({reason[0]}). If it has layers of '
-            "your own, import them in Python, and call "
-            "cbam_keras.report.write(folder, draw=True)"
-        ) from error
-    model = _graph.with_graph("model", model)
+    model = _graph.with_graph("model", _files.load_model(path))
     if [tuple(x.shape) for x in model.outputs] == [(None, 1)]:
         # A run trains a single unit for two classes.
         model.loss = "binary_crossentropy"
@@ -286,12 +262,17 @@ def shorten(name: str) -> str:
 
 
 def try_to_draw(folder: pathlib.Path) -> None:
-    """Draws it, or warns that a network or the images do not allow it."""
+    """Draws what networks look at, or warns that it cannot be drawn."""
     try:
         draw(folder, study.read_content(folder))
     except _files.InUse:
         # Another process draws the same.
         return
-    except (ValueError, TypeError) as error:
-        # A network of the user may be one that cannot be explained.
-        _checks.warn(f"The report does not show where it looks: {error}")
+    # A network of the user may be one that cannot be loaded or explained.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        _checks.warn(
+            f"The report does not show where it looks: {reason}. If a network "
+            "has layers of your own, import them in Python, and call "
+            "cbam_keras.report.write(folder, draw=True)"
+        )

@@ -14,11 +14,11 @@ from cbam_keras.report.looking import (
     read_answers,
     try_to_draw,
 )
-from cbam_keras.report.methods import add_methods, describe_sizes
 from cbam_keras.report.page import Figure, Page, Section, render
 from cbam_keras.study.plans.training import draw_curves
 from cbam_keras.study.results.predictions import count_labels
 
+SPLITS = {"train": "training", "test": "testing"}
 # What our own names of networks and data mean.
 NAMES = {
     "tiny": "a residual network of 20,000 parameters",
@@ -170,7 +170,7 @@ def _add_question(page, folder, content):
     seeds = content["seeds"]
     page.facts |= {
         "data": str(data["name"]),
-        f"{results.noun}s": describe_sizes(results),
+        f"{results.noun}s": _describe_sizes(results),
         "data fingerprint": str(data.get("fingerprint", "unknown")),
         "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
         **({"folds": str(folds)} if folds else {}),
@@ -180,7 +180,7 @@ def _add_question(page, folder, content):
 def _add_data(page, folder, content):
     """The data."""
     results, section = study.Results.of(folder, content), Section("Data")
-    names, sizes = content["class_names"], describe_sizes(results)
+    names, sizes = content["class_names"], _describe_sizes(results)
     classes = f"{len(names)} classes; " if names else ""
     section.texts.append(f"{classes}{sizes}.")
     section.texts += [f"{text}." for text in content.get("notes") or ()]
@@ -309,8 +309,15 @@ def _add_examples(page, folder, content):
         )
 
 
+def _describe_sizes(results):
+    """Returns how many images there are for what."""
+    sizes = results.sizes.items()
+    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes if n]
+    return ", ".join(counts).replace(" for", f" {results.noun}s for", 1)
+
+
 # In the order of the page.
 PARTS = (
     *(_add_identity, _add_question, _add_data, _add_results),
-    *(add_judged, _add_examples, _add_files, add_methods),
+    *(add_judged, _add_examples, _add_files),
 )

@@ -2,14 +2,14 @@
 
 - `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
-- `space`: points of its space: listed, drawn, named.
+- `space`: points of its space: which come first, and names.
 - `choice`: what is retrained, what is chosen, and the verdict.
 """
 
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
-from cbam_keras.tuning.search import ALGORITHMS, Search, search
+from cbam_keras.tuning.search import Search, search
 
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel

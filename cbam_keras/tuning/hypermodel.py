@@ -1,6 +1,7 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
 import dataclasses
+import itertools
 import types
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ Dimension = str | float | Sequence | None
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 # Hyperparameters of the layers, in the order in which they are asked for.
 DIMENSIONS = ("reduction_ratio", "kernel_size")
+# These and where the layers go.
+SEARCHED = ("stages", *DIMENSIONS)
 
 
 @_docstrings.explained_by(comparison.plan)
@@ -97,7 +100,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     ):
         super().__init__(name=name)
         # This checks them.
-        comparison.network_of(model, weights, Recipe())
+        _, self.model_name = comparison.network_of(model, weights, Recipe())
         if classes is not None:
             classes = _checks.positive_integer("classes", classes)
         self.input_shape = input_shape
@@ -135,9 +138,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             `None`, or a `layers.Attention`, which takes `name=` and returns a
             layer.
         """
-        values = self._choose(hp)
-        kind = values["attention"]
-        stages = values.get("stages", PAPER["stages"])
+        return self.attention_of(self._choose(hp))
+
+    def attention_of(self, values: Values) -> Attention | None:
+        """Returns the same of one of the `points`."""
+        kind = str(values["attention"])
+        stages = str(values.get("stages", PAPER["stages"]))
         if kind not in ATTENTION:
             layer = self.layers[kind]
             return layer and dataclasses.replace(layer, stages=stages)
@@ -146,20 +152,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def network(
         self,
-        hp: HyperParameters,
+        values: Values,
         images: ImageData | None = None,
         recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
-        """Returns the network of these hyperparameters, not compiled.
+        """Returns the network of one of the `points`, not compiled.
 
-        Args:
-            hp: A `keras_tuner.HyperParameters`.
-            images: An `ImageData`, for the shape of images and the number of
-                classes where this object has none. Defaults to `None`.
-            recipe: A `training.Recipe`, whose `frozen_epochs` say whether a
-                network with `weights` starts frozen. Defaults to `Recipe()`.
+        `images` have the shape and number of classes that this object lacks,
+        and `recipe` says whether a network with `weights` starts frozen.
         """
-        attention = self.attention_for(hp)
+        attention = self.attention_of(values)
         build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
             return build(images, attention)
@@ -195,7 +197,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             with `weights` 0.0001, crossentropy for labels as integers, and the
             accuracy.
         """
-        model = self.network(hp)
+        model = self.network(self._choose(hp))
         last = comparison.default_recipe(None, self.weights).stages[-1]
         optimizer = keras.optimizers.AdamW(
             last.learning_rate, weight_decay=1e-4
@@ -210,15 +212,21 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model.compile(optimizer, loss, metrics=metrics)
         return model
 
-    def complete(self, values: Values) -> Values:
-        """Returns values with those that are not searched."""
-        return {**values, **self.fixed.get(values.get("attention"), {})}
+    def points(self) -> list[Values]:
+        """Returns all settings: defaults first, the last one varies fastest."""
+        points = []
+        for kind in self._values_of("attention"):
+            names = [x for x in SEARCHED if kind in self._kinds_with(x)]
+            for values in itertools.product(*map(self._values_of, names)):
+                chosen = dict(zip(names, values, strict=True))
+                points.append(self._complete({"attention": kind, **chosen}))
+        return points
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
         kind = self._ask(hp, "attention")
         values = {"attention": kind}
-        for name in ("stages", *DIMENSIONS):
+        for name in SEARCHED:
             kinds = self._kinds_with(name)
             if kinds:
                 with hp.conditional_scope("attention", kinds):
@@ -226,7 +234,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 if kind in kinds:
                     values[name] = value
         self._refuse_others(hp)
-        return self.complete(values)
+        return self._complete(values)
+
+    def _complete(self, values):
+        """Returns values with those that are not searched."""
+        return {**values, **self.fixed.get(values["attention"], {})}
 
     def _refuse_others(self, hp):
         """Raises if KerasTuner mixes up one of these with the user's own.
@@ -248,16 +260,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 )
 
     def _ask(self, hp, name):
-        options = self.options[name]
-        if len(options) == 1:
-            # A summary of KerasTuner need not list what nobody asked for.
-            if name == "stages" and options[0] == PAPER[name]:
-                return options[0]
-            return hp.Fixed(name, options[0])
-        return hp.Choice(name, list(options), default=_default(name, options))
+        first, *others = self._values_of(name)
+        if not others:
+            return hp.Fixed(name, first)
+        return hp.Choice(name, list(self.options[name]), default=first)
 
     def _kinds_with(self, name):
         """Returns the kinds for whose layers a hyperparameter is searched."""
+        if name == "stages" and self.options[name] == (PAPER[name],):
+            # A summary of KerasTuner need not list what nobody asked for.
+            return []
         if name == "stages":
             return [kind for kind, layer in self.layers.items() if layer]
         return [
@@ -269,13 +281,18 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             and name not in self.fixed.get(kind, {})
         ]
 
+    def _values_of(self, name):
+        """Returns the values of a hyperparameter, its default first.
 
-def _default(name, options):
-    """Returns no attention, the paper's value, the nearest, or the first."""
-    if name in ("attention", "stages"):
-        first = ("none", "cbam", PAPER.get(name))
-        return next((x for x in first if x in options), options[0])
-    return min(options, key=lambda value: abs(value - PAPER[name]))
+        That is no attention, the paper's value, the nearest, or the first.
+        """
+        options = self.options[name]
+        if name in DIMENSIONS:
+            default = min(options, key=lambda value: abs(value - PAPER[name]))
+        else:
+            usual = [x for x in ("none", "cbam", "all") if x in options]
+            default = [*usual, *options][0]
+        return sorted(options, key=lambda value: value != default)
 
 
 def _choices(name, value):

@@ -2,9 +2,9 @@
 
 import dataclasses
 import functools
-import itertools
+import random
 import shutil
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
@@ -15,24 +15,13 @@ from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
 from cbam_keras.tuning.space import (
-    PLAIN,
     Values,
     controls,
-    grid,
     has_no_attention,
-    hyperparameters,
-    kinds_of,
     label,
     name_of,
-    point,
-    shuffled,
 )
 
-if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
-
-
-ALGORITHMS = ("random", "grid")
 # All points of the default space.
 MAX_TRIALS = 14
 
@@ -52,13 +41,11 @@ class Search:
             `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
-        algorithm: `"random"`, which tries no combination twice, or `"grid"`,
-            all combinations in their order. For others give a `CBAMHyperModel`
-            to KerasTuner's own tuners, as `keras_tuner.BayesianOptimization`.
-            Defaults to `"random"`.
-        max_trials: Positive integer, may be raised in a later call. Defaults to
-            `None`, which means 14, the whole default space. For `"grid"` it
-            means all combinations.
+        max_trials: Positive integer, how many combinations are tried, in a
+            random order without repetition. May be raised in a later call. For
+            other orders give a `CBAMHyperModel` to KerasTuner's own tuners, as
+            `keras_tuner.BayesianOptimization`. Defaults to `14`, the whole
+            default space.
         confirm: Integer from 0, with how many new seeds the best setting and no
             attention are retrained. These follow the seed of the recipe. May be
             raised in a later call. Defaults to `6`.
@@ -87,8 +74,7 @@ class Search:
     # A `Recipe`, once the search has been made.
     recipe: Any = None
     _: dataclasses.KW_ONLY
-    algorithm: str = "random"
-    max_trials: int | None = None
+    max_trials: int = MAX_TRIALS
     confirm: int = 6
     folds: int | None = None
     data_options: Options | None = None
@@ -96,14 +82,7 @@ class Search:
     task: ImageTask | str | None = None
 
     def __post_init__(self) -> None:
-        if self.algorithm not in ALGORITHMS:
-            raise ValueError(
-                '`algorithm` must be one of "random", "grid". Received: '
-                f"algorithm={self.algorithm!r}. For others give a "
-                "CBAMHyperModel to KerasTuner's own tuners, as "
-                "keras_tuner.BayesianOptimization(CBAMHyperModel((28, 28, 1), "
-                "10))"
-            )
+        _checks.positive_integer("max_trials", self.max_trials)
         _checks.positive_integer("confirm", self.confirm, or_zero=True)
         # Some are needed only at the end, but checked before any work.
         _checks.require("matplotlib.figure", extra="plot")
@@ -119,7 +98,6 @@ class Search:
         _checks.convert(
             self,
             hypermodel=hypermodel,
-            max_trials=_max_trials(self.algorithm, self.max_trials),
             recipe=find_recipe(self.recipe, default),
         )
 
@@ -155,72 +133,54 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def space(self) -> "HyperParameters":
-        """The `HyperParameters` that the networks ask for."""
-        space = hyperparameters({})
-        self.hypermodel.declare_hyperparameters(space)
-        return space
+    def points(self) -> list[Values]:
+        """All settings: the controls, then the others in a random order."""
+        points = self.hypermodel.points()
+        first = controls(points)
+        others = [values for values in points if values not in first]
+        random.Random(self.recipe.seed).shuffle(others)
+        return [*first, *others]
 
     @functools.cached_property
     def trials(self) -> study.Study:
         """The trials as a study."""
-        hyperparameters: dict[str, list[object]] = {}
-        for hp in self.space.space:
-            # Several under different conditions may have one name.
-            configs = hyperparameters.setdefault(hp.name, [])
-            configs.append({"kind": type(hp).__name__, **hp.get_config()})
         network = study.build_seeded(
             functools.partial(
                 self.hypermodel.network,
-                *(point(self.space), self.loaded, self.recipe),
+                *(self.points[0], self.loaded, self.recipe),
             ),
             self.recipe,
         )
         self.trial_task.check(network, self.loaded)
+        model = self.hypermodel.model_name
         planned = study.Study(
             self.trial_task,
-            [self.variant(values) for values in self._points()],
+            [self.variant(x) for x in self.points[: self.max_trials]],
             seeds=(self.recipe.seed,),
             recipe=self.recipe,
             settings={
-                "model": self.name,
+                "model": model,
                 "weights": self.hypermodel.weights,
-                "space": hyperparameters,
+                "space": self.hypermodel.options,
                 "network": study.fingerprint(network),
-                "algorithm": self.algorithm,
                 "seed": self.recipe.seed,
             },
             kind="tune",
             folds=self.folds,
-            question=f"Which attention suits the network {self.name} on "
+            question=f"Which attention suits the network {model} on "
             f"{self.trial_task.name}, and does it improve the "
             f"{self.trial_task.noun}?",
         )
         return planned.suited_to(self.loaded)
 
-    @property
-    def name(self) -> str:
-        """The name of the hypermodel, which a folder can have."""
-        model = self.hypermodel.model
-        if not isinstance(model, str):
-            model = getattr(model, "__name__", type(model).__name__)
-        return "".join(c if c.isalnum() else "_" for c in model)
-
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
-        values = self.hypermodel.complete(values)
         return study.Variant(
             name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
             label=label(values),
         )
-
-    def _points(self):
-        every = grid(self.space)
-        if self.algorithm == "random":
-            every = shuffled(self.space, self.recipe.seed)
-        return itertools.islice(every, self.max_trials)
 
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
@@ -245,21 +205,17 @@ class Search:
         All trainings are counted as those of CBAM nearest to the paper's, or
         of the network of the defaults.
         """
-        space, folds = self.space, self.folds or 1
-        points = sum(1 for _ in grid(space))
-        trials = min(points, self.max_trials or points)
+        points, folds = self.points, self.folds or 1
+        trials = len(points[: self.max_trials])
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
-        is_plain = [kind == PLAIN for kind in kinds_of(space)]
-        has_both = any(is_plain) and not all(is_plain)
-        networks_retrained = 2 if has_both else 1
+        networks_retrained = len({*map(has_no_attention, points)})
         again = networks_retrained * len(self.seeds) * folds
-        dearest = (controls(space) or [point(space).values])[-1]
-        variants = [self.variant(dearest)]
+        variants = [self.variant(controls(points)[-1])]
         return dataclasses.replace(
             study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
-            about=f"{points:,} combinations, {trials:,} trials{over}, and "
+            about=f"{len(points):,} combinations, {trials:,} trials{over}, and "
             f"{again:,} trainings of the confirmation. Each is counted as this "
             "network:",
         )
@@ -310,12 +266,12 @@ class Search:
         with _files.replacing(folder.path / "best.keras") as beside:
             shutil.copyfile(trained.output / str(network.file), beside)
         described = {"seed": network.seed, "fold": network.fold}
-        layer = self.hypermodel.attention_for(hyperparameters(best.values))
+        layer = self.hypermodel.attention_of(best.values)
         with folder.locked():
             folder.add(
                 best=best.number,
                 best_network={**described, **network.metrics},
-                best_options=dict(layer.keywords) if layer else {},
+                best_options=self._options_of(best.values),
                 code=layer.code if layer else "",
                 confirmation=confirmation,
                 verdict=verdict(results, trained.describe_guessing()),
@@ -346,15 +302,13 @@ class Search:
         return study.Results.of(path, content, names, again.seeds)
 
     def _options_of(self, values):
-        """Returns the arguments of an attention layer, or else all values."""
-        layer = self.hypermodel.attention_for(hyperparameters(values))
-        options = dict(layer.keywords if layer else values)
-        options.pop("attention", None)
-        return options
+        """Returns the arguments of the attention layer, if there is one."""
+        layer = self.hypermodel.attention_of(values)
+        return dict(layer.keywords) if layer else {}
 
 
 def _build(hypermodel, values, recipe, images):
-    return hypermodel.network(hyperparameters(values), images, recipe)
+    return hypermodel.network(values, images, recipe)
 
 
 def _check_hypermodel(hypermodel):
@@ -380,20 +334,13 @@ def _check_hypermodel(hypermodel):
     return hypermodel
 
 
-def _max_trials(algorithm, max_trials):
-    if max_trials is None:
-        return None if algorithm == "grid" else MAX_TRIALS
-    return _checks.positive_integer("max_trials", max_trials)
-
-
 @_docstrings.explained_by(Search)
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
     *,
-    algorithm: str = "random",
-    max_trials: int | None = None,
+    max_trials: int = MAX_TRIALS,
     confirm: int = 6,
     folds: int | None = None,
     data_options: Options | None = None,
@@ -408,7 +355,7 @@ def search(
 
     It is `study.run(Search(...), **options)`. Every trial is trained by the
     recipe, with its seed: first no attention, SE and CBAM nearest to the
-    paper's, if in the space, then what the algorithm says.
+    paper's, if in the space, then the others in a random order.
 
     The highest of many accuracies is partly luck. So the trials decide on one
     setting with attention: the best or, of those within a standard error of
@@ -453,7 +400,6 @@ def search(
         hypermodel,
         data,
         recipe,
-        algorithm=algorithm,
         max_trials=max_trials,
         confirm=confirm,
         folds=folds,
