@@ -14,7 +14,6 @@ from cbam_keras.layers import (
     ATTENTION,
     CBAM,
     Attention,
-    _docstrings,
     attention_layers,
 )
 from cbam_keras.study import RECIPES, Recipe, comparison
@@ -28,7 +27,6 @@ CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
 DIMENSIONS = ("reduction_ratio", "kernel_size")
 
 
-@_docstrings.explained_by(comparison.plan)
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, cast
 from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
-from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
@@ -386,7 +385,6 @@ def _max_trials(algorithm, max_trials):
     return _checks.positive_integer("max_trials", max_trials)
 
 
-@_docstrings.explained_by(Search)
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
