@@ -84,10 +84,9 @@ INPUTS = [
 ]
 # Gates that cannot be the identity, and why.
 GATES = [
-    ("tanh", "is 0.0 at 0"),
-    ("softmax", "is not elementwise"),
-    (layers.Softmax(axis=0), "is not elementwise"),
-    (lambda x: 0.5 + x * ops.mean(x), "is not elementwise"),
+    ("tanh", "is 0 at 0"),
+    ("softmax", "is 0.2 at 0"),
+    (layers.Softmax(axis=0), "is 0.333333 at 0"),
 ]
 
 
@@ -287,7 +286,7 @@ PLACES = [
     (lambda: planned("se", stages=["all", "1,4"]), f"{LACKING}'1,4'"),
     (lambda: three(attention=own, stages="1"), "`stages` must be given once"),
     (lambda: own(name="gate"), "given to a builder of cbam_keras.models"),
-    (lambda: planned([own]), "must not have `stages` of its own"),
+    (lambda: planned([own]), "`compare` takes `stages` for all"),
     (lambda: planned("se", stages=["last", "3"]), "several different choices"),
     (
         lambda: planned("se", stages="each", model=lambda attention: linear()),
