@@ -121,8 +121,8 @@ class Attention:
             raise ValueError(
                 "`attention` with `stages` must be given to a builder of "
                 "cbam_keras.models or to insert_attention, as attention=, "
-                "which know the stages of their network. Received: a call of "
-                f"{self!r}"
+                "which know the stages of their network; `compare` takes "
+                f"`stages` for all kinds. Received: a call of {self!r}"
             )
         return self._partial(name=name)
 
