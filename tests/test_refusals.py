@@ -101,7 +101,7 @@ class Closed(layers.Layer):
         return {**super().get_config(), "width": self.width}
 
 
-UNNAMED = "unexpected keyword argument '.*\n.* and pass them to its base"
+UNNAMED = "unexpected keyword argument"
 make = partial(make_attention, name="gate")
 SMALL, LARGE = np.ones((1, 4, 4, 2)), np.ones((1, 8, 7, 3))
 LAYERS = [

@@ -94,10 +94,10 @@ def load_torch_weights(
         A `Report` of the weights that were loaded and unused.
 
     Raises:
-        ValueError: If weights do not match; if they match but
-            the model would compute something else; if the file does not exist,
-            is damaged, or contains anything but tensors and plain values; or if
-            layers have no known counterpart in PyTorch.
+        ValueError: If weights do not match; if they match but the model would
+            compute something else; if the file is damaged or contains anything
+            but tensors and plain values; or if layers have no known counterpart
+            in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
@@ -189,11 +189,6 @@ def _input_shape(
                 for inner in ("", *gate.modules):
                     channels = shapes.get(inner + weight, ())[1:2] or channels
                 break
-    if channels is None:
-        probe = type(layer).from_config(layer.get_config())
-        probe.build((None, 1, 1, 1))
-        # The weights of the layer may be the same for all numbers of channels.
-        channels = None if probe.input_spec.axes else (1,)
     if channels is None:
         raise ValueError(
             f"{_describe(layer)} must be built, since no name of the weights "

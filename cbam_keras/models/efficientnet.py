@@ -77,9 +77,8 @@ def EfficientNetLite0(
         classifier `(B, H / 32, W / 32, 1280)`, or `(B, 1280)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if weights do not fit.
-        TypeError: If `attention` has the wrong type.
-        ImportError: If the package with the weights is not installed.
+        ImportError: If the package with the weights is not installed. See also
+            `ResNet`.
 
     Example:
         >>> model = EfficientNetLite0(attention="cbam", classes=10)

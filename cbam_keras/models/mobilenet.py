@@ -69,9 +69,7 @@ def MobileNet(
         `(B, C)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if a weight file does
-            not fit.
-        TypeError: If `attention` has the wrong type.
+        See `ResNet`.
 
     Example:
         >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)

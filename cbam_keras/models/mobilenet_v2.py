@@ -75,9 +75,7 @@ def MobileNetV2(
         `(B, C)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if a weight file does
-            not fit.
-        TypeError: If `attention` has the wrong type.
+        See `ResNet`.
 
     Example:
         >>> model = MobileNetV2(alpha=0.25, attention="se", classes=10)
