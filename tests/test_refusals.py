@@ -402,7 +402,6 @@ EXPLAINED = [
     (lambda: cam(class_index=1.5), "integer.*1.5"),
     (lambda: cam(layer="predictions"), r"feature map.*\(None, 5\).*stage2"),
     (lambda: cam(layer=elsewhere), "layer of the model.*'elsewhere'"),
-    (lambda: cam(layer=3), "name of a layer.*layer=3"),
     (
         lambda: cam(functional(lambda x: layers.Dense(3)(layers.Flatten()(x)))),
         r"feature map with several positions.*\(None, 192\)",
