@@ -10,7 +10,8 @@ import re
 import textwrap
 
 import cbam_keras
-from cbam_keras.models import ResNet18
+from cbam_keras import ChannelAttention, comparison, plotting, tuning
+from cbam_keras.models import ResNet, ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
 # The modules, each with a page.
@@ -23,6 +24,21 @@ PAGES = {
 WIDTH = 80
 HEADING = re.compile(r"^([A-Z][a-z ]+):\n", re.M)
 ENTRY = re.compile(r"^\*{0,2}(\w+(?:, \w+)*): (.*\n?(?:(?: .*)?\n)*)", re.M)
+# An argument, or several, in a docstring without indentation.
+ARGUMENTS = re.compile(
+    r"^    (\*{0,2}\w+(?:,\s+\*{0,2}\w+)*):\s+(.*(?:\n        .*)*)", re.M
+)
+# How docstrings refer to the text of arguments elsewhere.
+SEE = re.compile(r"See `(?:\w+\.)*(\w+)`\.")
+EVERY = re.compile(r"    The arguments of `(\w+)`(?:, and:\n|\.\n)")
+# Where that is.
+SOURCES = {
+    "ChannelAttention": ChannelAttention,
+    "ResNet": ResNet,
+    "plan": comparison.plan,
+    "Search": tuning.Search,
+    "plot_grad_cam": plotting.plot_grad_cam,
+}
 # The end of a sentence; "e.g." is none.
 SENTENCE = re.compile(r"(?<=\.)(?<!e\.g\.)\s+(?=[A-Z`])")
 # The first clause of a summary, without the full stop.
@@ -219,9 +235,50 @@ class Page:
         )
 
 
+def explained(value):
+    """Returns a docstring with the texts that its arguments refer to.
+
+    What follows the reference is added, and its own default replaces that of
+    the text.
+    """
+    text = f"{inspect.getdoc(value) or ''}\n"
+    if every := EVERY.search(text):
+        source = explained(SOURCES[every[1]])
+        _, _, arguments = source.partition("\nArgs:\n")
+        text = text.replace(every[0], arguments.partition("\n\n")[0] + "\n")
+
+    def explain(entry):
+        names, own = entry.groups()
+        own, default = _without_default(own)
+        see = SEE.match(own)
+        source = SOURCES.get(see[1]) if see else None
+        if source in (None, value):
+            return entry[0]
+        texts = dict(ARGUMENTS.findall(explained(source)))
+        lines = []
+        for name in re.split(r",\s+", names):
+            copied, usual = _without_default(texts[name])
+            if not usual.startswith(default.removesuffix(".")):
+                usual = default
+            # Otherwise it may say what the default means.
+            line = f"{name}: {copied}{own[see.end() :]} {usual}"
+            lines += textwrap.wrap(
+                line, 76, subsequent_indent="    ", break_on_hyphens=False
+            )
+        return textwrap.indent("\n".join(lines), "    ")
+
+    return ARGUMENTS.sub(explain, text)
+
+
+def _without_default(text):
+    """Returns a text without its default, and the sentence of the default."""
+    text, word, default = " ".join(text.split()).partition("Defaults to")
+    return text.strip(), word + default
+
+
 def _parse(value):
     """Returns the first two paragraphs of a docstring, and its sections."""
-    lead, *parts = HEADING.split(f"{inspect.getdoc(value) or ''}\n")
+    lead, *parts = HEADING.split(explained(value))
     brief, *more = lead.strip().split("\n\n")
     # A formula or a list is in the docstring, with the sentence before it.
     more = more[0] if more and not more[0].endswith(":") else ""

@@ -195,7 +195,7 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
         ("tune --model nowhere:build", "No module named 'nowhere'"),
         ("tune --model ../x:y", "a function. Received: model='../x:y'"),
         ("train --attention json:", "class. Received: attention='json:'"),
-        ("train --attention json:dumps", "Received: dumps, which fails (dumps"),
+        ("train --attention json:dumps", "dumps() missing 1 required"),
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
         (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),

@@ -14,7 +14,6 @@ from convert_checks import (
     attention_weights,
     error_of,
     random_weights,
-    slot_values,
     small_network,
     tiny_network,
     tiny_weights,
@@ -36,7 +35,6 @@ from cbam_keras import (
     SpatialAttention,
     SqueezeExcite,
     blocks,
-    insert_attention,
     load_torch_weights,
     models,
 )
@@ -103,9 +101,10 @@ def test_a_module_gives_its_outputs(name, layer):
 
 def test_a_single_block_gives_its_outputs():
     arrays, weights = stored("official_basicblock_c64")
-    inputs = keras.Input((10, 8, 64))
-    outputs = blocks.basic_block(inputs, 64, name="any", attention=OFFICIAL)
+    inputs, name = keras.Input((10, 8, 64)), "stage1_block1"
+    outputs = blocks.basic_block(inputs, 64, name=name, attention=OFFICIAL)
     model = keras.Model(inputs, outputs)
+    weights = {f"layer1.0.{key}": weights[key] for key in weights}
     load_torch_weights(model, weights)
     found = model.predict(channels_last(arrays["input"]), verbose=0)
     assert_close(found, channels_last(arrays["output_f64"]), 5e-5)
@@ -214,9 +213,10 @@ def test_renamed_weights_give_their_outputs():
     assert_close(layer(images), channels_last(arrays["output_f64"]), 1e-5)
 
 
-def test_a_gate_for_any_channels_is_built_and_saved(tmp_path):
+def test_a_gate_for_any_channels_is_saved(tmp_path):
     layer = SpatialAttention(pool_types=("max", "avg"))
     weights = random_weights({"conv1.weight": KERNEL}, seed=0)
+    layer.build((None, 7, 5, 8))
     load_torch_weights(layer, weights)
     # The name means that the mean is first.
     kernel = weights["conv1.weight"][:, ::-1].transpose(2, 3, 1, 0)
@@ -227,22 +227,6 @@ def test_a_gate_for_any_channels_is_built_and_saved(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images = random_input((2, 7, 5, 16))
     np.testing.assert_array_equal(output(loaded, images), output(model, images))
-
-
-@pytest.mark.parametrize(
-    "block, last", [("basic", "bn2"), ("bottleneck", "bn3")]
-)
-def test_attention_inserted_later_is_found(block, last):
-    plain = tiny_network(block=block)
-    inserted = insert_attention(plain, OFFICIAL, identity=False)
-    built_in = tiny_network(OFFICIAL, block=block)
-    weights = slot_values(built_in)
-    for model in (inserted, built_in):
-        report = load_torch_weights(model, weights)
-        assert set(report.loaded) == set(weights)
-    gate = inserted.get_layer(f"stage1_block1_{last}_attention")
-    expected = built_in.get_layer("stage1_block1_attention")
-    assert_equal_values(values(gate), values(expected))
 
 
 @pytest.mark.every_backend

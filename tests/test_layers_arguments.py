@@ -114,7 +114,7 @@ def test_every_argument_changes_something(layer_class, argument):
     )
 
 
-def test_a_gate_of_any_elementwise_activation_can_be_the_identity():
+def test_a_gate_of_another_activation_can_be_the_identity():
     x = random_input()
     for activation in (
         "hard_sigmoid",

@@ -134,7 +134,7 @@ def test_layers_of_the_users_own_are_compared(tmp_path):
     assert layer.negative_slope == 0.5
     variants = content_of(tmp_path)["settings"]["variants"]
     assert variants["LeakyReLU"] == {"negative_slope": 0.5}
-    with pytest.raises(TypeError, match="names, layer classes, or callables"):
+    with pytest.raises(TypeError, match="a name, a layer class, or a callable"):
         compare([keras.layers.LeakyReLU()], output=tmp_path)
 
 

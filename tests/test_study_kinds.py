@@ -132,7 +132,7 @@ def test_networks_by_name_are_for_signals_and_volumes(name, shape, options):
     [
         (VECTORS, "tiny", {}, "Vectors and .* need a function of `attention`"),
         (BOTH, "resnet18", {}, "several inputs need a function of `attention`"),
-        (VECTORS, "MobileNet", {}, "are for images .* data of shape .7,."),
+        (VECTORS, "MobileNet", {}, "able to take the images. .* shape .7,."),
         (BOTH, linear, {}, r"must take inputs of shape .*'signal': \(12, 2\)"),
     ],
 )

@@ -41,40 +41,22 @@ class Report:
 
     Attributes:
         loaded: Tuple of strings, the weights that were loaded.
-        missing: Tuple of strings, weights of the model that the source does
-            not have. Variables without a name in PyTorch are listed by their
-            Keras path.
-        unused: Tuple of strings, weights of the source that the model does
-            not have.
-        mismatched: Tuple of `(name, expected, received)`, the weights of
-            another shape, with both shapes in PyTorch's layout.
+        unused: Tuple of strings, those of a classifier that the model does not
+            have.
 
     Example:
-        >>> print(Report(loaded=("fc.bias",), unused=("bn1.bias",)))
-        Loaded (1): "fc.bias". Missing (0). Unused (1): "bn1.bias".
-        Of another shape (0).
+        >>> print(Report(loaded=("bn1.bias",), unused=("fc.bias",)))
+        Loaded (1): "bn1.bias". Unused (1): "fc.bias".
     """
 
-    loaded: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
+    loaded: tuple[str, ...]
     unused: tuple[str, ...] = ()
-    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
     def __str__(self) -> str:
-        return f"{_list_with_count('Loaded', self.loaded)} {self._problems()}"
+        loaded = _list_with_count("Loaded", self.loaded)
+        return f"{loaded} {_list_with_count('Unused', self.unused)}"
 
     __repr__ = __str__
-
-    def _problems(self, expected=None, received=None):
-        mismatched = {
-            name: f"(expected {ours}, received {theirs})"
-            for name, ours, theirs in self.mismatched
-        }
-        return (
-            f"{_list_with_count('Missing', self.missing, expected)} "
-            f"{_list_with_count('Unused', self.unused, received)} "
-            f"{_list_with_count('Of another shape', mismatched, mismatched)}"
-        )
 
 
 def load_torch_weights(
@@ -88,11 +70,9 @@ def load_torch_weights(
     unchanged.
 
     From torchvision they take ResNet, Wide ResNet and ResNeXt, from timm the
-    same with squeeze-and-excitation or CBAM, also where `insert_attention`
-    added the attention at the end of the residual branches; `EfficientNetLite0`
-    takes those of its package. A single attention layer, or a model of one
-    block, takes the state dict of one of their modules; `BAM` needs
-    `combine="multiply"` to compute the same.
+    same with squeeze-and-excitation or CBAM; `EfficientNetLite0` takes those of
+    its package. A single attention layer takes the state dict of one of their
+    modules; `BAM` needs `combine="multiply"` to compute the same.
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. Weights of
     other names are refused, and the error lists both sides: pass a mapping with
@@ -114,10 +94,10 @@ def load_torch_weights(
         A `Report` of the weights that were loaded and unused.
 
     Raises:
-        ValueError: If weights do not match; if they match but
-            the model would compute something else; if the file does not exist,
-            is damaged, or contains anything but tensors and plain values; or if
-            layers have no known counterpart in PyTorch.
+        ValueError: If weights do not match; if they match but the model would
+            compute something else; if the file is damaged or contains anything
+            but tensors and plain values; or if layers have no known counterpart
+            in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not
@@ -160,24 +140,31 @@ def load_torch_weights(
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
             "counterparts in PyTorch: those of the networks of "
-            "cbam_keras.models and of their blocks do. "
+            "cbam_keras.models do. "
             f"{_list_with_count('Unknown', plan.unknown)} "
             "Load the weights before adding your own layers (attention by "
             "`insert_attention`), or into one layer or model: "
             "load_torch_weights(model.get_layer(name), ...)."
         )
-    report = _compare(plan, shapes)
-    unused = set(report.unused) - CLASSIFIER
-    misfits = report.missing or report.mismatched or unused
-    if not report.loaded or misfits:
-        expected = {slot.name: slot.shape for slot in plan.slots}
+    ours = {slot.name: slot for slot in plan.slots}
+    loaded = tuple(x for x in ours if x in shapes and ours[x].fits(shapes[x]))
+    missing = {x: ours[x].shape for x in ours if x not in shapes}
+    unused = {x: shapes[x] for x in shapes if x not in ours}
+    mismatched = {
+        x: f"(expected {ours[x].shape}, received {shapes[x]})"
+        for x in ours
+        if x not in missing and x not in loaded
+    }
+    if missing or mismatched or set(unused) - CLASSIFIER or not loaded:
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
-            f"{report._problems(expected, shapes)} "
+            f"{_list_with_count('Missing', missing, missing)} "
+            f"{_list_with_count('Unused', unused, unused)} "
+            f"{_list_with_count('Of another shape', mismatched, mismatched)} "
             f"Received: {describe_source(source)}."
-            f"{ADVICE * bool(report.missing and unused)}"
+            f"{ADVICE * bool(missing and set(unused) - CLASSIFIER)}"
         )
-    arrays = {name: to_numpy(tensors[name]) for name in report.loaded}
+    arrays = {name: to_numpy(tensors[name]) for name in loaded}
     if difference := _find_difference(target, plan, shapes):
         raise ValueError(f"{difference} Received: {describe_source(source)}.")
     if input_shape is not None:
@@ -186,7 +173,7 @@ def load_torch_weights(
     for slot in plan.slots:
         if slot.name in arrays:
             slot.assign(arrays[slot.name])
-    return report
+    return Report(loaded, tuple(unused))
 
 
 def _input_shape(
@@ -203,11 +190,6 @@ def _input_shape(
                     channels = shapes.get(inner + weight, ())[1:2] or channels
                 break
     if channels is None:
-        probe = type(layer).from_config(layer.get_config())
-        probe.build((None, 1, 1, 1))
-        # The weights of the layer may be the same for all numbers of channels.
-        channels = None if probe.input_spec.axes else (1,)
-    if channels is None:
         raise ValueError(
             f"{_describe(layer)} must be built, since no name of the weights "
             "shows the number of channels. Build it first, layer.build(shape). "
@@ -217,21 +199,6 @@ def _input_shape(
     if layer.data_format == "channels_first":
         return (None, *channels, None, None)
     return (None, None, None, *channels)
-
-
-def _compare(plan: Plan, shapes: Mapping[str, tuple[int, ...]]) -> Report:
-    ours = {slot.name: slot for slot in plan.slots}
-    shared = [name for name in ours if name in shapes]
-    return Report(
-        tuple(x for x in shared if ours[x].fits(shapes[x])),
-        tuple(x for x in ours if x not in shapes),
-        tuple(x for x in shapes if x not in ours),
-        tuple(
-            (x, ours[x].shape, shapes[x])
-            for x in shared
-            if not ours[x].fits(shapes[x])
-        ),
-    )
 
 
 def _find_difference(

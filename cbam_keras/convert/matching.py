@@ -19,11 +19,7 @@ from cbam_keras.convert.names import (
     Gate,
 )
 
-_NUMBERED = re.compile(r"stage(\d+)_block(\d+)")
-
-_PART = re.compile(
-    rf"(.+?)_({'|'.join(BLOCK)}|attention|bn2_attention|bn3_attention)"
-)
+_PART = re.compile(rf"stage(\d+)_block(\d+)_({'|'.join(BLOCK)}|attention)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +80,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     weighted = [layer for layer in target.layers if layer.weights]
     ours = [layer.name for layer in weighted]
     if not any(isinstance(layer, layers.DepthwiseConv2D) for layer in weighted):
-        modules = _modules(ours, names)
+        modules = _modules(ours)
     elif "head_conv" not in ours:
         # A MobileNet has layers of the same names, but is not residual.
         modules = {}
@@ -104,36 +100,17 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     return plan
 
 
-def _modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
+def _modules(ours: list[str]) -> dict[str, str]:
     """Returns PyTorch's modules by the names of our layers.
 
     The module of an attention layer is the block that contains it.
     """
     modules = {name: NETWORK[name] for name in ours if name in NETWORK}
-    parts = {
-        name: (match[1], match[2])
-        for name in ours
-        if name not in NETWORK and (match := _PART.fullmatch(name))
-    }
-    alone = not modules and len({block for block, _ in parts.values()}) == 1
-    for name, (block, part) in parts.items():
-        numbers = _NUMBERED.fullmatch(block)
-        module = ""
-        if numbers is not None:
-            module = f"layer{numbers[1]}.{int(numbers[2]) - 1}."
-        if alone and not any(other.startswith(module) for other in names):
-            # The state dict of the block itself.
-            module = ""
-        elif numbers is None and not alone:
-            continue
-        if part in BLOCK:
-            modules[name] = module + BLOCK[part]
-        elif part == "attention" or (
-            # Inserted after the last normalization of the branch.
-            part == f"bn{3 if f'{block}_conv3' in ours else 2}_attention"
-            and f"{block}_attention" not in ours
-        ):
-            modules[name] = module
+    for name in ours:
+        if match := _PART.fullmatch(name):
+            stage, block, part = match.groups()
+            module = f"layer{stage}.{int(block) - 1}."
+            modules[name] = module + BLOCK.get(part, "")
     return modules
 
 

@@ -76,7 +76,7 @@ def grad_cam(
         ValueError: If the model has no graph or no feature map with
             positions, or several outputs, if there is no such layer, input,
             class or value, or if the model does not take the images.
-        TypeError: If the images or `layer` are of another type.
+        TypeError: If the images are of another type.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(

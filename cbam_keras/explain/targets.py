@@ -108,7 +108,7 @@ def _named(graph, layer):
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _graph.layers_within(layer)}
         named = [step for step in steps if id(step.operation) in inside]
-    elif isinstance(layer, str):
+    else:
         named = [step for step in steps if step.path == layer]
         named = named or [x for x in steps if x.path.endswith(f"/{layer}")]
         paths = [*dict.fromkeys(f'"{step.path}"' for step in named)]
@@ -119,11 +119,6 @@ def _named(graph, layer):
             )
         # The name of a nested model stands for its output.
         named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
-    else:
-        raise TypeError(
-            "`layer` must be the name of a layer, or the layer. Received: "
-            f"layer={layer!r}"
-        )
     if not named:
         name, hint = getattr(layer, "name", layer), graph.unreached()
         raise ValueError(

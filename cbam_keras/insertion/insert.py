@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 import keras
 
@@ -57,7 +57,7 @@ def insert_attention(
     | None = None,
     identity: bool = True,
     *,
-    stages: str | int | Sequence[int] = "all",
+    stages: str = "all",
     into: str | Iterable[str] | None = None,
     instead_of: str | Iterable[str] | None = None,
     dry_run: bool = False,
@@ -96,11 +96,11 @@ def insert_attention(
             (`identity_init=True`). If `False`, a name means the defaults of
             its class. Defaults to `True`.
         stages: String, which resolutions have attention, from 1, the finest:
-            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"` or
-            `[1, 3]`, of the places that `after` selects; or `"top"`, one layer
-            after the last feature map. That is the last that all outputs share
-            before it is pooled, flattened or summed by attention; backbones
-            that share nothing have one each. Defaults to `"all"`.
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`, of
+            the places that `after` selects; or `"top"`, one layer after the
+            last feature map. That is the last that all outputs share before it
+            is pooled, flattened or summed by attention; backbones that share
+            nothing have one each. Defaults to `"all"`.
         into: Names of layers: attention goes only on the way into these, as on
             skips. They take the output of the layers of `after`, or an output
             of the nested model that the layer is in. Defaults to `None`, which

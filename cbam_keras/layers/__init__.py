@@ -21,8 +21,6 @@ from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
     AttentionLayer,
     TrainableAttention,
-    decisive_arguments,
-    differing_arguments,
 )
 from cbam_keras.layers.bam import BAM
 from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS

@@ -4,13 +4,10 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.attention_layer import TrainableAttention
-from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class AttentionGate(TrainableAttention):
     """Scales each position of a skip by a factor from coarser features.
 

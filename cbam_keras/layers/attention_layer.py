@@ -1,12 +1,9 @@
 """Base classes: `AttentionLayer`, and `TrainableAttention` with weights."""
 
 import inspect
-import json
 import math
-from typing import Any
 
 import keras
-import numpy as np
 from keras import constraints, initializers, layers, ops, regularizers
 
 from cbam_keras import _checks
@@ -28,20 +25,10 @@ SHARED_ARGUMENTS = (
     "data_format",
 )
 
-# Arguments that do not change what a layer predicts with the same weights, and
-# how the names of others end. The axis follows the data format.
-NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
-ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
-
 # Papers have ratios up to this one, also for few channels.
 USUAL_RATIO = 16
 # The classes that have warned of a larger one.
 _WARNED: set[type] = set()
-
-# An elementwise activation gives four of these numbers, 0 among them, the same
-# values without the others.
-PROBE = np.arange(-7, 17, dtype="float32").reshape(4, 6)
-PROBED = slice(0, 2), slice(1, 3)
 
 
 class AttentionLayer(layers.Layer):
@@ -378,46 +365,16 @@ def _scale_to_one(activation):
     """Returns the factor that makes the value of `activation` at 0 a 1."""
     if activation is keras.activations.sigmoid:
         return 2.0
-    alone, among_others = (
-        ops.convert_to_numpy(activation(ops.convert_to_tensor(values)))
-        for values in (PROBE[PROBED], PROBE)
-    )
-    at_zero = float(alone[1, 0])
-    if among_others.shape != PROBE.shape or not np.allclose(
-        alone, among_others[PROBED]
-    ):
-        cause = "is not elementwise"
+    # A softmax, which cannot be the identity, gives a third or a fifth.
+    zeros = ops.zeros((3, 5), dtype="float32")
+    at_zero = float(ops.max(activation(zeros)))
     # Only a power of two gives exactly 1, in every precision.
-    elif at_zero > 0 and math.frexp(at_zero)[0] == 0.5:
+    if at_zero > 0 and math.frexp(at_zero)[0] == 0.5:
         return 1.0 / at_zero
-    else:
-        cause = f"is {at_zero} at 0"
     raise ValueError(
-        "`identity_init` needs an elementwise `gate_activation` whose value "
-        'at 0 is a power of two, such as "sigmoid" (0.5), so that the scaled '
-        "gate is exactly 1 there. Received: gate_activation="
-        f"{getattr(activation, '__name__', activation)!r}, which {cause}"
+        "`identity_init` needs a `gate_activation` whose value at 0 is a power "
+        'of two, such as "sigmoid" (0.5), so that the scaled gate is exactly 1 '
+        "there. Received: gate_activation="
+        f"{getattr(activation, '__name__', activation)!r}, which is "
+        f"{at_zero:g} at 0"
     )
-
-
-def decisive_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns the arguments that decide what a layer predicts, as in JSON."""
-    decisive = {
-        key: value
-        for key, value in config.items()
-        if key not in NOT_DECISIVE and not key.endswith(ONLY_TRAINED)
-    }
-    # Tuples become lists.
-    return json.loads(json.dumps(decisive, default=str))
-
-
-def differing_arguments(
-    saved: dict[str, Any] | None, here: dict[str, Any] | None
-) -> list[str]:
-    """Returns the arguments in which two layers differ, of what both have.
-
-    Versions add arguments. A layer that is `None` has none.
-    """
-    if saved is None or here is None:
-        return ["class"]
-    return [x for x in here if x in saved and saved[x] != here[x]]

@@ -5,7 +5,6 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import (
     SHARED_ARGUMENTS,
@@ -20,7 +19,6 @@ ORDERS = ("channel_first", "spatial_first", "parallel")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class CBAM(TrainableAttention):
     """Convolutional block attention module: scales channels, then positions.
 

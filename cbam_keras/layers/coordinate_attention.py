@@ -4,14 +4,11 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.attention_layer import TrainableAttention
-from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class CoordinateAttention(TrainableAttention):
     """Scales each value by a factor from its row and one from its column.
 

@@ -121,8 +121,8 @@ class Attention:
             raise ValueError(
                 "`attention` with `stages` must be given to a builder of "
                 "cbam_keras.models or to insert_attention, as attention=, "
-                "which know the stages of their network. Received: a call of "
-                f"{self!r}"
+                "which know the stages of their network; `compare` takes "
+                f"`stages` for all kinds. Received: a call of {self!r}"
             )
         return self._partial(name=name)
 
@@ -252,22 +252,13 @@ def make_attention(
     if isinstance(attention, str):
         _checks.one_of("attention", attention, (None, *NAMES))
         return Attention(attention)(name)
-    layer = attention
-    try:
-        if isinstance(attention, keras.layers.Layer):
-            config = attention.get_config()
-            config.pop("name", None)
-            if name is not None:
-                config["name"] = name
-            return type(attention).from_config(config)
-        if callable(attention):
-            layer = attention(name=name)
-    except TypeError as error:
-        error.add_note(
-            "The `__init__` of a layer must take the `name`, `dtype` and "
-            "`trainable` of Keras by **kwargs, and pass them to its base."
-        )
-        raise
+    if isinstance(attention, keras.layers.Layer):
+        config = attention.get_config()
+        config.pop("name", None)
+        if name is not None:
+            config["name"] = name
+        return type(attention).from_config(config)
+    layer = attention(name=name) if callable(attention) else attention
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
             "`attention` must be None, a name, a layer class, a layer, or a "

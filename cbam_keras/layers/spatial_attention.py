@@ -4,10 +4,8 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
-from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS, pool
 
 # What the spatial gate can pool the channels at a position by.
@@ -15,7 +13,6 @@ MAP_TYPES = (*POOLS, "conv")
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class SpatialAttention(TrainableAttention):
     """Scales each position by a factor computed from its neighborhood.
 

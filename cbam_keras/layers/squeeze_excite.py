@@ -2,12 +2,10 @@
 
 import keras
 
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.channel_attention import ChannelAttention
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class SqueezeExcite(ChannelAttention):
     """Squeeze-and-excitation: scales channels by a factor from their average.
 

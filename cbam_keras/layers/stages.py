@@ -31,16 +31,9 @@ class StageError(ValueError):
 
 
 def check_stages(stages: object) -> str:
-    """Returns `stages` as text, or raises unless it has a known form.
-
-    One or several numbers stand for their text.
-    """
-    text = stages
-    if isinstance(stages, int | list | tuple):
-        numbers = [stages] if isinstance(stages, int) else stages
-        text = ",".join(map(str, numbers))
-    if isinstance(text, str) and re.fullmatch(FORM, text):
-        return text
+    """Returns `stages`, or raises unless it has a known form."""
+    if isinstance(stages, str) and re.fullmatch(FORM, stages):
+        return stages
     raise ValueError(
         '`stages` must be "all", "first", "last", as "last 2", "top", or '
         f'numbers from 1, as "1,3". Received: stages={stages!r}'

@@ -4,9 +4,7 @@ import keras
 from keras import ops
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.attention_layer import TrainableAttention
-from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import pool
 
 # Each plane, by PyTorch's letters, and the order of `(B, H, W, C)` that puts
@@ -15,7 +13,6 @@ PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
-@_docstrings.explained_by(ChannelAttention)
 class TripletAttention(TrainableAttention):
     """Scales each value by the mean of three gates, one per pair of axes.
 

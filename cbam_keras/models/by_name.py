@@ -110,11 +110,6 @@ def pretrained(
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
-    if len(image_shape) != 3:
-        raise ValueError(
-            "Networks of `PRETRAINED` are for images (H, W, C), as is their "
-            f'preprocessing. Received: "{name}", data of shape {image_shape}'
-        )
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "

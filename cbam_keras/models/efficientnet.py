@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
@@ -17,7 +16,6 @@ from cbam_keras.models.blocks import (
     inverted_residual_block,
     relu6,
 )
-from cbam_keras.models.resnet import ResNet
 
 # Channels and kernel size of each block, by resolution. The inner widths are 6
 # times the channels of a block's input, but in the first stage.
@@ -32,7 +30,6 @@ STAGES = (
 _normalize = functools.partial(batch_norm, epsilon=1e-3, momentum=0.99)
 
 
-@_docstrings.explained_by(ResNet)
 def EfficientNetLite0(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -80,9 +77,8 @@ def EfficientNetLite0(
         classifier `(B, H / 32, W / 32, 1280)`, or `(B, 1280)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if weights do not fit.
-        TypeError: If `attention` has the wrong type.
-        ImportError: If the package with the weights is not installed.
+        ImportError: If the package with the weights is not installed. See also
+            `ResNet`.
 
     Example:
         >>> model = EfficientNetLite0(attention="cbam", classes=10)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
@@ -17,13 +16,11 @@ from cbam_keras.models.blocks import (
     depthwise_separable_block,
     relu,
 )
-from cbam_keras.models.resnet import ResNet
 
 # Width and number of blocks of each stage.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
-@_docstrings.explained_by(ResNet)
 def MobileNet(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -72,9 +69,7 @@ def MobileNet(
         `(B, C)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if a weight file does
-            not fit.
-        TypeError: If `attention` has the wrong type.
+        See `ResNet`.
 
     Example:
         >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models.assembly import assemble
 from cbam_keras.models.blocks import (
@@ -16,7 +15,6 @@ from cbam_keras.models.blocks import (
     inverted_residual_block,
     relu6,
 )
-from cbam_keras.models.resnet import ResNet
 
 # Width and number of blocks, by resolution. The inner widths are 6 times the
 # channels of a block's input, but in the first stage.
@@ -29,7 +27,6 @@ STAGES = (
 )
 
 
-@_docstrings.explained_by(ResNet)
 def MobileNetV2(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -78,9 +75,7 @@ def MobileNetV2(
         `(B, C)` with `pooling`.
 
     Raises:
-        ValueError: If an argument is out of range, or if a weight file does
-            not fit.
-        TypeError: If `attention` has the wrong type.
+        See `ResNet`.
 
     Example:
         >>> model = MobileNetV2(alpha=0.25, attention="se", classes=10)

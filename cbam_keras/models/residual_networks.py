@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.layers import _docstrings
 from cbam_keras.models.blocks import Attention
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
@@ -98,7 +97,7 @@ Example:
 Reference:
     {reference}.
 """
-    return _docstrings.explained_by(ResNet)(build)
+    return build
 
 
 ResNet18 = _builder("ResNet18", (2, 2, 2, 2), "basic", RESNET)

@@ -10,13 +10,16 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.convert import load_torch_weights
-from cbam_keras.layers import decisive_arguments, differing_arguments
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 # How names of layers begin that are the same in equal networks. Names of
 # inputs are numbered by Keras, and a head may be left out.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
+# Arguments that do not change what a layer predicts with the same weights, and
+# how the names of others end. The axis follows the data format.
+NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
+ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -76,18 +79,27 @@ def _find_difference(model: keras.Model, path: str) -> str:
     differ = [
         name
         for name in {**built, **stored}
-        if differing_arguments(stored.get(name), built.get(name))
+        if name not in stored
+        or name not in built
+        # Versions add arguments.
+        or any(stored[name].get(x, y) != y for x, y in built[name].items())
     ]
     return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
 
 def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
     """Returns the arguments that decide what is computed, by layer."""
-    return {
-        config["name"]: decisive_arguments(config)
+    decisive = {
+        config["name"]: {
+            key: value
+            for key, value in config.items()
+            if key not in NOT_DECISIVE and not key.endswith(ONLY_TRAINED)
+        }
         for config in configs
         if config["name"].startswith(NETWORK_LAYERS)
     }
+    # As in the file, where tuples are lists.
+    return json.loads(json.dumps(decisive, default=str))
 
 
 def _count_variables(path: str) -> int:

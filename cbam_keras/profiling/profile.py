@@ -238,20 +238,17 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
 
 def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
     """Returns the shape of each input without the batch, all axes known."""
-    axes_by_input = {x.name: tuple(x.shape[1:]) for x in model.inputs}
-    shapes: list[Sequence]
-    if input_shape is None:
-        shapes = list(axes_by_input.values())
-    elif all(isinstance(x, (tuple, list)) for x in input_shape):
-        shapes = list(input_shape)
-    else:
-        shapes = [input_shape]
-    if len(shapes) != len(axes_by_input) or not all(
+    expected = [tuple(x.shape[1:]) for x in model.inputs]
+    shapes: Sequence = expected if input_shape is None else input_shape
+    if not all(isinstance(x, (tuple, list)) for x in shapes):
+        shapes = [shapes]
+    if len(shapes) != len(expected) or not all(
         _checks.fits(axes, shape) and all(shape)
-        for axes, shape in zip(axes_by_input.values(), shapes, strict=True)
+        for axes, shape in zip(expected, shapes, strict=True)
     ):
         takes = ", ".join(
-            f'{axes_by_input[name]} as "{name}"' for name in axes_by_input
+            f'{axes} as "{x.name}"'
+            for axes, x in zip(expected, model.inputs, strict=True)
         )
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "

@@ -15,7 +15,6 @@ from cbam_keras.layers import (
     ATTENTION,
     CBAM,
     Attention,
-    _docstrings,
     attention_layers,
 )
 from cbam_keras.study import RECIPES, Recipe, comparison
@@ -31,7 +30,6 @@ DIMENSIONS = ("reduction_ratio", "kernel_size")
 SEARCHED = ("stages", *DIMENSIONS)
 
 
-@_docstrings.explained_by(comparison.plan)
 class CBAMHyperModel(keras_tuner.HyperModel):
     """Networks with and without attention, as a search space of KerasTuner.
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
-from cbam_keras.layers import _docstrings
 from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
@@ -334,7 +333,6 @@ def _check_hypermodel(hypermodel):
     return hypermodel
 
 
-@_docstrings.explained_by(Search)
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",

@@ -8,7 +8,6 @@ import numpy as np
 from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
-from cbam_keras.layers import _docstrings
 
 # Figures of more images cannot be read; the widest figure, in inches.
 MAX_ROWS, MAX_WIDTH = 32, 12.5
@@ -97,7 +96,6 @@ def plot_grad_cam(
     return grid.finish("Heat")
 
 
-@_docstrings.explained_by(plot_grad_cam)
 def plot_attention_maps(
     images: ArrayLike,
     maps: Mapping[str, Sequence[ArrayLike | None]],

@@ -33,13 +33,45 @@ If the gates are parallel, `pools_vjp(vjp2(dmap2))` is added to `dx` and not
 to `dp`. With one gate, `dp = dy`. `pools_vjp` adds the cotangent of a sum to
 every element, and that of a maximum to the one element at the argmax.
 
-`operation` has the code of these formulas. `Passes` lists the functions that
-go over the features, which each backend has in a module of its own.
+`operation` has the code of these formulas. The functions that go over the
+features, the passes, are in a module for each backend, in this order:
+
+- `reshape(x, shape)` and `cast(x, dtype)`, those of the backend.
+- `supports(x)`: whether the passes can compute with this input, here, and repay
+  what compiling them takes.
+- `needs_gradient(x, weights, training)`: whether `custom_vjp` is to be used for
+  this call. If not, the output is computed by operations with gradients of
+  their own: those are right, but slower.
+- `fuses_inference()`: whether the passes are also used where `needs_gradient`
+  is `False`, and not the formula.
+- `convolve`, which does what `convolution.convolve` says, and `maximum`, that
+  of `pools`.
+- `custom_vjp(forward, backward, formula, arguments)`: the outputs of an
+  operation with a gradient of its own. The first one is `y`; the others have no
+  gradient. `arguments` are `x` and the weights of the gates. `forward` also
+  takes `with_argmax=False`, for where no gradient follows. `backward` takes
+  `dy`, `x` and the residuals, and returns the cotangents of `arguments`.
+  `formula` has single operations, for derivatives of the gradient.
+- `vjp(function, values, weights)`: the map and the state of `function(values,
+  weights)`, and a function from the cotangent of the map to two sequences,
+  those of `values` and of `weights`. The state has no gradient.
+- `pool(x, gate_map, axis, pool_types, dtype, with_argmax)`: the pools of `x`,
+  or of `x * gate_map`, over an axis, as `Pooled`. `"avg"` in `pool_types` asks
+  for the sum, `"max"` for the maximum and, `with_argmax`, its argmax. `dtype`
+  is that of sum and maximum.
+- `scale(product, gate_map, x)`: `product * gate_map`. `product` is not used
+  afterwards unless it is `x`, so its memory may be used for the result.
+- `Backward(dy, x)`: the passes of the gradient, methods that are called once
+  each, in this order: `dmap2(map1, axis)`, `dmap1(map2, to_dp, axis)` and
+  `dx(map1, map2, to_dp, to_dx)`. Each returns the cotangent of that name.
+  `map2` is `None` and `dmap2` is not called if there is one gate. `axis` is
+  what the gate pools over; `to_dp` and `to_dx` are lists of `PoolCotangents`,
+  which `pools_vjp` adds to `dp` and to `dx`.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 Tensor = Any
 
@@ -82,106 +114,6 @@ class PoolCotangents(NamedTuple):
     sum: Tensor
     max: Tensor
     argmax: Tensor
-
-
-class Backward(Protocol):
-    """The passes of the gradient, each called once, in this order.
-
-    Each returns the cotangent of that name. `map2` is `None` and `dmap2` is
-    not called if there is one gate. `axis` is what the gate pools over;
-    `to_dp` and `to_dx` are what `pools_vjp` adds to `dp` and to `dx`.
-    """
-
-    def __init__(self, dy: Tensor, x: Tensor) -> None: ...
-
-    def dmap2(self, map1: Tensor, axis: int) -> Tensor: ...
-
-    def dmap1(
-        self, map2: Tensor, to_dp: list[PoolCotangents], axis: int
-    ) -> Tensor: ...
-
-    def dx(
-        self,
-        map1: Tensor,
-        map2: Tensor,
-        to_dp: list[PoolCotangents],
-        to_dx: list[PoolCotangents],
-    ) -> Tensor: ...
-
-
-class Passes(Protocol):
-    """What the module of a backend defines, in this order.
-
-    Also `reshape(x, shape)` and `cast(x, dtype)` of the backend, `convolve`,
-    which does what `convolution.convolve` says, and `maximum`, that of `pools`.
-    """
-
-    Backward: Callable[[Tensor, Tensor], Any]
-
-    def supports(self, x: Tensor) -> bool:
-        """Returns whether the passes can compute with this input, here, and
-        repay what compiling them takes."""
-
-    def needs_gradient(
-        self, x: Tensor, weights: list[Tensor], training: bool | None
-    ) -> bool:
-        """Returns whether `custom_vjp` is to be used for this call.
-
-        If not, the output is computed by operations with gradients of their
-        own: those are right, but slower.
-        """
-
-    def fuses_inference(self) -> bool:
-        """Returns whether the passes are also used where `needs_gradient` is
-        `False`, and not the formula."""
-
-    def custom_vjp(
-        self,
-        forward: Callable[..., tuple[tuple[Tensor, ...], list[Residuals]]],
-        backward: Callable[..., tuple[Tensor, ...]],
-        formula: Callable[..., Tensor],
-        arguments: tuple[Tensor, ...],
-    ) -> tuple[Tensor, ...]:
-        """Returns the outputs of an operation with a gradient of its own.
-
-        The first output is `y`; the others have no gradient. `arguments` are
-        `x` and the weights of the gates. `forward` also takes
-        `with_argmax=False`, for where no gradient follows. `backward` takes
-        `dy`, `x` and the residuals, and returns the cotangents of `arguments`.
-        `formula` has single operations, for derivatives of the gradient.
-        """
-
-    def vjp(
-        self,
-        function: Callable[..., tuple[Tensor, list[Tensor]]],
-        values: list[Tensor],
-        weights: Sequence[Tensor],
-    ) -> tuple[Tensor, list[Tensor], Callable[..., Any]]:
-        """Returns the map and the state of `function(values, weights)`, and a
-        function from the cotangent of the map to two sequences, those of
-        `values` and of `weights`. The state has no gradient."""
-
-    def pool(
-        self,
-        x: Tensor,
-        gate_map: Tensor | None,
-        axis: int,
-        pool_types: Sequence[str],
-        dtype: str,
-        with_argmax: bool,
-    ) -> Pooled:
-        """Returns the pools of `x`, or of `x * gate_map`, over an axis.
-
-        `"avg"` in `pool_types` asks for the sum, `"max"` for the maximum and,
-        `with_argmax`, its argmax. `dtype` is that of sum and maximum.
-        """
-
-    def scale(self, product: Tensor, gate_map: Tensor, x: Tensor) -> Tensor:
-        """Returns `product * gate_map`.
-
-        `product` is not used afterwards unless it is `x`, so its memory may
-        be used for the result.
-        """
 
 
 def is_small(x: Tensor) -> bool:

@@ -1,4 +1,4 @@
-"""JAX's implementation of the passes that `contract.Passes` describes.
+"""JAX's implementation of the passes that `contract` describes.
 
 On a CPU, XLA fuses a product into the sum or maximum that is taken of it if
 nothing else needs the product, nor the map expanded to the shape of the

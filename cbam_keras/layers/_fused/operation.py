@@ -13,8 +13,8 @@ from cbam_keras.layers._fused.contract import PoolCotangents, Residuals
 def attend(passes, layer, x, training, formula):
     """Returns `x` times the attention maps of a layer's gates.
 
-    `passes` is a module that fulfils `contract.Passes`. The layer is built,
-    and `x` in its `compute_dtype`; two gates pool different axes. `formula`
+    `passes` is a module as `contract` describes. The layer is built, and `x` in
+    its `compute_dtype`; two gates pool different axes. `formula`
     computes the same of `x` and `training` by single operations. If `training`
     is `False`, no gradient is expected: it is right, but not faster.
     """

@@ -1,4 +1,4 @@
-"""TensorFlow's implementation of the passes that `contract.Passes` describes.
+"""TensorFlow's implementation of the passes that `contract` describes.
 
 Single operations are the fastest for pooling over axis 1 and for scaling. The
 other passes would take several of them. Each is compiled by XLA inside a graph

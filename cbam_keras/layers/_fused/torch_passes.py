@@ -1,4 +1,4 @@
-"""PyTorch's implementation of the passes that `contract.Passes` describes.
+"""PyTorch's implementation of the passes that `contract` describes.
 
 Each operation goes over the features once, so they run in place where that is
 safe: allocating a tensor takes three times as long as filling an existing

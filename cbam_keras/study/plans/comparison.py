@@ -18,7 +18,6 @@ from cbam_keras.layers import (
     SKIP,
     Attention,
     MakeLayer,
-    _docstrings,
     attention_layers,
     is_on_skips,
 )
@@ -212,7 +211,6 @@ def plan(
     )
 
 
-@_docstrings.explained_by(plan)
 def compare(
     attentions: Attentions = DEFAULT,
     *,
