@@ -1,7 +1,7 @@
 """Made-up digits in place of the 5,000 that a package brings.
 
 Tests replace the function that reads those: by `replace` for the rest of a
-process, or by the fixtures `few_digits` and `grey_digits` of `conftest.py`.
+process, or by the fixtures `few_digits` and `grey_digits`.
 """
 
 import numpy as np

@@ -113,6 +113,19 @@ def load_without_us(folder):
     np.save(folder / f"core-by-{keras.backend.backend()}.npy", outputs)
 
 
+def find_slopes(folder):
+    """Writes gradients, and what they must be, of layers with a maximum."""
+    # Read when XLA first compiles. Without optimizations it computes features
+    # again, and none of them equals their maximum then.
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    formulas = importlib.import_module("test_layers_formulas")
+    found = {
+        kind.__name__: formulas.slopes(kind(), map_of)
+        for kind, map_of in formulas.MAPS.items()
+    }
+    np.savez(folder / f"slopes-by-{keras.backend.backend()}.npz", **found)
+
+
 def list_imports(folder):
     """Writes what the package imports, and then whether TensorFlow is."""
     before = {*sys.modules}
@@ -127,7 +140,7 @@ def list_imports(folder):
 
 if __name__ == "__main__":
     failed = False
-    for answer in (list_imports, load_without_us, load_old, load):
+    for answer in (list_imports, load_without_us, load_old, load, find_slopes):
         # Each has a process of its own; the import of Keras takes longest.
         process = os.fork()
         if process == 0:

@@ -90,8 +90,8 @@ def test_no_paragraph_stands_twice_in_a_docstring(name):
 # Examples that take about a second or more, most of them builders that share a
 # docstring with `ResNet`.
 DEAR = """
-    EfficientNetLite0 MobileNet MobileNetV2 ResNet34 ResNet50 ResNet101
-    ResNet152 ResNeXt50 ResNeXt101 Segmentation WideResNet18 adopt
+    EfficientNetLite0 MobileNet MobileNetV2 Regression ResNet34 ResNet50
+    ResNet101 ResNet152 ResNeXt50 ResNeXt101 Segmentation WideResNet18 adopt
     build_preset compare freeze_batch_norm insert_attention remove_attention
     run search to_core train
 """.split()

@@ -126,6 +126,13 @@ def test_a_file_of_version_0_1_0_loads_and_trains(saved, backend):
     assert found["next"] == 3
 
 
+def test_gradients_stay_right_where_xla_computes_features_again(saved, backend):
+    for gradient, difference in np.load(
+        saved / f"slopes-by-{backend}.npz"
+    ).values():
+        np.testing.assert_allclose(gradient, difference, rtol=1e-4)
+
+
 @pytest.mark.gpu
 def test_a_file_saved_on_a_gpu_loads_without_one(saved):
     ask(saved, BACKEND, CUDA_VISIBLE_DEVICES="", JAX_PLATFORMS="cpu")

@@ -1,10 +1,6 @@
 """Values of the layers against the formulas, in NumPy."""
 
 import math
-import os
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -357,7 +353,8 @@ def triplet_map(layer, x):
 def slopes(layer, map_of):
     """Returns two slopes of a layer that follows a batch normalization.
 
-    One is that of the gradient, one that of central differences in NumPy.
+    One is that of the gradient, one that of central differences in NumPy:
+    test_fresh_process.py compares them without optimizations of XLA.
     """
     norm = keras.layers.BatchNormalization(center=False, scale=False)
     inputs = keras.Input(SHAPE[1:])
@@ -378,28 +375,10 @@ def slopes(layer, map_of):
     return (gradients[0] * step).sum(), (moved[0] - moved[1]) / 2e-6
 
 
+# The formula of the maps of each layer with a maximum.
 MAPS = {
     ChannelAttention: channel_map,
     SpatialAttention: spatial_map,
     CBAM: lambda layer, x: math.prod(cbam_maps(layer, x)),
     TripletAttention: triplet_map,
 }
-
-
-SCRIPT = """import sys
-sys.path.append("tests")
-from test_layers_formulas import MAPS, assert_close, slopes
-for kind, map_of in MAPS.items():
-    assert_close(*slopes(kind(), map_of), rtol=1e-4)
-"""
-
-
-@pytest.mark.every_backend
-def test_gradients_stay_right_where_xla_computes_features_again():
-    # It does without optimizations. None of them equals their maximum then.
-    subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        env=os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"},
-        cwd=pathlib.Path(__file__).parents[1],
-        check=True,
-    )

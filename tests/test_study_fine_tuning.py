@@ -13,7 +13,7 @@ from cbam_keras.study.running import networks
 pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 
 RECIPE = training.Recipe(
-    epochs=2, batch_size=35, learning_rate=0.05, frozen_epochs=2
+    epochs=2, batch_size=41, learning_rate=0.05, frozen_epochs=2
 )
 
 
@@ -134,7 +134,7 @@ def test_a_network_that_comes_compiled_resumes_as_it_was(tmp_path):
 
     pytest.importorskip("keras_tuner")
     task = tuning.Search(tuning.CBAMHyperModel(), "mnist5k").test_task
-    one_stage = training.Recipe(epochs=2, batch_size=35)
+    one_stage = training.Recipe(epochs=2, batch_size=41)
     own = study.Study(task, [study.Variant("net", compiled)], recipe=one_stage)
     whole = study.run(own, tmp_path / "whole")
     with killed_at("-epoch-2.keras", tmp_path):

@@ -17,7 +17,7 @@ from cbam_keras.study.running import frozen, networks
 pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 
 RECIPE = training.Recipe(
-    epochs=2, batch_size=35, learning_rate=0.05, frozen=True
+    epochs=2, batch_size=41, learning_rate=0.05, frozen=True
 )
 
 

@@ -138,7 +138,7 @@ import cbam_keras
 sys.argv[0] = "cbam-keras"
 import _cbam_keras_command, digits, networks
 digits.replace(digits.few)
-networks.replace_tiny()
+networks.models.NETWORKS["tiny"] = lambda *_, **__: networks.linear()
 sys.exit(_cbam_keras_command.main())
 """
 

@@ -17,7 +17,8 @@ from training_checks import SHORT
 from cbam_keras import CBAM, cli, comparison, data, models, study, training
 from cbam_keras.report import looking
 
-TWO = training.Recipe(epochs=2, batch_size=8)
+pytestmark = pytest.mark.usefixtures("eagerly")
+TWO = training.Recipe(epochs=2, batch_size=14)
 VECTORS = numbers(7)
 # A constant channel is not divided.
 VECTORS[:, 2] = 0.1
@@ -150,13 +151,11 @@ def test_networks_that_do_not_suit_the_data_are_refused(
         run(tmp_path, build, given, task=options)
 
 
-def test_the_command_trains_on_signals_and_draws_them(
-    tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
+def test_the_command_trains_on_signals_and_draws_them(quick, tmp_path, capsys):
+    quick.chdir(tmp_path)
     np.savez("beats.npz", x_train=numbers(12, 3), y_train=LABELS)
     plot = mock.Mock(wraps=looking.figures.plot_grad_cam)
-    monkeypatch.setattr(looking.figures, "plot_grad_cam", plot)
+    quick.setattr(looking.figures, "plot_grad_cam", plot)
     line = "train --data beats.npz --kind signals --epochs 1 --seeds 1"
     assert cli.main([*line.split(), "--output", "run"]) == 0
     assert "8 test signals tell little" in capsys.readouterr().out

@@ -31,7 +31,7 @@ MEASURES = ("balanced_accuracy", "macro_f1", "auc")
 
 
 # Nothing is trained; what networks predict is real.
-pytestmark = pytest.mark.usefixtures("quick")
+pytestmark = pytest.mark.usefixtures("eagerly", "quick")
 
 
 def network(attention=None, classes=3, activation="softmax"):

@@ -15,6 +15,7 @@ from cbam_keras.models.losses import StandardizedLoss
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(80, 3)).astype("float32")
 AGES = 40 + 9 * X[:, 0] - 5 * X[:, 1] + RNG.normal(size=80)
@@ -40,7 +41,7 @@ def trained(folder, task, *variants, **options):
 
 
 @pytest.fixture(scope="module")
-def ages(tmp_path_factory):
+def ages(eagerly, tmp_path_factory):
     task = study.Regression((X, AGES))
     folder = tmp_path_factory.mktemp("run") / "ages"
     return trained(folder, task, DENSE, HIDDEN, baseline="dense")

@@ -59,14 +59,17 @@ def kill_and_resume(name, choose, folder, **options):
 
 
 @pytest.mark.parametrize(
-    ("name", "choose"),
+    ("name", "choose", "options"),
     [
-        ("train", list),
-        *((name, few) for name in ("compare", "tune")),
+        ("train", list, {"networks": {"linear": linear}}),
+        ("compare", few, {}),
+        ("tune", few, {}),
     ],
 )
-def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(name, choose, tmp_path):
-    kill_and_resume(name, choose, tmp_path)
+def test_a_run_killed_at_a_file_ends_as_an_unbroken_one(
+    name, choose, options, tmp_path
+):
+    kill_and_resume(name, choose, tmp_path, **options)
 
 
 def test_a_run_that_loses_patience_ends_as_early_after_a_kill(

@@ -6,8 +6,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 import warnings
@@ -180,31 +178,20 @@ def test_an_executor_that_fails_ends_the_run(tmp_path):
     assert content_of(tmp_path)["outcomes"] == []
 
 
-ENDLESS = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import data_checks, study_checks
-from cbam_keras import _graph, study, training
-task = study.Classification(data_checks.arrays())
-recipe = training.Recipe(epochs=10_000)
-plan = study_checks.planned(study_checks.NARROW, task=task, recipe=recipe)
-study.run(plan, sys.argv[2], workers=2)
-"""
-
-
 @pytest.mark.slow
 def test_workers_of_a_killed_run_end(tmp_path):
-    folders = str(pathlib.Path(__file__).parent), str(tmp_path)
-    process = subprocess.Popen([sys.executable, "-c", ENDLESS, *folders])
-    while not list(tmp_path.glob("*/state.json")):
-        assert process.poll() is None
-        time.sleep(0.1)
-    process.kill()
-    process.wait()
-    (lock,) = tmp_path.glob("narrow-seed0/.lock")
-    # The system takes the lock of a process that has ended.
-    with _files.locked(lock, seconds=60):
-        pass
+    task = study.Classification(arrays())
+    recipe = training.Recipe(epochs=10_000)
+    queue = study.Queue.of(planned(NARROW, task=task, recipe=recipe), tmp_path)
+    started = workers._Workers(queue, 1, None, workers._pickle(queue))
+    # The system takes this lock of a run from a process that is killed.
+    with _files.locked(queue.folder.running):
+        worker = started._start(0)
+        while not list(tmp_path.glob("*/state.json")):
+            assert not worker.done()
+            time.sleep(0.1)
+    assert worker.process.wait(60) == 0
+    worker.cancel()
 
 
 class Killing(study.Classification):
@@ -241,23 +228,20 @@ class Noise(layers.GaussianNoise):
 @pytest.mark.slow
 def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
-    script = study.Variant("script", lambda x: narrow(x, attention=[Script()]))
-    both = planned(
-        *(NARROW, script),
+    plan = planned(
+        study.Variant("script", lambda x: narrow(x, attention=[Script()])),
         task=Killing(arrays(per_class=10)),
         recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
     )
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
-        shared = study.run(both, tmp_path / "shared", workers=2)
-    assert statuses(shared) == ["finished"] * 2
+        resumed = study.run(plan, tmp_path / "resumed", workers=2)
+    assert statuses(resumed) == ["finished"]
     assert not list(tmp_path.rglob("*.lock*"))
-    alone = study.run(both, tmp_path / "alone")
-    losses = {(x["network"], x["epoch"]): x["val_loss"] for x in alone.history}
-    assert len(shared.history) == 4
+    alone = study.run(plan, tmp_path / "alone")
+    losses = [row["val_loss"] for row in alone.history]
     # Other threads, so sums in another order.
-    for row in shared.history:
-        expected = losses[row["network"], row["epoch"]]
-        assert row["val_loss"] == pytest.approx(expected, abs=1e-5)
+    found = [row["val_loss"] for row in resumed.history]
+    assert found == pytest.approx(losses, abs=1e-5)
 
 
 # How many processes train, and with how many cores.
