@@ -20,6 +20,7 @@ COMMAND = "_cbam_keras_command"
 DATA = (
     "cbam_keras/py.typed",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
+    "cbam_keras/report/page.methods.txt",
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 

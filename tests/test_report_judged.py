@@ -1,4 +1,4 @@
-"""What a page and `tables/` say of classes, curves, calibration."""
+"""What a page and `tables/` say of classes, curves, calibration, methods."""
 
 import json
 import re
@@ -44,18 +44,17 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
     page = written(judged(tmp_path / "run"))
     titles = re.findall(
         r"^(Data|Results|Classes|Confusion|ROC and threshold|Calibration"
-        r"|What the networks look at|To repeat it)$",
+        r"|What the networks look at|Methods in words|To repeat it)$",
         page.text,
         re.M,
     )
     assert titles == [
         *("Data", "Results", "Classes", "ROC and threshold", "Confusion"),
         "Calibration",
-        *("What the networks look at", "To repeat it"),
+        *("What the networks look at", "Methods in words", "To repeat it"),
     ]
     assert "The threshold is 0.5, as no other was asked for." in page.text
     assert "Not in this report" not in page.text
-    assert "70 images for training" in page.text
     captions = [picture["alt"] for picture in page.all("img")]
     assert sum("true and predicted class" in text for text in captions) == 3
 
@@ -109,3 +108,18 @@ def test_a_hundred_classes_fold_their_tables(tmp_path):
     summaries = re.findall(r"^(Per class.*|Images of each.*)$", page.text, re.M)
     assert len(page.all("details")) == 1 + len(summaries) == 3
     assert (folder / "report.html").stat().st_size < 3e6
+
+
+def test_methods_are_sentences(tmp_path):
+    folder = judged(tmp_path / "run", threshold="youden")
+    page = written(folder)
+    (methods,) = re.findall(r"^The dataset mnist5k has .*$", page.text, re.M)
+    for fact in (
+        "images for training",
+        "AdamW with a weight decay of 0.0001, for 2",
+        "in batches of 35",
+        "the highest Youden index",
+        "keras 3.",
+    ):
+        assert fact in methods
+    assert not re.search(r" [.,;:)]|[.,;:][A-Z]|\(\s|\.\.", methods)

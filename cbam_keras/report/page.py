@@ -9,9 +9,13 @@ import dataclasses
 import hashlib
 import io
 import pathlib
+from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
 from cbam_keras._terminal import Table
+
+if TYPE_CHECKING:
+    import jinja2
 
 FOLDER = pathlib.Path(__file__).parent
 # With which figures are drawn, in dots per inch.
@@ -80,18 +84,24 @@ class Page:
     settings: str = ""
 
 
-def render(page: Page) -> str:
-    """Returns a page as HTML."""
+def find_template(name: str, *, autoescape: bool = True) -> "jinja2.Template":
+    """Returns one of the templates beside this file."""
     jinja2 = _checks.require("jinja2", extra="plot")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
+        # A text has a space for each line break.
+        trim_blocks=autoescape,
         lstrip_blocks=True,
     )
+    return environment.get_template(name)
+
+
+def render(page: Page) -> str:
+    """Returns a page as HTML."""
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
+    return find_template("page.html").render(
         page=page, style=style, style_hash=f"'sha256-{digest}'"
     )

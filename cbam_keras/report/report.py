@@ -1,8 +1,10 @@
 """`write`: reads an output folder and writes its page."""
 
+import collections
 import json
 import os
 import pathlib
+import re
 import statistics
 
 from cbam_keras import _checks, _files, _terminal, study
@@ -14,7 +16,13 @@ from cbam_keras.report.looking import (
     read_answers,
     try_to_draw,
 )
-from cbam_keras.report.page import Figure, Page, Section, render
+from cbam_keras.report.page import (
+    Figure,
+    Page,
+    Section,
+    find_template,
+    render,
+)
 from cbam_keras.study.plans.training import draw_curves
 from cbam_keras.study.results.predictions import count_labels
 
@@ -309,6 +317,29 @@ def _add_examples(page, folder, content):
         )
 
 
+def _add_methods(page, folder, content):
+    """What was done, in words."""
+    results = study.Results.of(folder, content)
+    if content["kind"] == "tune" or not results.networks():
+        return
+    reasons = (run.selected_by for run in results.runs)
+    text = find_template("page.methods.txt", autoescape=False).render(
+        results=results,
+        data=next(iter(results.settings["data"].values())),
+        sizes=_describe_sizes(results),
+        networks=[
+            _describe_network(results, name, options)
+            for name, options in results.settings["variants"].items()
+        ],
+        tested=collections.Counter(filter(None, reasons)).most_common(),
+        over=next((x.over for x in results.rows if x.interval), ""),
+        has_heat=(folder / study.EXPLANATIONS / "grad_cam.png").exists(),
+        versions=content["versions"],
+    )
+    text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))
+    page.sections.append(Section("Methods in words", texts=[text]))
+
+
 def _describe_sizes(results):
     """Returns how many images there are for what."""
     sizes = results.sizes.items()
@@ -316,8 +347,17 @@ def _describe_sizes(results):
     return ", ".join(counts).replace(" for", f" {results.noun}s for", 1)
 
 
+def _describe_network(results, name, options):
+    parameters = {x.parameters for x in results.runs if x.variant == name}
+    return {
+        "label": results.labels.get(name, name),
+        "facts": [f"{key}={value}" for key, value in options.items()]
+        + [f"{count:,} parameters" for count in parameters],
+    }
+
+
 # In the order of the page.
 PARTS = (
     *(_add_identity, _add_question, _add_data, _add_results),
-    *(add_judged, _add_examples, _add_files),
+    *(add_judged, _add_examples, _add_files, _add_methods),
 )
