@@ -101,7 +101,7 @@ NET = "--model MobileNetV2 --weights imagenet"
 @pytest.mark.parametrize(
     ("line", "recipe"),
     [
-        ("train", dataclasses.replace(RECIPE, epochs=3)),
+        ("train", dataclasses.replace(RECIPE, epochs=2)),
         ("train --data crowded_mnist", RECIPE),
         ("tune --data .", comparison.default_recipe("tiny", None, ".")),
         (

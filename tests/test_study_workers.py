@@ -236,7 +236,6 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     with pytest.warns(UserWarning, match="ended by SIGKILL"):
         resumed = study.run(plan, tmp_path / "resumed", workers=2)
     assert statuses(resumed) == ["finished"]
-    assert not list(tmp_path.rglob("*.lock*"))
     alone = study.run(plan, tmp_path / "alone")
     losses = [row["val_loss"] for row in alone.history]
     # Other threads, so sums in another order.

@@ -360,7 +360,9 @@ class Probes:
     @functools.cached_property
     def sign(self):
         """The sign of the smallest factor: hard gates have some that are 0."""
-        return np.sign(self.factors(self.positive, self._other_values(3)).min())
+        several = (self._other_values(3) for _ in range(SEVERAL_WEIGHTS))
+        factors = [self.factors(self.positive, values) for values in several]
+        return np.sign(min(x.min() for x in factors))
 
     @functools.cached_property
     def multiplies(self):
