@@ -190,6 +190,11 @@ def _input_shape(
                     channels = shapes.get(inner + weight, ())[1:2] or channels
                 break
     if channels is None:
+        probe = type(layer).from_config(layer.get_config())
+        probe.build((None, 1, 1, 1))
+        # The weights of the layer may be the same for all numbers of channels.
+        channels = None if probe.input_spec.axes else (1,)
+    if channels is None:
         raise ValueError(
             f"{_describe(layer)} must be built, since no name of the weights "
             "shows the number of channels. Build it first, layer.build(shape). "
