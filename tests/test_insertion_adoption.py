@@ -138,7 +138,7 @@ def test_what_computes_the_same_becomes_ours(form):
     [
         ("kobiso", (20, 3)),
         ("kobiso", (None, None, 3)),
-        ("class Both", (20, 3)),
+        pytest.param("class Both", (20, 3), marks=exhaustive),
         ("class Both", (5, 6, 7, 3)),
     ],
 )
