@@ -54,11 +54,8 @@ def pytest_configure():
 def pytest_collection_modifyitems(items):
     backend = keras.backend.backend()
     skip_marked(items, "gpu", has_gpu, f"the {backend} backend sees no GPU")
-    skip_marked(
-        *(items, "needs_torch"),
-        functools.partial(importlib.util.find_spec, "torch"),
-        "PyTorch is not installed",
-    )
+    has_torch = functools.partial(importlib.util.find_spec, "torch")
+    skip_marked(items, "needs_torch", has_torch, "PyTorch is not installed")
 
 
 def skip_marked(items, marker, is_available, reason):

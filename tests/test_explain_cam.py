@@ -241,8 +241,8 @@ def test_gradients_too_small_for_half_precision_are_not_lost():
 
 @pytest.mark.every_backend
 @pytest.mark.skipif(
-    keras.backend.backend() == "tensorflow",
-    reason="TensorFlow has no channels_first convolutions on a CPU",
+    keras.backend.backend() != "torch",
+    reason="TensorFlow cannot compute it on a CPU, and JAX compiles for long",
 )
 def test_channels_first_gives_the_same_maps():
     x, last = images(2, 8, 8, 3), tiny()

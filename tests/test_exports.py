@@ -14,7 +14,7 @@ from cbam_keras import CBAM, TripletAttention
 
 BACKEND = keras.backend.backend()
 
-pytestmark = pytest.mark.every_backend
+pytestmark = [pytest.mark.every_backend, pytest.mark.slow]
 
 
 def run_saved_model(path, images):

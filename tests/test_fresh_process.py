@@ -19,6 +19,8 @@ from test_imports import LABORATORY, folder
 from cbam_keras.insertion import to_core
 from cbam_keras.models import UNet
 
+# All of them wait for one process.
+pytestmark = pytest.mark.slow
 BACKEND = keras.backend.backend()
 SCRIPT = pathlib.Path(__file__).with_name("fresh_process_script.py")
 

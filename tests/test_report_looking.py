@@ -7,7 +7,6 @@ from unittest import mock
 import keras
 import networks
 import numpy as np
-import pretended
 import pytest
 from data_checks import write_folder
 from keras import layers
@@ -194,10 +193,9 @@ def test_what_cannot_be_drawn_is_a_warning(
     assert f"cbam-keras report {folder} draws it" in page
 
 
-def test_a_run_with_a_page_can_be_overwritten(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_a_run_with_a_page_can_be_overwritten(tmp_path, quick):
+    quick.chdir(tmp_path)
     write_folder(tmp_path / "pets", size=(8, 8))
-    pretended.install(monkeypatch)
 
     def build(data):
         return networks.resnet(classes=2)

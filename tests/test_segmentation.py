@@ -166,12 +166,11 @@ def test_scores_are_those_of_scikit_learn(seed):
         assert value == pytest.approx(expected[f"test_{score}"])
 
 
-def test_each_fold_tests_the_epoch_of_the_best_miou(tmp_path, monkeypatch):
+def test_each_fold_tests_the_epoch_of_the_best_miou(tmp_path, quick):
     def numbers(model, *key):
         return 1.0, 0.9 if key[-1] == 1 else 0.5
 
-    pretended.install(monkeypatch)
-    monkeypatch.setattr(pretended, "numbers", numbers)
+    quick.setattr(pretended, "numbers", numbers)
     variant = study.Variant("pixelwise", lambda _: pixelwise(1, "sigmoid"))
     recipe = study.Recipe(epochs=9, batch_size=4, patience=2)
     described = study.Study(task(), [variant], recipe=recipe, folds=3)

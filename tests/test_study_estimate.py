@@ -5,7 +5,6 @@ import json
 import random
 
 import numpy as np
-import pretended
 import pytest
 from data_checks import arrays
 from networks import linear, mlp
@@ -67,8 +66,7 @@ def test_default_epochs_make_200_steps_of_images_of_the_users(plan, capsys):
     assert study.estimate(four).epochs == 4
 
 
-def test_default_epochs_of_a_run_are_recorded(tmp_path, monkeypatch):
-    pretended.install(monkeypatch)
+def test_default_epochs_of_a_run_are_recorded(tmp_path, quick):
     images = arrays(classes=10, per_class=5, shape=(28, 28, 1))
     recipe = training.Recipe(epochs=2, batch_size=10, least_steps=11)
     found = training.train({"a": linear}, images, recipe, output=tmp_path)

@@ -7,7 +7,6 @@ import re
 import keras
 import networks
 import numpy as np
-import pretended
 import pytest
 from data_checks import arrays
 from keras import layers
@@ -19,13 +18,7 @@ from cbam_keras import layers as attention_layers
 from cbam_keras.study.plans.training import Recipe
 from cbam_keras.study.running.networks import draw, find_drawn
 
-
-@pytest.fixture(scope="module", autouse=True)
-def quick(few_digits):
-    """Trains no network, and draws nothing."""
-    with pytest.MonkeyPatch.context() as patch:
-        pretended.install(patch)
-        yield
+pytestmark = pytest.mark.usefixtures("few_digits", "quick")
 
 
 def train(networks, output, recipe=SHORT, data="mnist5k", **options):
