@@ -52,8 +52,8 @@ OF_ANSWERS = (
 )
 RESUME = "The same command resumes the run."
 OF_FILES = (
-    "After import cbam_keras, keras.saving.load_model(file) loads a network; a "
-    "classifier takes the data as they are, images with values in [0, 255]. "
+    "After import cbam_keras, keras.saving.load_model(file) loads a network, "
+    "which takes the data as they are, as images with values in [0, 255]. "
     "What it predicts for the test split is beside it, in *.predictions.npz. "
     "Choose one by the validation split. Tables for a paper are in tables/."
 )
