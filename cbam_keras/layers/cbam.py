@@ -29,7 +29,8 @@ class CBAM(TrainableAttention):
     code or another implementation does, use `CBAM(**VARIANTS["official"])`.
 
     Args:
-        reduction_ratio: See `ChannelAttention`. Defaults to `16`.
+        reduction_ratio: Positive integer, `r`. The hidden layer of the channel
+            gate's MLP has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
         order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`,
@@ -39,7 +40,10 @@ class CBAM(TrainableAttention):
             `ChannelAttention`. Defaults to `("avg", "max")`.
         spatial_pool_types: What the spatial gate pools over channels, see
             `SpatialAttention`. Defaults to `("avg", "max")`.
-        hidden_units, use_bias: See `ChannelAttention`.
+        hidden_units: Positive integer, the width of the hidden layer, in place
+            of `reduction_ratio`. Defaults to `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. Defaults
+            to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
@@ -47,11 +51,14 @@ class CBAM(TrainableAttention):
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
             moving averages. For up to a few thousand training steps 0.9 is
             better. Defaults to `0.99`, as in the authors' code.
-        activation: See `ChannelAttention`. Defaults to `"relu"`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
         combine: String, `"logits"` or `"gates"`, what the channel gate adds
             over its pools, see `ChannelAttention`. Defaults to `"logits"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
-        identity_init, **kwargs: See `ChannelAttention`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. Defaults to `False`.
+        **kwargs: See `ChannelAttention`.
 
     Call arguments:
         inputs, training, mask: See `ChannelAttention`.
