@@ -79,6 +79,21 @@ def test_gates_are_replaced_by_kind_name_or_pattern(instead_of, names):
     assert gates(old) == {"late_se": SqueezeExcite, "last": CBAM}
 
 
+class MyGate(layers.Layer):
+    """Attention that equals none of ours."""
+
+    def call(self, x):
+        return x * keras.ops.max(x, axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("instead_of", ["own", "MyGate", "ow."])
+def test_a_gate_like_none_of_ours_is_replaced(instead_of):
+    x = keras.Input((8, 8, 16))
+    y = layers.ReLU()(MyGate(name="own")(x))
+    new = insert_attention(keras.Model(x, y), "se", instead_of=instead_of)
+    assert gates(new) == {"own": SqueezeExcite}
+
+
 def test_all_other_weights_are_kept():
     old = network()
     new = insert_attention(old, "eca", instead_of=["se", "cbam"])

@@ -12,6 +12,7 @@ from keras import layers
 
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.default_places import default_places
+from cbam_keras.insertion.finding import is_meant
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 from cbam_keras.layers.stages import TOP, in_stages
 
@@ -196,12 +197,16 @@ class CandidatePlaces:
         return list(dict.fromkeys(places))
 
     def gates(self, instead_of):
-        """Returns the places of gates of ours, by kind, name or pattern."""
+        """Returns the places of gates, by kind or class, name or pattern.
+
+        Of those of others, layers whose classes are called as attention is.
+        """
         gates = {
-            place: kind_of(type(place.operation))
+            place: kind_of(type(layer)) or type(layer).__name__
             for place in self.places.values()
-            if isinstance(place.operation, AttentionLayer)
-            and place.takes_attention
+            for layer in [place.operation]
+            if place.takes_attention
+            and (isinstance(layer, AttentionLayer) or is_meant(layer))
         }
         is_one = isinstance(instead_of, str | re.Pattern)
         names = {instead_of} if is_one else {*instead_of}

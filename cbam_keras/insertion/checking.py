@@ -124,6 +124,8 @@ class CheckReport(_terminal.Tabular):
         unknown = sum(row.verdict.startswith(UNKNOWN) for row in self.rows)
         if unknown:
             gates += f", {unknown} of them not looked into"
+        if unlike := sum(not row.equals for row in self.rows) - unknown:
+            gates += f", {unlike} like none of ours"
         found = f"Nothing wrong is found in {gates}."
         return found if self.rows else "No attention in this model."
 

@@ -69,7 +69,18 @@ def to_core(model: keras.Model) -> keras.Model:
             call = rewriter.call_per_frame if is_per_frame else rewriter
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
-    return copy_with(model, {}, None, replaced)
+    core = copy_with(model, {}, None, replaced)
+    others = {
+        type(x).__name__: None
+        for x in _graph.layers_within(core)
+        if _checks.package_of(x) != "keras"
+    }
+    if others:
+        _checks.warn(
+            "The file needs these classes still, which are not of cbam_keras "
+            f"(`adopt` exchanges what equals ours): {', '.join(others)}"
+        )
+    return core
 
 
 def _is_ours(operation):

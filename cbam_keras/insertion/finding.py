@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import re
 from typing import Any
 
@@ -9,7 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 from cbam_keras.insertion.cutting import Cut, cuts, look_into
 from cbam_keras.insertion.probes import Probes, probe
 from cbam_keras.insertion.recognition import Match, match, of_ours
@@ -43,6 +44,17 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
         x is None or isinstance(x, int) for x in images
     ):
         return _gates_of_function(model, images)
+    is_layer = isinstance(model, keras.layers.Layer)
+    if (
+        is_layer
+        and not isinstance(model, keras.Model)
+        or inspect.isroutine(model)
+    ):
+        raise TypeError(
+            "A layer or a function needs the shape of its features without the "
+            "batch, too, as check(layer, (32, 32, 64)). Received: "
+            f"{_checks.shown(model)}, {_checks.shown(images)}"
+        )
     graph = _graph.with_graph("model", model)
     values: dict[int, Any] = {}
     inputs = noise_for(graph) if images is None else images
@@ -51,6 +63,12 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
         inputs = [x[:MOST_IMAGES] for x in _graph.in_order(graph, inputs)]
         _run_graph(graph, inputs, values)
     return _gates(graph, values)
+
+
+def is_meant(layer: keras.Operation) -> bool:
+    """Returns whether the class of a layer of others is called attention."""
+    is_own = _checks.package_of(layer) not in ("keras", "cbam_keras")
+    return is_own and bool(MEANT.search(type(layer).__name__))
 
 
 def noise_for(model: keras.Model) -> Any:
@@ -153,9 +171,8 @@ def _examine(cut, values):
     """Returns a part as a gate, or `None` and what is said if it is meant."""
     if cut.is_ours:
         return Gate(cut, match=of_ours(cut.operation)), None
-    name = type(cut.operation).__name__
-    is_meant = bool(cut.own and MEANT.search(name))
-    problem = f"{UNKNOWN}: {name}: {cut.problem}"
+    may_be_gate = bool(cut.own and is_meant(cut.own))
+    problem = f"{UNKNOWN}: {type(cut.operation).__name__}: {cut.problem}"
     if cut.problem and not cut.own:
         return Gate(cut, problem=problem), None
     is_map = cut.source.shape == cut.product.shape and _graph.is_feature_map(
@@ -164,7 +181,7 @@ def _examine(cut, values):
     if not cut.is_given and (cut.problem or not is_map):
         if not cut.problem:
             problem += "outputs of another shape"
-        return None, Gate(cut, problem=problem) if is_meant else None
+        return None, Gate(cut, problem=problem) if may_be_gate else None
     gate = _measured(cut, values)
     is_gate = gate.match or gate.probes and gate.probes.is_attention
     if is_gate or cut.is_given:
@@ -173,7 +190,8 @@ def _examine(cut, values):
         if not gate.problem and not (gate.probes and gate.probes.has_factors):
             gate = Gate(cut, problem=f"{problem}factors from several tensors")
         return gate, None
-    return None, gate if is_meant and (gate.probes or gate.problem) else None
+    is_known = gate.probes or gate.problem
+    return None, gate if may_be_gate and is_known else None
 
 
 def _measured(cut, values):
@@ -219,4 +237,5 @@ def _reason(error):
     """Returns the first line of an error, without what Keras adds."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.sub(r"^Exception encountered when calling.*\n+", "", text)
+    text = text.rpartition("Error encountered:")[2].strip()
     return f"{type(error).__name__}: {text.partition(chr(10))[0]}"

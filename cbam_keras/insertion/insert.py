@@ -107,10 +107,10 @@ def insert_attention(
             means into all.
         instead_of: Gates whose place attention takes, and whose name: a kind
             as `"se"`, a regular expression, or kinds and names. They are ours,
-            and others that `adopt` recognizes, as those of EfficientNet. With
-            `identity=True` predictions change by what these gates did, so
-            fine-tune the network. Not with `after` and `into`. Defaults to
-            `None`.
+            others that `adopt` recognizes, as those of EfficientNet, or layers
+            whose class is called attention, as `MyCBAM`. With `identity=True`
+            predictions change by what these gates did, so fine-tune the
+            network. Not with `after` and `into`. Defaults to `None`.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 

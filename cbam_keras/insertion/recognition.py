@@ -177,7 +177,7 @@ def match(probes: Probes) -> Match | None:
             if isinstance(inner, layers.BatchNormalization) and cut.norms:
                 inner.epsilon = cut.norms[0].epsilon
         variants = [*_variants(layer, probes)]
-        if variants and not probes.usual:
+        if variants and is_of_gates and not probes.usual:
             probes.usual = _named(layer_class, arguments | variants[0][1])
         for order, sources in enumerate(_assignments(layer, probes)):
             trials += [
