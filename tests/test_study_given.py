@@ -203,6 +203,7 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a/b": PLAIN}, {}, "valid file names"),
         ({"a": LOGITS}, {}, "take the softmax first"),
         ({"a": PLAIN[0] * 2}, {}, "take the softmax first"),
+        ({"a": np.array(PLAIN)}, {}, r"must be a list, as \[\*array\]"),
         ({"a": PLAIN[0][:50]}, {}, r"shape \(90, 3\)"),
         ({"a": PLAIN, "b": PLAIN[:2]}, {}, 'Received: 2 of "b" and 5 of "a"'),
         ({"a": HALVES[:1]}, {}, "test each example once"),

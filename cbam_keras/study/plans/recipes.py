@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from cbam_keras import _checks, data
+from cbam_keras.data.source import Source
 from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 
 # The weights of classes that let all count alike, and their square roots.
@@ -192,7 +193,9 @@ class Recipe:
 
 
 def as_field(name: str, value: object) -> str:
-    """Returns how an argument of a recipe is written, or "" for another."""
+    """Returns how an argument of a recipe or of data is written, or ""."""
+    if name in Source.__dataclass_fields__:
+        return f"data_options={{{name!r}: {_checks.shown(value)}}}"
     text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
     return text if name in Recipe.__dataclass_fields__ else ""
 

@@ -295,7 +295,14 @@ def _runs(value, count):
     runs = []
     for run in value if are_runs else [value]:
         rows, scores = run if _is_fold(run) else (np.arange(count), run)
-        runs.append(GivenRun(_as_array(rows), _as_array(scores)))
+        rows, scores = _as_array(rows), _as_array(scores)
+        if len(scores) != count == len(rows) and count in scores.shape[1:2]:
+            raise ValueError(
+                "`predictions` of several runs must be a list, as [*array]. "
+                f"Received: an array of shape {scores.shape} for {count:,} "
+                "examples"
+            )
+        runs.append(GivenRun(rows, scores))
     if not runs:
         raise ValueError("`predictions` of a network must not be empty")
     return runs

@@ -43,6 +43,7 @@ def plot_confusion(
     fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     side = min(8, 2.4 + 0.62 * len(names))
     figure = style.new_figure(side + 1, side, title)
+    figure.set_layout_engine("compressed")
     axes = figure.subplots()
     drawn = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     if len(names) <= MAX_NUMBERED:
