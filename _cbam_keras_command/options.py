@@ -87,7 +87,8 @@ def network(text: str) -> str:
     # Those of Keras begin with a capital letter.
     known = text in NETWORKS or ":" in text or text[:1].isupper()
     is_known = known or text.startswith("unet-")
-    return text if is_known else _unknown(text, NETWORKS)
+    several = *NETWORKS, "EfficientNetLite0", "those of keras.applications"
+    return text if is_known else _unknown(text, several)
 
 
 def _unknown(text, names):
@@ -310,8 +311,8 @@ def add_training(parser, *, has_threshold=False):
     )
     texts = {
         "--epochs": "epochs; at least 200 steps on your own images, with "
-        "--weights or --masks the recipe's, 3 for cluttered_mnist and mnist5k "
-        "(default: 1)",
+        "--weights or --masks the recipe's, 3 for cluttered_mnist, 2 for "
+        "mnist5k (default: 1)",
         "--batch-size": "images per step (default: 64)",
         "--patience": "number of epochs without progress on the validation "
         "images after which a training ends",

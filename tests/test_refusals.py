@@ -325,6 +325,8 @@ PLACES = [
         "`after` and `into` must be None",
     ),
     (lambda: insert_attention(tiny(), after=3), "of which 3 finds none"),
+    (lambda: comparison.compare(pattern="{class}/*"), "data_options={'patt"),
+    (lambda: insertion.check(CBAM()), r"as check\(layer, \(32, 32, 64\)\)"),
     (
         lambda: insert_attention(tiny(), instead_of="bam"),
         r'"stage1_block1_attention" \(cbam\)',

@@ -121,8 +121,10 @@ def _named(graph, layer):
         named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
     if not named:
         name, hint = getattr(layer, "name", layer), graph.unreached()
+        paths = [f'"{step.path}"' for step in steps]
+        hint = hint or f"It has {_checks.first_few(paths, 20)}"
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
-            f"layer={name!r}{'. ' * bool(hint)}{hint}"
+            f"layer={name!r}. {hint}"
         )
     return named
