@@ -78,15 +78,15 @@ def dataset(text: str) -> str:
 
 def gate(text: str) -> str:
     """Returns what may be the name of attention, or of a class."""
-    known = text in ATTENTION or ":" in text or text.startswith("skip-")
-    return text if known else _unknown(text, ATTENTION)
+    is_known = text in ATTENTION or ":" in text or text.startswith("skip-")
+    return text if is_known else _unknown(text, ATTENTION)
 
 
 def network(text: str) -> str:
     """Returns what may be the name of a network, or of a function."""
-    # Those of Keras begin with a capital letter.
-    known = text in NETWORKS or ":" in text or text[:1].isupper()
-    is_known = known or text.startswith("unet-")
+    is_known = text in NETWORKS or ":" in text or text.startswith("unet-")
+    # Names of networks of Keras begin with a capital letter.
+    is_known = is_known or text[:1].isupper()
     several = *NETWORKS, "EfficientNetLite0", "those of keras.applications"
     return text if is_known else _unknown(text, several)
 

@@ -46,10 +46,8 @@ class Cut:
     def own(self) -> keras.layers.Layer | None:
         """The layer of a user's class that the part consists of, if any."""
         single = self.operation
-        packages = ("keras", "cbam_keras")
-        is_own = _checks.package_of(single) not in packages
         is_layer = isinstance(single, layers.Layer) and len(self.nodes) == 1
-        return single if is_own and is_layer else None
+        return single if is_layer and is_of_others(single) else None
 
     @property
     def is_ours(self) -> bool:
@@ -113,6 +111,11 @@ class Cut:
         finally:
             for layer, policy in policies.items():
                 layer.dtype_policy = policy
+
+
+def is_of_others(operation: keras.Operation) -> bool:
+    """Returns whether a class is neither of Keras nor of ours."""
+    return _checks.package_of(operation) not in ("keras", "cbam_keras")
 
 
 class _Runner(layers.Layer):

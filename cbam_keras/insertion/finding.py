@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.cutting import Cut, cuts, look_into
+from cbam_keras.insertion.cutting import Cut, cuts, is_of_others, look_into
 from cbam_keras.insertion.probes import Probes, probe
 from cbam_keras.insertion.recognition import Match, match, of_ours
 
@@ -45,11 +45,8 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
     ):
         return _gates_of_function(model, images)
     is_layer = isinstance(model, keras.layers.Layer)
-    if (
-        is_layer
-        and not isinstance(model, keras.Model)
-        or inspect.isroutine(model)
-    ):
+    is_layer = is_layer and not isinstance(model, keras.Model)
+    if is_layer or inspect.isroutine(model):
         raise TypeError(
             "A layer or a function needs the shape of its features without the "
             "batch, too, as check(layer, (32, 32, 64)). Received: "
@@ -67,8 +64,7 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
 
 def is_meant(layer: keras.Operation) -> bool:
     """Returns whether the class of a layer of others is called attention."""
-    is_own = _checks.package_of(layer) not in ("keras", "cbam_keras")
-    return is_own and bool(MEANT.search(type(layer).__name__))
+    return is_of_others(layer) and bool(MEANT.search(type(layer).__name__))
 
 
 def noise_for(model: keras.Model) -> Any:

@@ -87,7 +87,7 @@ CHOICES: dict[type, list[list[dict[str, Any]]]] = {
 }
 STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
-# Those that are never 0, by the sign of the smallest factor.
+# Activations whose factors are never 0, by the sign of the smallest factor.
 SIGNS = {-1: ["tanh"], 1: ["sigmoid"]}
 HIDDEN = (
     "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
@@ -190,8 +190,8 @@ def match(probes: Probes) -> Match | None:
     most = 0
     for _, layer, arguments, variant, sources in trials:
         halves_bias = variant.pop("halves_bias", False)
-        found = Match(type(layer), {}, math.nan, sources, "", halves_bias)
-        set_weights = functools.partial(found.set_weights, layer)
+        trial = Match(type(layer), {}, math.nan, sources, "", halves_bias)
+        set_weights = functools.partial(trial.set_weights, layer)
         with _changed(layer, variant):
             count, name, difference = probes.compare(layer, set_weights)
         if count > most:
@@ -404,13 +404,13 @@ def _variants(layer, probes):
     if type(layer) is ChannelAttention:
         choices.append(pools if probes.pools else [])
     if type(layer) is CBAM:
-        # Of gated features, pools are others.
+        # The features that a spatial gate has scaled have other pools.
         orders = ORDERS[::2] if probes.pools else ORDERS[1:2]
         choices.append([_of_half("channel", x) for x in pools])
         choices.append(_choices("order", *orders))
-    gates = SIGNS.get(probes.sign, GATES)
     # Factors of BAM are 1 and more.
-    gates = GATES if type(layer) is BAM else gates
+    is_bam = type(layer) is BAM
+    gates = GATES if is_bam else SIGNS.get(probes.sign, GATES)
     for name, values in (("gate_activation", gates), ("activation", HIDDEN)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))

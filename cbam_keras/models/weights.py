@@ -98,7 +98,7 @@ def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
         for config in configs
         if config["name"].startswith(NETWORK_LAYERS)
     }
-    # As in the file, where tuples are lists.
+    # Tuples become lists, as they are in the file.
     return json.loads(json.dumps(decisive, default=str))
 
 

@@ -173,7 +173,7 @@ class PredictionTask(ImageTask):
         measured = self._measure(model, data, arrays)
         for name, x in arrays.items():
             if x.dtype == "float64":
-                # For files half of the size does.
+                # Files need no more than half of the digits.
                 arrays[name] = x.astype("float32")
         return measured, arrays
 

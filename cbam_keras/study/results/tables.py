@@ -24,7 +24,7 @@ FOR_A_RUN, COLUMNS = ("MMACs", "s / epoch"), 5
 # With fewer images in all, each should be tested.
 FEW_IMAGES = 1_000
 DEVIATION = "After \N{PLUS-MINUS SIGN}: the standard deviation over trainings."
-# To those whose networks have learned nothing.
+# What a verdict says where networks have learned nothing.
 ADVICE = "Train for more epochs or change the learning rate before you compare."
 NOTHING = Measured()
 

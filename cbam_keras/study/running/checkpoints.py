@@ -38,7 +38,7 @@ VALIDATED = Measure(validation_key(ACCURACY))
 
 
 class Diverged(Exception):
-    """Ends a training whose loss is no number."""
+    """Ends a training whose loss is not finite."""
 
 
 @dataclasses.dataclass

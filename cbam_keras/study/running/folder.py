@@ -122,7 +122,7 @@ class StudyFolder:
                 try:
                     yield
                 except BaseException:
-                    # What is damaged is told when it is needed.
+                    # A damaged file is reported when it is needed.
                     with contextlib.suppress(*DAMAGE):
                         self._export()
                     if options.on_end:
