@@ -186,9 +186,9 @@ def add_run(parser, output):
     group.add_argument(
         "--workers",
         **POSITIVE,
+        default=1,
         help="number of networks to train at a time on this machine, each with "
-        "its own GPU or its part of the cores (default: several if they are "
-        "small and there is no GPU)",
+        "its own GPU or its part of the cores (default: 1)",
     )
     group.add_argument(
         "--scheduler",

@@ -23,14 +23,13 @@ from cbam_keras.data import for_fit
 from cbam_keras.study.running.networks import build_network
 
 COMMAND = [sys.executable, "-m", "cbam_keras", "train"]
-ONE = "--workers=1"
 # As TensorFlow itself on processors without AVX-512.
 OLD = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 # The options and the environment of each way.
 WAYS = {
     "as it is": ([], {}),
-    "one process": ([ONE], {}),
-    "one process, no oneDNN": ([ONE], OLD),
+    "two processes": (["--workers=2"], {}),
+    "no oneDNN": ([], OLD),
 }
 
 
@@ -92,7 +91,7 @@ def steps(planned, data):
 
 def main():
     parser = arguments.parser(__doc__, repeats=3)
-    parser.add_argument("--data", default="crowded_mnist")
+    parser.add_argument("--data", default="mnist5k")
     options = parser.parse_args()
     planned = comparison.plan(data=options.data)
     parts = [*steps(planned, planned.load(0))]

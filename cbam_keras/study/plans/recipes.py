@@ -160,11 +160,6 @@ class Recipe:
         return self.frozen or self.frozen_epochs > 0
 
     @property
-    def caches_features(self) -> bool:
-        """Whether frozen layers run once for each image."""
-        return self.frozen and self.cache and not self.augment
-
-    @property
     def total_epochs(self) -> int:
         """Integer, the epochs of both stages."""
         return self.frozen_epochs + self.epochs

@@ -1,39 +1,9 @@
-"""The workers that this machine has room for, and the part that each gets."""
+"""The part of this machine that each worker gets."""
 
-import importlib.util
-import os
 import subprocess
 from collections.abc import Mapping
 
-import keras
-
 from cbam_keras import _checks
-
-# More workers rarely end sooner, and each takes memory.
-MOST_WORKERS = 4
-# With more multiply-accumulates in a step, a second core saves a third of the
-# time of one process. With a tenth of them it saves nothing.
-MACS_OF_SMALL_STEP = 1e9
-# Two workers start in the time that so many multiply-accumulates take, and a
-# training of no step at all, with its files and its test, in a twentieth of it.
-MACS_OF_STARTS = 1e11
-MACS_OF_TRAINING = 5e9
-
-
-def most_workers(networks: int) -> int:
-    """Returns how many processes this machine has room for, without a GPU."""
-    has_gpu = accelerators(os.environ) or not _computes_on_cpu()
-    if has_gpu or not importlib.util.find_spec("cloudpickle"):
-        return 1
-    return max(1, min(networks, _count_cores(), MOST_WORKERS))
-
-
-def _computes_on_cpu():
-    """Returns whether the backend has neither a GPU nor a TPU."""
-    if keras.backend.backend() == "torch":
-        return keras.ops.zeros(()).device.type == "cpu"
-    devices = keras.distribution.list_devices()
-    return all(x.lower().startswith("cpu") for x in devices)
 
 
 def _count_cores():

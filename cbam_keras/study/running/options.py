@@ -21,8 +21,7 @@ class RunOptions:
     output: str | os.PathLike | None = None
     resume: bool = True
     overwrite: bool = False
-    # `None` lets the run choose.
-    workers: int | None = 1
+    workers: int = 1
     executor: Executor | None = None
     callbacks: CallbackMakers = ()
     # The command line, for the folder.
@@ -34,8 +33,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         for name in ("resume", "overwrite"):
             _checks.boolean(name, getattr(self, name))
-        if self.workers is not None:
-            _checks.positive_integer("workers", self.workers)
+        _checks.positive_integer("workers", self.workers)
         executor = self.executor
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(
@@ -43,7 +41,7 @@ class RunOptions:
                 "dask.distributed.Client(...).get_executor(). Received: "
                 f"executor={executor!r}"
             )
-        if executor is not None and (self.workers or 1) > 1:
+        if executor is not None and self.workers > 1:
             raise ValueError(
                 "`executor` has workers of its own, so `workers` must be 1. "
                 f"Received: workers={self.workers}, executor={executor!r}"
@@ -56,5 +54,5 @@ class RunOptions:
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")
-        if (self.workers or 1) > 1 or executor is not None:
+        if self.workers > 1 or executor is not None:
             _checks.require("cloudpickle", extra="cluster")

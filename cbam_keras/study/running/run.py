@@ -28,7 +28,7 @@ from cbam_keras.study.running.folder import (
     default_output,
     read_content,
 )
-from cbam_keras.study.running.frozen import FrozenNetworks, Parts
+from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.networks import (
     build_network,
@@ -234,33 +234,6 @@ def _print_plan(study, data):
         _terminal.say(text)
 
 
-def choose_workers(study: Study, data: Any) -> int:
-    """Returns how many processes train a study in the shortest time.
-
-    Several, each on its part of the cores, if a step is small and the steps of
-    all networks take longer than processes take to start. It does not depend on
-    what has been trained, so a resumed run ends as an unbroken one.
-    """
-    networks, recipe = len(study.networks), study.recipe_for()
-    most = machine.most_workers(networks)
-    if most == 1:
-        return 1
-    variant = study.variants[0]
-    with _graph.same_randomness(), free_memory():
-        model = build_network(study, variant, study.runs[0], data)
-        if recipe.caches_features:
-            # All but the start of a training takes what is behind the cut.
-            model = Parts.of(model).head
-        macs = count_macs(model) or 0
-    images = data.sizes["train"] * recipe.total_epochs
-    step = macs * (data.batch_size or recipe.batch_size)
-    all_macs = (macs * images + machine.MACS_OF_TRAINING) * networks
-    if step > machine.MACS_OF_SMALL_STEP or all_macs < machine.MACS_OF_STARTS:
-        return 1
-    _terminal.say(f"{most} networks at a time, each on its part of the cores")
-    return most
-
-
 @dataclasses.dataclass
 class Queue:
     """The networks of a study, trained in its output folder."""
@@ -320,8 +293,6 @@ class Queue:
         study, data = self.study, self.load(self.study.runs[0])
         _print_plan(study, data)
         count, executor = options.workers, options.executor
-        if count is None:
-            count = 1 if executor else choose_workers(study, data)
         if count > 1 or executor is not None:
             workers.train(self, count, executor)
         while self.missing():
