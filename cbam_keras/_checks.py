@@ -23,6 +23,9 @@ LONGEST = 200
 # Common mistakes: the argument and its value, as patterns, and what to do.
 NEXT_STEPS = (
     ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
+    ("kernel", ".*", "Write kernel_size={}"),
+    ("variant", ".*", "Write CBAM(**VARIANTS[{}])"),
+    ("channels|filters", ".*", "It reads the channels from its input"),
     ("reduction_ratio", r"\{.*", "Write CBAM(**options)"),
     ("reduction_ratio", "an array.*", "Write CBAM()(x): call the layer on it"),
     ("kernel_size", r"[(\[].*", "It is one number, the side of a square"),
@@ -241,6 +244,11 @@ def require(module: str, *, extra: str) -> ModuleType:
 def package_of(value: object) -> str:
     """Returns the package that a function or the class of an object is from."""
     return (getattr(value, "__module__", None) or "").partition(".")[0]
+
+
+def is_of_others(value: object) -> bool:
+    """Returns whether a class is neither of Keras nor of this package."""
+    return package_of(value) not in ("keras", "cbam_keras")
 
 
 def warn(message: str) -> None:

@@ -47,7 +47,7 @@ class Cut:
         """The layer of a user's class that the part consists of, if any."""
         single = self.operation
         is_layer = isinstance(single, layers.Layer) and len(self.nodes) == 1
-        return single if is_layer and is_of_others(single) else None
+        return single if is_layer and _checks.is_of_others(single) else None
 
     @property
     def is_ours(self) -> bool:
@@ -111,11 +111,6 @@ class Cut:
         finally:
             for layer, policy in policies.items():
                 layer.dtype_policy = policy
-
-
-def is_of_others(operation: keras.Operation) -> bool:
-    """Returns whether a class is neither of Keras nor of ours."""
-    return _checks.package_of(operation) not in ("keras", "cbam_keras")
 
 
 class _Runner(layers.Layer):

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.cutting import Cut, cuts, is_of_others, look_into
+from cbam_keras.insertion.cutting import Cut, cuts, look_into
 from cbam_keras.insertion.probes import Probes, probe
 from cbam_keras.insertion.recognition import Match, match, of_ours
 
@@ -64,7 +64,9 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
 
 def is_meant(layer: keras.Operation) -> bool:
     """Returns whether the class of a layer of others is called attention."""
-    return is_of_others(layer) and bool(MEANT.search(type(layer).__name__))
+    return _checks.is_of_others(layer) and bool(
+        MEANT.search(type(layer).__name__)
+    )
 
 
 def noise_for(model: keras.Model) -> Any:

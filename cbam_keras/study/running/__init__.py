@@ -7,6 +7,7 @@
 - `checkpoints`: the folder of a network: its state, saved after each epoch.
 - `trainer`: `train_network`: one variant with one seed.
 - `networks`: networks built, checked and compiled.
+- `compiled`: networks that are compiled once for all seeds.
 - `frozen`: frozen layers, which run once for each image.
 - `outcomes`: `Outcome`: how a training ended.
 - `memory`: what trained networks leave in memory, freed.

@@ -293,7 +293,7 @@ class StudyFolder:
 
     def _refused(self, held):
         return ValueError(
-            "`output` must be a new or empty folder, or hold the "
+            "`output` (--output) must be a new or empty folder, or hold the "
             f'{self.study.kind} run to resume. Received: output="{self.path}", '
             f"which holds {held}"
         )

@@ -21,6 +21,7 @@ from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
 from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.checkpoints import State, peek_state
+from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.folder import (
     RESULTS,
@@ -182,10 +183,12 @@ def estimate(study: Study | Plan) -> Estimate:
                 macs = count_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
+    frozen = recipe.frozen_epochs
     return Estimate(
         tuple(costs),
         recipe.total_epochs,
         times=len(study.runs),
+        about=f"{frozen} of the epochs train new layers alone" * bool(frozen),
     )
 
 
@@ -247,6 +250,7 @@ class Queue:
 
     def __post_init__(self) -> None:
         self.frozen = FrozenNetworks(self.folder)
+        self.compiled = CompiledNetworks()
         self._has_said_busy = False
 
     @classmethod
@@ -333,6 +337,7 @@ class Queue:
                 data,
                 place,
                 self.frozen,
+                self.compiled,
                 title=self._title(variant, run),
                 callbacks=self.callbacks,
                 is_timed=not self.is_worker

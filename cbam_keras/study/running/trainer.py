@@ -32,6 +32,7 @@ from cbam_keras.study.running.checkpoints import (
     Diverged,
     State,
 )
+from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 from cbam_keras.study.running.networks import (
     build_network,
@@ -53,6 +54,7 @@ def train_network(
     data: Data,
     folder: pathlib.Path,
     frozen: FrozenNetworks,
+    compiled: CompiledNetworks,
     *,
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
@@ -63,9 +65,10 @@ def train_network(
     How that ends is in its `state`. A network that cannot be built, diverges
     or fails has a status that says so, and is no error. A signal and a full
     disk are errors. A `title` is printed before the training.
-    `frozen` keeps what frozen layers return for others.
+    `frozen` keeps what frozen layers return for others, `compiled` the
+    networks that others train again.
     """
-    training = _Training(study, variant, state, data, folder, frozen)
+    training = _Training(study, variant, state, data, folder, frozen, compiled)
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None}
     try:
@@ -109,6 +112,7 @@ class _Training:
     data: Data
     folder: pathlib.Path
     frozen: FrozenNetworks
+    compiled: CompiledNetworks
     parts: Parts = dataclasses.field(init=False)
 
     @property
@@ -202,7 +206,8 @@ class _Training:
             # The numbers of the epoch before the stage, and of its last one.
             before, last = last, last + stage.epochs
             if self.state.epochs < last and not self.has_ended:
-                self._fit_stage(model, stage, before, [*callbacks, checkpoint])
+                used = [*callbacks, checkpoint]
+                model = self._fit_stage(model, stage, before, used)
                 if model.stop_training:
                     break
         tested, _ = self.select_epoch()
@@ -212,12 +217,17 @@ class _Training:
         return model
 
     def _fit_stage(self, model, stage, before, callbacks):
+        """Trains the epochs of a stage, and returns the network."""
         data, state = self.data, self.state
         if before > 0:
             begin_second(model, self.recipe.unfreeze)
         self.study.task.compile(model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
+        # Code of others may change more of a network than its values.
+        is_ours = not _checks.is_of_others(self.study.task)
+        if is_ours and len(callbacks) == len(self.recipe.stages) == 1:
+            model = self.compiled.like(model, state.fingerprint, data)
         weights = None
         # The loss of masks has weights of its own.
         if getattr(data, "ignore_index", None) is None:
@@ -235,6 +245,7 @@ class _Training:
             # Log files cannot show a progress bar.
             verbose=1 if is_interactive else 2,
         )
+        return model
 
     def _validate(self, model, data):
         """Returns further measures of an epoch, which it takes longer with."""
