@@ -186,9 +186,9 @@ def add_run(parser, output):
     group.add_argument(
         "--workers",
         **POSITIVE,
-        default=1,
         help="number of networks to train at a time on this machine, each with "
-        "its own GPU or its part of the cores (default: 1)",
+        "its own GPU or its part of the cores (default: 2 of the network tiny, "
+        "otherwise 1)",
     )
     group.add_argument(
         "--scheduler",

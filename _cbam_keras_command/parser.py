@@ -234,6 +234,7 @@ def check(parser):
 
     examples:
       cbam-keras check model.keras
+      cbam-keras check model.keras --classes my_layers:MyGate
     """
     parser.usage += " FILE"
     parser.add_argument(
@@ -241,6 +242,13 @@ def check(parser):
         type=existing,
         metavar="FILE",
         help="a model: .keras or .h5",
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="layers of your own in it, which Keras cannot load otherwise",
     )
 
 

@@ -39,7 +39,9 @@ def import_quietly() -> None:
         with without_noise():
             import keras
 
-            if keras.backend.backend() == "tensorflow":
+            if (backend := keras.backend.backend()) not in BACKENDS:
+                raise ValueError(f"Unable to import backend {backend} to train")
+            if backend == "tensorflow":
                 import tensorflow as tf
 
                 # Looks for GPUs, and logs if there are none.

@@ -9,6 +9,7 @@ import keras
 import networks
 import pytest
 
+from cbam_keras.cli import runs
 from cbam_keras.layers._fused import contract
 
 
@@ -47,6 +48,8 @@ def compute_exactly():
 
 
 def pytest_configure():
+    # What is pretended or counted is in the process of a test.
+    runs.AT_A_TIME.clear()
     if has_gpu():
         compute_exactly()
 

@@ -316,6 +316,23 @@ def test_the_report_of_a_search_shows_its_best_network(drawn, tmp_path):
     assert drawn == [["best"]]
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [([], 3), (["--workers", "1"], 1), (["--model", "small"], 1)],
+)
+def test_small_networks_are_trained_side_by_side(
+    options, expected, tmp_path, monkeypatch, capsys
+):
+    def execute(planned, settings):
+        print(f"workers: {settings.workers}")
+        return study.run(planned, tmp_path)
+
+    monkeypatch.setitem(runs.AT_A_TIME, "tiny", 3)
+    monkeypatch.setattr(study, "execute", execute)
+    assert run("train", tmp_path, "--attention", "none", *options) == 0
+    assert f"workers: {expected}\n" in capsys.readouterr().out
+
+
 # Keras' own, which `pytest.warns` would show again.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_report_that_fails_is_a_warning(drawn, tmp_path, monkeypatch, capsys):

@@ -354,3 +354,19 @@ def test_the_command_ends_with_what_it_finds(
     assert cli.main(["check", str(path)]) == status
     printed = capsys.readouterr()
     assert words in printed.out + printed.err
+
+
+class OwnAttention(layers.Layer):
+    def call(self, x):
+        return x * ops.sigmoid(x)
+
+
+def test_the_command_loads_classes_of_others(tmp_path, capsys):
+    path = str(tmp_path / "model.keras")
+    network(OwnAttention()).save(path)
+    assert cli.main(["check", path]) == 2
+    assert "`classes`" in capsys.readouterr().err
+    assert (
+        cli.main(["check", path, "--classes", f"{__name__}:OwnAttention"]) == 0
+    )
+    assert "in 1 gate" in capsys.readouterr().out

@@ -274,6 +274,11 @@ def test_the_command_reads_a_file(tmp_path, capsys):
     assert cli.main(words) == 0
     assert "cbam is better than plain by" in capsys.readouterr().out
     assert (tmp_path / "out/report.html").exists()
+    assert cli.main(["report", str(tmp_path / "out")]) == 0
+    # There are no networks to draw.
+    assert "warning" not in capsys.readouterr().err
+    assert cli.main(words) == 2
+    assert "--output" in capsys.readouterr().err
     np.savez(file, **named)
     assert cli.main(["report", str(file)]) == 2
     assert "labels" in capsys.readouterr().err

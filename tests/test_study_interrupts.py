@@ -161,7 +161,9 @@ def test_the_command_is_interrupted_by_what_it_does_not_ignore():
     reason="under other backends Keras imports TensorFlow later, if at all",
 )
 def test_sigterm_ends_a_training_and_tensorflow_logs_nothing(tmp_path):
-    options = ["--data", "mnist5k", "--attention", "none", "--epochs", "1000"]
+    options = (
+        "--data mnist5k --attention none --epochs 1000 --workers 1".split()
+    )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     # Set for the tests.
     environment.pop(LEVEL, None)

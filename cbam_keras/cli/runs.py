@@ -29,6 +29,9 @@ from cbam_keras.study import (
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
+# How many networks are trained at a time by default. A small one leaves cores
+# idle, and spends as much time on what it is compiled from as on its steps.
+AT_A_TIME = {"tiny": 2}
 
 
 def plan_training(options: Options) -> study.Study:
@@ -120,10 +123,11 @@ def run(options: Options) -> int:
             pages.append(folder / study.REPORT)
 
     with progress_of(options), _executor(options) as executor:
+        default = 1 if executor else AT_A_TIME.get(options.model, 1)
         settings = study.RunOptions(
             options.output,
             overwrite=options.overwrite,
-            workers=options.workers,
+            workers=options.workers or default,
             executor=executor,
             command=options.line,
             on_end=finish,
@@ -155,16 +159,20 @@ def write_report(options: Options) -> None:
 
 def check_file(options: Options) -> int:
     """Prints what the attention in a file computes; 1 if some is wrong."""
+    kind = "MODULE:CLASS, a class in the file"
+    classes = [_find_object("classes", x, kind) for x in options.classes]
     try:
-        model = keras.saving.load_model(options.file, compile=False)
+        model = keras.saving.load_model(
+            options.file, {x.__name__: x for x in classes}, compile=False
+        )
     # A file may hold anything, and Keras raises as much.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`file` must be a model that Keras loads, `.keras` or `.h5`. One "
-            "with classes of your own: load it in Python and pass it to "
-            "`cbam_keras.insertion.check`. Received: "
-            f'file="{options.file}" ({type(error).__name__}: {reason})'
+            "`file` must be a model that Keras loads, `.keras` or `.h5`, and "
+            "`classes` those in it that are your own, as my_layers:MyGate. "
+            f'Received: file="{options.file}" ({type(error).__name__}: '
+            f"{reason})"
         ) from error
     report = insertion.check(model)
     say(report)

@@ -122,6 +122,9 @@ def class_indices(
     # A single value is for two classes.
     last = (size if is_regression else max(size, 2)) - 1
     indices = np.asarray(class_index)
+    if indices.shape == (count, 1):
+        # As the labels of Keras' datasets.
+        indices = indices[:, 0]
     if (
         indices.dtype.kind not in "iu"
         or indices.shape not in ((), (count,))

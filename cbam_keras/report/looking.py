@@ -34,7 +34,9 @@ def draw(folder: pathlib.Path, content: Json) -> None:
     `study.read_content` returns.
     """
     results = study.Results.of(folder, content)
-    if not results.are_classifiers and not _has_masks(content):
+    is_shown = results.are_classifiers or _has_masks(content)
+    # Predictions that were given have neither networks nor a recipe.
+    if not is_shown or not content["settings"]["recipe"]:
         return
     named = {x: folder / file for x, file in results.networks().items()}
     files = {name: file for name, file in named.items() if file.exists()}

@@ -74,7 +74,7 @@ class Given(Results):
         path = _files.output_folder(folder, "folder")
         if held := sorted(x.name for x in path.iterdir()):
             raise ValueError(
-                "`folder` must be new or empty. Received: "
+                "`folder` (--output) must be new or empty. Received: "
                 f'folder="{folder}", which holds {_checks.first_few(held)}'
             )
         for outcome in self.outcomes:
