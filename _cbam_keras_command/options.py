@@ -187,8 +187,7 @@ def add_run(parser, output):
         "--workers",
         **POSITIVE,
         help="number of networks to train at a time on this machine, each with "
-        "its own GPU or its part of the cores (default: 2 of the network tiny, "
-        "otherwise 1)",
+        "its own GPU or its part of the cores (default: 2 of tiny, else 1)",
     )
     group.add_argument(
         "--scheduler",

@@ -5,17 +5,15 @@ import shutil
 from unittest import mock
 
 import keras
-import networks
 import numpy as np
 import pytest
-from data_checks import write_folder
 from keras import layers
 from PIL import Image
 from report_checks import change, keep, train
 from study_checks import rewrite
 from tuning_checks import warned
 
-from cbam_keras import CBAM, _files, cli, data, explain, report, study, training
+from cbam_keras import CBAM, cli, data, explain, report
 from cbam_keras.report import looking
 
 COLORS = "red", "green", "blue"
@@ -191,33 +189,3 @@ def test_what_cannot_be_drawn_is_a_warning(
     with warned(f"not show where it looks: .*{message}"):
         page = report.write(folder, draw=True).read_text()
     assert f"cbam-keras report {folder} draws it" in page
-
-
-def test_a_run_with_a_page_can_be_overwritten(tmp_path, quick):
-    quick.chdir(tmp_path)
-    write_folder(tmp_path / "pets", size=(8, 8))
-
-    def build(data):
-        return networks.resnet(classes=2)
-
-    described = study.Study(
-        task=study.Classification("pets", validation_fraction=0.3),
-        variants=(study.Variant("none", build),),
-        seeds=(3,),
-        recipe=training.Recipe(epochs=1, batch_size=2),
-    )
-    # Nor is a folder of figures among the images that are taken for a class.
-    output = tmp_path / "pets/run"
-    study.run(described, output)
-    with _files.locked(_files.output_folder(output / "explain") / ".lock"):
-        # Another process draws them.
-        report.write(output, draw=True)
-    assert not (output / "explain/grad_cam.png").exists()
-    report.write(output, draw=True)
-    assert (output / "explain/grad_cam.png").exists()
-    assert data.load("pets").class_names == ("cat", "dog")
-    study.run(described, output, overwrite=True)
-    names = {path.name for path in output.iterdir()}
-    assert names == {
-        *("study.json", "results.json", "history.csv", "none-seed3")
-    }

@@ -15,6 +15,7 @@ from folder_checks import (
     call,
     epochs,
     files,
+    killed_at,
     weights,
 )
 from networks import linear
@@ -89,6 +90,15 @@ def test_layers_that_mend_an_error_are_trained_from_the_start(tmp_path):
     shutil.rmtree(tmp_path / "run/linear-seed0")
     results = call("train", tmp_path / "run", **mended)
     assert results == call("train", tmp_path / "whole", **mended)
+
+
+def test_what_never_began_may_begin_with_other_settings(tmp_path):
+    with killed_at("epoch-1.keras", tmp_path):
+        call("train", tmp_path, **ONE)
+    shorter = {**ONE, "recipe": dataclasses.replace(TWO, epochs=1)}
+    with epochs() as trained:
+        call("train", tmp_path, **shorter)
+    assert trained == [0]
 
 
 # Files that cannot be read for a moment.

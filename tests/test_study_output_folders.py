@@ -13,6 +13,7 @@ from networks import linear
 from study_checks import at_call, content_of, rewrite
 
 from cbam_keras import _files, study, training
+from cbam_keras.study.running.folder import StudyFolder
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -132,6 +133,13 @@ def test_a_run_is_not_overwritten_while_a_process_works_there(
     assert refused
 
 
+def test_a_run_is_not_overwritten_while_a_worker_trains(whole, tmp_path):
+    output = shutil.copytree(whole("train")[0], tmp_path / "run")
+    with _files.locked(output / "linear-seed0" / _files.LOCK):
+        with pytest.raises(ValueError, match="in use by another"):
+            call("train", output, overwrite=True)
+
+
 def test_processes_share_the_networks_of_a_run(
     whole, tmp_path, monkeypatch, capsys
 ):
@@ -181,7 +189,12 @@ def test_what_another_process_trains_meanwhile_is_not_trained_again(
     with epochs() as trained, monkeypatch.context() as patch:
         patch.setattr(time, "sleep", end)
         assert call(name, output) == expected
-    assert not trained
+    # Or between the look for one and the lock of it.
+    forget_last(output)
+    with epochs() as again, monkeypatch.context() as patch:
+        at_call(patch, StudyFolder, "claim", 1, lambda: file.write_text(whole))
+        assert call(name, output) == expected
+    assert trained == again == []
 
 
 @every_search

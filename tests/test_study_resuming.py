@@ -87,6 +87,7 @@ def test_a_run_that_loses_patience_ends_as_early_after_a_kill(
         return 1.0, 0.9 if key[-1] == 1 else 0.5
 
     monkeypatch.setattr(pretended, "numbers", numbers)
+
     def at_its_end(left):
         # Before and after the last state, and where the network is saved.
         return [left[2], *[kill for kill in left if kill.epochs == 4][:4]]

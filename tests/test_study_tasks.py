@@ -2,7 +2,6 @@
 
 import dataclasses
 import random
-import weakref
 
 import keras
 import numpy as np
@@ -207,32 +206,3 @@ def test_no_epoch_of_a_seed_draws_as_one_of_another_seed(tmp_path, monkeypatch):
     study.run(planned(NARROW, seeds=(0, 1), recipe=recipe), tmp_path)
     for each in zip(*drawn, strict=True):
         assert len(set(each)) == 4
-
-
-def test_a_network_that_fails_is_freed(tmp_path, monkeypatch):
-    # Nothing is trained, and memory is freed in earnest.
-    monkeypatch.undo()
-    failed, alive, checked = [], [], []
-
-    def wrong(data):
-        model = narrow(data)
-        if len(checked) < 2:
-            checked.append("wrong")
-            return model
-        failed.append(weakref.ref(model))
-        raise KeyError("stage9")
-
-    def last(data):
-        if len(checked) < 2:
-            checked.append("last")
-            return narrow(data)
-        alive.append(failed[0]())
-        raise KeyError("stage10")
-
-    both = study.Variant("wrong", wrong), study.Variant("last", last)
-    with pytest.raises(RuntimeError, match="first .*KeyError: 'stage9'"):
-        study.run(planned(*both), tmp_path)
-    assert alive == [None]
-    # Where it was raised can still be read.
-    (outcome, _) = content_of(tmp_path)["outcomes"]
-    assert "in wrong\n" in outcome.traceback

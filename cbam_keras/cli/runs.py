@@ -29,8 +29,7 @@ from cbam_keras.study import (
 
 # Options that are arguments of the attention layers.
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
-# How many networks are trained at a time by default. A small one leaves cores
-# idle, and spends as much time on what it is compiled from as on its steps.
+# Networks trained at a time by default: small ones leave cores idle.
 AT_A_TIME = {"tiny": 2}
 
 

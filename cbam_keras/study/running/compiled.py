@@ -7,7 +7,6 @@ longer than its training, and networks of other seeds differ in values alone.
 import json
 
 import keras
-import numpy as np
 
 from cbam_keras import _graph
 from cbam_keras.study.plans.study import Data
@@ -39,7 +38,8 @@ class CompiledNetworks:
                 variable.assign(other)
             # Code may give a layer values that are no variables.
             images = data.train[0][0]
-            if not _is_equal(kept(images), model(images)):
+            outputs = [keras.tree.flatten(x(images)) for x in (kept, model)]
+            if not all(map(_is_equal, *outputs)):
                 kept = self._networks[key] = model
         return kept
 
@@ -50,9 +50,5 @@ def _variables(model):
     return [*model.weights, *states, *model.optimizer.variables]
 
 
-def _is_equal(outputs, others):
-    flat = map(keras.tree.flatten, (outputs, others))
-    return all(
-        np.array_equal(*map(keras.ops.convert_to_numpy, pair))
-        for pair in zip(*flat, strict=True)
-    )
+def _is_equal(x, y):
+    return bool(keras.ops.all(keras.ops.equal(x, y)))

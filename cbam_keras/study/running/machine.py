@@ -6,11 +6,6 @@ from collections.abc import Mapping
 from cbam_keras import _checks
 
 
-def _count_cores():
-    """Returns how many cores this process may use, also in a container."""
-    return _checks.require("joblib", extra="plot").cpu_count()
-
-
 def part_of_machine(
     index: int, workers: int, environment: Mapping[str, str]
 ) -> dict[str, str]:
@@ -23,8 +18,9 @@ def part_of_machine(
             part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
     else:
-        # All have as many: the last digits depend on it.
-        threads = str(max(1, _count_cores() // workers))
+        # All have as many threads: the last digits depend on it.
+        cores = _checks.require("joblib", extra="plot").cpu_count()
+        threads = str(max(1, cores // workers))
         names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
         part = {f"{name}_THREADS": threads for name in names}
         alone = {}

@@ -1,8 +1,8 @@
 """Workers: processes that train the networks of an output folder.
 
 The folder is their queue, and says what they have done. The process that runs
-the study only keeps them alive while networks are missing: on this machine, or
-as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
+the study only starts them while networks are missing: on this machine, or as
+tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
 import concurrent.futures
@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import CancelledError
 from typing import Protocol
 
 import keras
@@ -57,8 +57,6 @@ CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# How many workers may die one after the other, without an epoch in between.
-MOST_FAILURES = 4
 # The last lines that are shown of a worker that ended, and the bytes read.
 MAX_LINES, MAX_BYTES = 5, 10_000
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -67,7 +65,7 @@ SECONDS_BETWEEN_LOOKS = 0.5
 def train(
     queue: Queue, count: int, executor: concurrent.futures.Executor | None
 ) -> None:
-    """Keeps so many workers alive until no network is missing."""
+    """Starts so many workers until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
     try:
         while queue.missing():
@@ -210,8 +208,6 @@ class _Workers:
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count = executor, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
-        # How many died since a network has last been trained for an epoch.
-        self.failures = 0
         self.known = queue.progress()
 
     def wait(self) -> None:
@@ -254,15 +250,11 @@ class _Workers:
             worker.cancel()
 
     def _note_end(self, worker):
-        """Warns of a worker that has died, or raises if others would, too."""
+        """Raises if a worker has died."""
         try:
             ended = worker.result()
-        except Exception as error:
-            lost = self._lost(error)
-            if isinstance(error, (CancelledError, BrokenExecutor)):
-                raise lost from error
-            self._count(lost)
-            return
+        except (Exception, CancelledError) as error:
+            raise self._lost(error) from error
         text = ended.stderr.decode(errors="replace")
         lines = [x for x in text.splitlines() if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
@@ -272,30 +264,19 @@ class _Workers:
         how = f"with exit status {ended.returncode}"
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
-        message = (
+        raise RuntimeError(
             f"A worker ended {how} ({' '.join(lines) or 'no message'}). All "
             "files are whole, and the same call resumes, with fewer workers in "
             "less memory"
         )
-        self._count(RuntimeError(message))
-
-    def _count(self, error):
-        """Raises an error after several like it, and else warns."""
-        self.failures += 1
-        if self.failures == MOST_FAILURES:
-            raise error
-        _checks.warn(f"A network is tried again: {error}")
 
     def _print_progress(self):
         """Prints a line for each network that has ended."""
         known, self.known = self.known, self.queue.progress()
         for name, begun in self.known.items():
             before = known.get(name)
-            if begun and begun.epochs > (before.epochs if before else 0):
-                self.failures = 0
             is_end = isinstance(begun, Outcome)
             if is_end and not isinstance(before, Outcome):
-                self.failures = 0
                 say(f"{name}: {_result(begun)}")
 
     def _lost(self, error):
