@@ -78,11 +78,8 @@ EAGER = """
 PHOTOS = "docs/guides/pretrained.md"
 # Replacements for files that are not in the repository.
 REPLACED = {
-    "docs/guides/attention.md": {
-        '"photos"': "(np.zeros((99, 64, 64, 3), 'uint8'), np.arange(99) % 10)"
-    },
     "docs/guides/files.md": {
-        '"resnet18-f37072fd.pth"': '{"conv1.weight": np.zeros((64, 3, 7, 7))}'
+        'load_torch_weights(small, "resnet18-f37072fd.pth")': "small"
     },
     "docs/guides/compare.md": {
         'model="MobileNetV2",\n': 'model="tiny",\n',

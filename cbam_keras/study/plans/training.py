@@ -70,7 +70,7 @@ def train(
         3,600 images of 10 classes in train, 400 in validation, 1,000 in test
         ...
         >>> sorted(path.name for path in folder.glob("resnet*"))
-        ['resnet.keras']
+        ['resnet-seed0']
     """
     recipe = find_recipe(recipe, suit_to(data))
     settings = {}
