@@ -23,13 +23,14 @@ from cbam_keras.data import for_fit
 from cbam_keras.study.running.networks import build_network
 
 COMMAND = [sys.executable, "-m", "cbam_keras", "train"]
+ONE = "--workers=1"
 # As TensorFlow itself on processors without AVX-512.
 OLD = {"TF_ENABLE_ONEDNN_OPTS": "0"}
 # The options and the environment of each way.
 WAYS = {
     "as it is": ([], {}),
-    "two processes": (["--workers=2"], {}),
-    "no oneDNN": ([], OLD),
+    "one process": ([ONE], {}),
+    "one process, no oneDNN": ([ONE], OLD),
 }
 
 

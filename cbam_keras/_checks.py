@@ -247,7 +247,7 @@ def package_of(value: object) -> str:
 
 
 def is_of_others(value: object) -> bool:
-    """Returns whether a class is neither of Keras nor of this package."""
+    """Returns whether what was defined is neither of Keras nor of ours."""
     return package_of(value) not in ("keras", "cbam_keras")
 
 

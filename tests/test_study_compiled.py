@@ -58,7 +58,7 @@ def test_only_networks_that_compute_the_same_are_shared(monkeypatch):
     images = types.SimpleNamespace(train=[[np.ones((2, 3), "float32")]])
 
     def like(model, fingerprint="same"):
-        return shared.like(model, fingerprint, images)
+        return shared.reuse(model, fingerprint, images)
 
     shared, first, other = compiled.CompiledNetworks(), made(), made()
     assert like(first) is first
@@ -66,7 +66,7 @@ def test_only_networks_that_compute_the_same_are_shared(monkeypatch):
     np.testing.assert_array_equal(
         first.get_weights()[0], other.get_weights()[0]
     )
-    # As what the code of a user may read from data, it is no variable.
+    # A scale is no variable; the code of a user may read one from its data.
     like(made(layers.Rescaling(2)), "scaled")
     scaled = made(layers.Rescaling(3))
     assert like(scaled, "scaled") is scaled

@@ -123,7 +123,7 @@ def class_indices(
     last = (size if is_regression else max(size, 2)) - 1
     indices = np.asarray(class_index)
     if indices.shape == (count, 1):
-        # As the labels of Keras' datasets.
+        # The labels of Keras' datasets have this shape.
         indices = indices[:, 0]
     if (
         indices.dtype.kind not in "iu"

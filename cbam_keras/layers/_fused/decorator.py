@@ -70,8 +70,7 @@ def is_known(function: Callable[..., Any] | None) -> bool:
     """
     if isinstance(function, keras.layers.Layer):
         return False
-    packages = ("keras", "cbam_keras")
-    return function is None or _checks.package_of(function) in packages
+    return function is None or not _checks.is_of_others(function)
 
 
 # The passes of the backend, or `None` if it has none. Imported once and here:

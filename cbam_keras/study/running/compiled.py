@@ -21,27 +21,28 @@ class CompiledNetworks:
     def __init__(self) -> None:
         self._networks: dict[str, keras.Model] = {}
 
-    def like(
+    def reuse(
         self, model: keras.Model, fingerprint: str, data: Data
     ) -> keras.Model:
-        """Returns a network with the layers, values and optimizer of another.
+        """Returns a network with the layers, values and optimizer of `model`.
 
         That is one which was compiled before, or else `model` itself.
         """
         if model.count_params() > MOST_PARAMETERS:
             return model
         key = fingerprint + json.dumps(model.get_compile_config())
-        kept = self._networks.setdefault(key, model)
-        if kept is not model:
-            values = zip(_variables(kept), _variables(model), strict=True)
+        earlier = self._networks.setdefault(key, model)
+        if earlier is not model:
+            values = zip(_variables(earlier), _variables(model), strict=True)
             for variable, other in values:
                 variable.assign(other)
             # Code may give a layer values that are no variables.
             images = data.train[0][0]
-            outputs = [keras.tree.flatten(x(images)) for x in (kept, model)]
+            both = (earlier, model)
+            outputs = [keras.tree.flatten(x(images)) for x in both]
             if not all(map(_is_equal, *outputs)):
-                kept = self._networks[key] = model
-        return kept
+                earlier = self._networks[key] = model
+        return earlier
 
 
 def _variables(model):

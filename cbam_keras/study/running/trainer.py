@@ -224,10 +224,10 @@ class _Training:
         self.study.task.compile(model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
-        # Code of others may change more of a network than its values.
+        # Code of others, and a second stage, change more than its values.
         is_ours = not _checks.is_of_others(self.study.task)
-        if is_ours and len(callbacks) == len(self.recipe.stages) == 1:
-            model = self.compiled.like(model, state.fingerprint, data)
+        if is_ours and len(callbacks) == 1 and len(self.recipe.stages) == 1:
+            model = self.compiled.reuse(model, state.fingerprint, data)
         weights = None
         # The loss of masks has weights of its own.
         if getattr(data, "ignore_index", None) is None:

@@ -18,7 +18,6 @@ import sys
 import tempfile
 import threading
 import time
-from concurrent.futures import CancelledError
 from typing import Protocol
 
 import keras
@@ -224,7 +223,7 @@ class _Workers:
         for number, worker in [*self.workers.items()]:
             if worker.done():
                 del self.workers[number]
-                self._note_end(worker)
+                self._check_end(worker)
 
     def _start(self, number):
         backend = keras.backend.backend()
@@ -249,11 +248,11 @@ class _Workers:
         for worker in self.workers.values():
             worker.cancel()
 
-    def _note_end(self, worker):
+    def _check_end(self, worker):
         """Raises if a worker has died."""
         try:
             ended = worker.result()
-        except (Exception, CancelledError) as error:
+        except Exception as error:
             raise self._lost(error) from error
         text = ended.stderr.decode(errors="replace")
         lines = [x for x in text.splitlines() if x.strip()][-MAX_LINES:]
