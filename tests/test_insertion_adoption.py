@@ -1,5 +1,6 @@
 """Attention that somebody else wrote becomes ours: `adopt`."""
 
+import re
 from functools import partial
 
 import keras
@@ -440,10 +441,10 @@ def test_gates_of_the_networks_of_keras_are_adopted(name, end, count):
     model = build(weights=None, input_shape=(64, 64, 3))
     if end:
         model = keras.Model(model.input, model.get_layer(end).output)
-    # float32 rounds away more of the sums of some kernels than of others.
+    # Kernels of gates alone: with more noise elsewhere, networks give NaN.
     generator = np.random.default_rng(7)
     for variable in model.trainable_variables:
-        if "kernel" in variable.name:
+        if re.search("_se_.*kernel|_squeeze_.*kernel", variable.path):
             noise = generator.normal(0, 0.3, variable.shape)
             variable.assign(variable + noise.astype("float32"))
     _, report = adopt(model)
