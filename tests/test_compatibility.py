@@ -37,9 +37,8 @@ LIMITATIONS = {"no (1)": NHWC, "yes (4)": NHWC}
 # The rounding of each policy, of outputs of about 1. In float64 and
 # channels_first, XLA's convolution under TensorFlow is off by 1e-4, in
 # float32 by 1e-3.
-TOLERANCES = {"float32": 1e-5, "float64": 1e-4}
-if BACKEND == "tensorflow":
-    TOLERANCES["float32"] = 1e-3
+FLOAT32 = 1e-3 if BACKEND == "tensorflow" else 1e-5
+TOLERANCES = {"float32": FLOAT32, "float64": 1e-4}
 
 
 def reason_of(policy, mode, data_format):
