@@ -15,11 +15,11 @@ def each_fold(given, folds=FOLDS, **options):
     return [whole(given, folds=folds, fold=x, **options) for x in range(folds)]
 
 
-def unequal():
+def unequal(few=5):
     """Returns 5, 9 and 14 images of three classes, in random order."""
     images, _ = arrays(per_class=28, classes=1)
     rng = np.random.default_rng(1)
-    return images, rng.permutation(np.repeat([0, 1, 2], [5, 9, 14]))
+    return images, rng.permutation(np.repeat([0, 1, 2], [few, 9, 19 - few]))
 
 
 def test_every_image_is_tested_once_and_trained_in_the_other_folds():
@@ -66,17 +66,18 @@ def test_a_seed_has_the_same_folds_again_and_another_one_others():
         ({"fold": 1}, "`folds` must be a positive integer. Received: folds=N"),
         ({"folds": 3, "fold": 3}, "`fold` must be at most 2. Received: fold=3"),
         ({"folds": 3, "fold": -1}, "`fold` must be an integer from 0"),
+        ({"folds": 2}, "at least 4 images for folds=2. Received: arrays, with"),
         (
             {"folds": 6},
             "Each class must have at least 6 images for folds=6. Received: "
-            'arrays, with fewer of class "0" (5). Number labels from 0 without '
+            'arrays, with fewer of class "0" (3). Number labels from 0 without '
             "gaps, add images, or remove the class everywhere, or take fewer",
         ),
     ],
 )
 def test_folds_that_cannot_be_are_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        data.load(unequal(), **options)
+        data.load(unequal(few=3), **options)
 
 
 def test_folds_pool_published_splits(tmp_path):

@@ -54,9 +54,9 @@ def list_formats() -> tuple[str, ...]:
 
 
 def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns a file, an encoded image or an array as `(H, W, channels)`."""
+    """Returns a file or an encoded image as `(H, W, channels)`; arrays too."""
     if isinstance(item, np.ndarray):
-        return np.broadcast_to(item, (*item.shape[:2], channels))
+        return item
     # Without Pillow, no image is to blame.
     list_formats()
     try:

@@ -156,12 +156,10 @@ def _read_images(dataset, described):
         return names, np.asarray(examples.images), examples.labels
     pixels = np.stack(
         [
-            data.read_example(examples, row, size, channels=3)[0]
+            data.read_example(examples, row, size, channels=shape[2])[0]
             for row in range(len(rows))
         ]
     )
-    if shape[2] == 1:
-        pixels = figures.luminance(pixels)[..., None].round().astype("uint8")
     return names, pixels, examples.labels
 
 

@@ -11,4 +11,4 @@ from cbam_keras.explain.figures.maps import (
     plot_grad_cam,
     plot_masks,
 )
-from cbam_keras.explain.figures.style import luminance, new_figure
+from cbam_keras.explain.figures.style import new_figure
