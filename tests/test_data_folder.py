@@ -75,10 +75,11 @@ def test_an_embedded_dataset_comes_before_a_folder_of_its_name(
 def test_files_in_other_places_are_left_alone(tmp_path):
     # They differ in size, so that all are resized.
     write_folder(tmp_path)
-    for name in (".cache", "__MACOSX", "cat/.thumbnails"):
+    for name in (".cache", "__MACOSX", "cat/.thumbnails", "run"):
         (tmp_path / name).mkdir()
-    for name in ("notes.txt", ".hidden.png", ".thumbnails/first.png"):
-        (tmp_path / "cat" / name).write_text("")
+    files = "cat/notes.txt cat/.hidden.png cat/.thumbnails/1.png run/study.json"
+    for name in files.split():
+        (tmp_path / name).write_text("")
     images = data.load(tmp_path)
     assert images.notes == ("1 left out: 1 .txt",)
     assert sum(images.sizes.values()) == 20

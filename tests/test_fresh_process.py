@@ -22,6 +22,8 @@ from cbam_keras.models import UNet
 # All of them wait for one process.
 pytestmark = pytest.mark.slow
 BACKEND = keras.backend.backend()
+# Of other backends than that under test, and of it.
+MARKS = pytest.mark.exhaustive, pytest.mark.every_backend
 SCRIPT = pathlib.Path(__file__).with_name("fresh_process_script.py")
 
 
@@ -64,12 +66,7 @@ def saved(tmp_path_factory):
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(
-            x,
-            marks=pytest.mark.every_backend
-            if x == BACKEND
-            else pytest.mark.exhaustive,
-        )
+        pytest.param(x, marks=MARKS[x == BACKEND])
         for x in ("tensorflow", "jax", "torch")
     ],
 )
