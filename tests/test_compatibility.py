@@ -34,9 +34,8 @@ USUAL = ("mixed_bfloat16", FAST, FIRST)
 # The messages of the errors that the numbers of the page explain.
 NHWC = "only supports the NHWC tensor format on the CPU"
 LIMITATIONS = {"no (1)": NHWC, "yes (4)": NHWC}
-# The rounding of each policy, of outputs of about 1. In float64 and
-# channels_first, XLA's convolution under TensorFlow is off by 1e-4, in
-# float32 by 1e-3.
+# The rounding of each policy, of outputs of about 1. XLA's convolution in
+# channels_first under TensorFlow is off by 1e-4 in float64, 1e-3 in float32.
 FLOAT32 = 1e-3 if BACKEND == "tensorflow" else 1e-5
 TOLERANCES = {"float32": FLOAT32, "float64": 1e-4}
 

@@ -87,7 +87,6 @@ def test_a_map_of_channels_and_positions_is_given_by_its_means():
     assert_close(spatial.mean(axis=(1, 2)), np.ones(3), 1e-5)
 
 
-@pytest.mark.every_backend
 def test_batches_go_through_the_model_once_and_do_not_change_the_maps():
     model, x = tiny(), images(5, 8, 8, 3)
     together = explain.attention_maps(model, x)

@@ -280,6 +280,7 @@ def test_training_changes_all_of_the_new_model_and_nothing_of_the_old(build):
     before = predictions(old, x)
     values = weights_of(old)
     new = insert_attention(old, CBAM)
+    np.testing.assert_array_equal(predictions(new, x), before)
     trainable = [to_numpy(v) for v in new.trainable_variables]
     step(new, x)
     # The first factor of a gate waits for the last, which starts at zero.
@@ -316,6 +317,8 @@ def test_frozen_stays_frozen_and_attention_trains(build, parts):
         assert all(variable.trainable for variable in gate.variables)
         found -= contents(gate.variables)
     assert found == contents(old.trainable_variables)
+    # Batch normalization asks its layer.
+    assert build is nested_twice or not any(x.trainable for x in parts(new))
 
 
 def test_averages_of_a_nested_backbone_do_not_change():

@@ -39,8 +39,8 @@ LAYERS = {
     "scse": (SCSE, {}),
     "gc": (GlobalContext, {}),
 }
-# The others mask by the operations of these.
-DISTINCT = "parallel", "lp-lse", "spatial", "simam", "bam", "gc"
+# With batch normalization, with the rarest pools, with a softmax.
+DISTINCT = "parallel", "lp-lse", "gc"
 
 
 class Masked(keras.layers.Layer):
