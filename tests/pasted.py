@@ -139,6 +139,16 @@ class Spatial(layers.Layer):
         return shape
 
 
+class Normalized(Spatial):
+    """Batch normalization is made before the convolution, and comes after."""
+
+    def build(self, shape):
+        self.norm = layers.BatchNormalization(epsilon=1e-5)
+        super().build(shape)
+        self.norm.build((*shape[:-1], 1))
+        self.conv.activation = lambda y: ops.sigmoid(self.norm(y))
+
+
 @keras.saving.register_keras_serializable(package="pasted")
 class Both(layers.Layer):
     def __init__(self, filters=CHANNELS, **kwargs):

@@ -11,6 +11,7 @@ from keras import layers, ops
 from pasted import (
     CHANNELS,
     Both,
+    Normalized,
     OfTensorFlow,
     Subclassed,
     Weights,
@@ -31,13 +32,8 @@ from cbam_keras.layers import AttentionLayer
 # A name: what is pasted, and the line of code for what it becomes.
 FORMS = {
     "kobiso": (both, "CBAM(R)"),
-    "no biases": (partial(both, bias=False), "CBAM(R, use_bias=False)"),
     "Lambda": (partial(both, form="lambda"), "CBAM(R)"),
     "Sequential": (partial(channel, unit="sequential"), "ChannelAttention(R)"),
-    "normalized map": (
-        partial(both, spatial_options={"norm": 1e-5}),
-        "CBAM(R, spatial_batch_norm=True)",
-    ),
     "spatial first": (
         lambda x: channel(spatial(x)),
         "CBAM(R, order='spatial_first')",
@@ -45,12 +41,7 @@ FORMS = {
     "unrefined": (unrefined, "CBAM(R, order='parallel')"),
     "two sigmoids": (partial(both, join="gates"), "CBAM(R, combine='gates')"),
     "truncated": (partial(both, hidden=5), "CBAM(hidden_units=5)"),
-    "average alone": (
-        partial(both, pools=("avg",)),
-        "CBAM(R, channel_pool_types=('avg',))",
-    ),
     "channel gate": (channel, "ChannelAttention(R)"),
-    "SE": (partial(channel, pools=("avg",)), "SqueezeExcite(R)"),
     "Swish": (
         partial(channel, pools=("avg",), activation="silu", unit="conv"),
         "SqueezeExcite(R, activation='silu')",
@@ -59,7 +50,6 @@ FORMS = {
         partial(channel, pools=("avg",), gate="hard_sigmoid"),
         "SqueezeExcite(R, gate_activation='hard_sigmoid')",
     ),
-    "spatial gate": (spatial, "SpatialAttention()"),
     "dilated": (
         partial(spatial, size=3, dilation_rate=2),
         "SpatialAttention(kernel_size=3, dilation_rate=2)",
@@ -68,6 +58,11 @@ FORMS = {
     "class Both": (
         lambda x: Both()(x),
         "CBAM(R, spatial_pool_types=('max', 'avg'), spatial_use_bias=True)",
+    ),
+    "class Normalized": (
+        lambda x: Normalized()(x),
+        "SpatialAttention(pool_types=('max', 'avg'), use_bias=True, "
+        "batch_norm=True)",
     ),
     "kernels at one position": (
         lambda x: gated(
@@ -85,16 +80,10 @@ FORMS = {
 
 
 exhaustive = pytest.mark.exhaustive
-# What they consist of, and their arguments, are those of other forms, too.
-REPEATED = {
-    *("no biases", "normalized map", "average alone"),
-    *("channel gate", "SE", "spatial gate"),
-}
 
 
 def marked(form):
-    marks = [exhaustive] * (form in REPEATED)
-    marks += [pytest.mark.every_backend] * (form == "own weights")
+    marks = [pytest.mark.every_backend] * (form == "own weights")
     return pytest.param(form, marks=marks)
 
 
