@@ -46,10 +46,7 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
 
 
-UNWRITABLE = {
-    "nan": float("nan"),
-    "infinite": np.float32("inf"),
-}
+UNWRITABLE = {"nan": float("nan"), "infinite": np.float32("inf")}
 
 
 def test_a_metric_that_is_no_finite_number_is_left_out_and_named(tmp_path):

@@ -21,10 +21,7 @@ SHAPE = (12, 10, 1)
 WIDE = {
     "reduction_ratio": (4, 8, 16, 32),
 }
-LAYER = {
-    "reduction_ratio": 16,
-    "kernel_size": 7,
-}
+LAYER = {"reduction_ratio": 16, "kernel_size": 7}
 
 
 def space_of(**options):
