@@ -22,7 +22,7 @@ from cbam_keras.models import UNet
 # All of them wait for one process.
 pytestmark = pytest.mark.slow
 BACKEND = keras.backend.backend()
-# Of other backends than that under test, and of it.
+# The marks of other backends than that under test, and those of it.
 MARKS = pytest.mark.exhaustive, pytest.mark.every_backend
 SCRIPT = pathlib.Path(__file__).with_name("fresh_process_script.py")
 

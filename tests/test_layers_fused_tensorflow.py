@@ -160,7 +160,7 @@ def test_networks_share_what_is_compiled():
 
 def test_what_is_compiled_keeps_no_graph_of_a_network():
     with gradients_forgotten():
-        # Of a shape that no other test compiles.
+        # No other test compiles this shape.
         graph = weakref.ref(trace(cbam(), (2, 3, 9, 16)))
     gc.collect()
     assert graph() is None

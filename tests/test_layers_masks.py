@@ -39,7 +39,7 @@ LAYERS = {
     "scse": (SCSE, {}),
     "gc": (GlobalContext, {}),
 }
-# With batch normalization, with the rarest pools, with a softmax.
+# One has batch normalization, one the rarest pools, one a softmax.
 DISTINCT = "parallel", "lp-lse", "gc"
 
 

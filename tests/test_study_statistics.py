@@ -60,7 +60,7 @@ def test_the_error_is_that_of_seeds_and_images():
     assert found.p_value == pytest.approx(2 * student.cdf(0))
     assert found.difference == pytest.approx(1 / 3)
     assert found.over == "3 seeds and 2 test images"
-    # By normal quantiles, 2 * (1.96 + 0.842)**2 * (1 / 4) / 0.1**2.
+    # Normal quantiles give 2 * (1.96 + 0.842)**2 * (1 / 4) / 0.1**2 = 392.
     assert found.needed(0.1) == (None, "about 390 test images")
 
 

@@ -54,7 +54,7 @@ def list_formats() -> tuple[str, ...]:
 
 
 def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
-    """Returns a file or an encoded image as `(H, W, channels)`; arrays too."""
+    """Decodes a file or bytes to `(H, W, channels)`; leaves an array alone."""
     if isinstance(item, np.ndarray):
         return item
     # Without Pillow, no image is to blame.
