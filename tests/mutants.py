@@ -26,12 +26,13 @@ WORDS = {PASSED: "MISSED", 1: "caught", 124: "caught"}
 
 
 class Mutant(NamedTuple):
-    """A bug: the file in `cbam_keras`, its owner in `tests`, the change."""
+    """A bug: file in `cbam_keras`, owner in `tests`, change, backend."""
 
     file: str
     owner: str
     old: str
     new: str
+    backend: str
 
 
 # In it, the lines after a file and its owner with "+" replace those with "-".
@@ -46,12 +47,15 @@ def parsed() -> Iterator[Mutant]:
     text = MUTANTS.read_text(encoding="utf-8")
     for head, lines in re.findall(r"(.+)\n((?:[-+] .*\n)+)", text):
         file, owner = head.split()
+        backend = "torch" if "torch_passes" in file else "tensorflow"
         for change in changes.findall(lines):
             old, new = (re.sub("(?m)^[-+] ", "", side) for side in change)
-            yield Mutant(file, f"test_{owner}.py", old[:-1], new[:-1])
+            yield Mutant(file, f"test_{owner}.py", old[:-1], new[:-1], backend)
 
 
-def run(copy: pathlib.Path, owner: str) -> subprocess.CompletedProcess:
+def run(
+    copy: pathlib.Path, owner: str, backend: str
+) -> subprocess.CompletedProcess:
     """Runs a test file on the copy, in place of the installed package."""
     return subprocess.run(
         [
@@ -62,7 +66,8 @@ def run(copy: pathlib.Path, owner: str) -> subprocess.CompletedProcess:
         cwd=copy,
         # A mutant may be as old and as long as what it replaces.
         env=os.environ
-        | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+        | {"KERAS_BACKEND": backend},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -83,19 +88,20 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         copy = pathlib.Path(folder) / "copy"
         shutil.copytree(ROOT, copy, ignore=ignored)
-        owners = {mutant.owner for mutant in chosen}
-        clean = {owner: run(copy, owner) for owner in owners}
+        owners = {(mutant.owner, mutant.backend) for mutant in chosen}
+        clean = {owner: run(copy, *owner) for owner in owners}
         for mutant in chosen:
             path = copy / "cbam_keras" / mutant.file
             text = path.read_text()
             if text.count(mutant.old) != 1:
                 raise SystemExit(f"This must be in one place: {mutant}")
             path.write_text(text.replace(mutant.old, mutant.new))
-            done = run(copy, mutant.owner)
+            owner = mutant.owner, mutant.backend
+            done = run(copy, *owner)
             path.write_text(text)
             word = WORDS.get(done.returncode, "BROKEN")
-            if clean[mutant.owner].returncode != PASSED:
-                word, done = "UNPROVED", clean[mutant.owner]
+            if clean[owner].returncode != PASSED:
+                word, done = "UNPROVED", clean[owner]
             print(f"{word:8} {mutant.file}: {mutant.new!r} ({mutant.owner})")
             if word != "caught":
                 missed += 1

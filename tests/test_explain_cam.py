@@ -97,6 +97,19 @@ def test_other_inputs_are_held(as_list):
         assert_close(maps[name][0], pair[0], 1e-6)
 
 
+def test_only_features_of_the_images_are_explained():
+    inputs, pooled = [keras.Input((6, 4, 2)) for _ in range(2)], []
+    for x, name in zip(inputs, ("one", "two"), strict=True):
+        features = layers.Conv2D(3, 3, name=name)(x)
+        pooled.append(layers.GlobalAveragePooling2D()(features))
+    model = keras.Model(inputs, dense_head()(layers.Concatenate()(pooled)))
+    given = [images(2, 6, 4, 2), images(2, 6, 4, 2, seed=1)]
+    for index, name in enumerate(("one", "two")):
+        heat = explain.grad_cam(model, given, 1, image_input=index)
+        expected = explain.grad_cam(model, given, 1, name, image_input=index)
+        np.testing.assert_array_equal(heat, expected)
+
+
 def test_where_nothing_speaks_for_a_class_there_is_no_heat():
     x = np.ones((2, 6, 4, 2), "float32")
     x[1] *= -1
