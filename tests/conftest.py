@@ -1,6 +1,7 @@
 """Which tests run, in which order; `keras_fixtures.py` has what they need."""
 
 import collections
+import importlib
 import os
 
 # Read when TensorFlow is imported.
@@ -18,6 +19,8 @@ def pytest_configure(config):
     # A process that only hands out tests to others would keep them waiting
     # while it imports Keras.
     if config.getoption("dist", "no") == "no":
+        # Before Keras, as users do: on some CPUs it then computes by oneDNN.
+        importlib.import_module("cbam_keras")
         config.pluginmanager.import_plugin("keras_fixtures")
 
 

@@ -164,7 +164,7 @@ def test_a_network_without_attention_is_copied():
 
 
 # `adopt` recognizes no gates of pools other than "avg" and "max".
-AGAIN = "CBAM-normalized", "SE-hard", "TripletAttention", "SCSE-add"
+AGAIN = "CBAM-normalized", "SE-hard", "SCSE-add"
 
 
 @pytest.mark.parametrize(

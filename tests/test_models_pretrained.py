@@ -52,7 +52,7 @@ def test_images_are_preprocessed_as_the_weights_expect(name):
         pytest.param("DenseNet121", marks=pytest.mark.exhaustive),
         pytest.param("EfficientNetV2B0", marks=pytest.mark.exhaustive),
         pytest.param("ConvNeXtTiny", marks=pytest.mark.exhaustive),
-        "VGG16",
+        pytest.param("VGG16", marks=pytest.mark.exhaustive),
     ],
 )
 def test_a_network_with_attention_computes_what_it_did(name, tmp_path):

@@ -223,7 +223,7 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
         RARE,
         dataclasses.replace(RECIPE, epochs=3),
         max_trials=6,
-        confirm=3,
+        confirm=2,
         measure="auc",
         output=tmp_path,
     )

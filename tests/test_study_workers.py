@@ -228,7 +228,7 @@ def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
     )
     with pytest.raises(RuntimeError, match="ended by SIGKILL"):
         study.run(plan, tmp_path / "resumed", workers=2)
-    resumed = study.run(plan, tmp_path / "resumed", workers=2)
+    resumed = study.run(plan, tmp_path / "resumed")
     assert statuses(resumed) == ["finished"]
     alone = study.run(plan, tmp_path / "alone")
     losses = [row["val_loss"] for row in alone.history]
