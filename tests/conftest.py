@@ -1,11 +1,12 @@
 """Which tests run, in which order; `keras_fixtures.py` has what they need."""
 
 import collections
-import importlib
 import os
 
-# Read when TensorFlow is imported.
+# Read when TensorFlow is imported. Where a CPU has AVX-512 it uses oneDNN by
+# itself, and our command uses it everywhere.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that run side by side would wait for each other's threads.
     for threads in ("INTRAOP_THREADS", "INTEROP_THREADS"):
@@ -19,8 +20,6 @@ def pytest_configure(config):
     # A process that only hands out tests to others would keep them waiting
     # while it imports Keras.
     if config.getoption("dist", "no") == "no":
-        # Before Keras, as users do: on some CPUs it then computes by oneDNN.
-        importlib.import_module("cbam_keras")
         config.pluginmanager.import_plugin("keras_fixtures")
 
 
