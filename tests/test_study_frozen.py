@@ -216,6 +216,8 @@ def test_features_of_a_killed_run_are_computed_again(tmp_path, runs, quick):
         (0.5, ["gate", "classes"]),
         ("conv", ["conv", "gate", "classes"]),
         ("dr*", ["gate", "classes"]),
+        # The gate is before them, but new.
+        ("classes", ["gate", "classes"]),
     ],
 )
 def test_the_second_stage_trains_from_a_layer_on(unfreeze, trained):
