@@ -3,10 +3,8 @@
 import collections
 import os
 
-# Read when TensorFlow is imported. Where a CPU has AVX-512 it uses oneDNN by
-# itself, and our command uses it everywhere.
+# Read when TensorFlow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Tests that run side by side would wait for each other's threads.
     for threads in ("INTRAOP_THREADS", "INTEROP_THREADS"):

@@ -64,10 +64,11 @@ def run(
             *("-p", "no:cacheprovider", "-p", "no:xdist", f"tests/{owner}"),
         ],
         cwd=copy,
-        # A mutant may be as old and as long as what it replaces.
+        # A mutant may be as old and as long as what it replaces. The command
+        # turns oneDNN on, too.
         env=os.environ
         | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-        | {"KERAS_BACKEND": backend},
+        | {"KERAS_BACKEND": backend, "TF_ENABLE_ONEDNN_OPTS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
