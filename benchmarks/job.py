@@ -20,7 +20,7 @@ import keras
 from benchmarks import arguments, results
 from cbam_keras import comparison, study
 from cbam_keras.data import for_fit
-from cbam_keras.study.running.networks import build_network
+from cbam_keras.study.plans.networks import build_network
 
 COMMAND = [sys.executable, "-m", "cbam_keras", "train"]
 ONE = "--workers=1"

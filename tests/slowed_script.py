@@ -5,7 +5,7 @@ import time
 import digits
 import networks
 
-from cbam_keras.study.running import interrupts
+from cbam_keras.study.files import interrupts
 
 SECONDS_PER_BATCH = 0.3
 

@@ -14,6 +14,8 @@ PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # What adds attention to networks, and below it what trains them.
 LIBRARY = "layers models insertion convert explain profiling _graph".split()
 LABORATORY = "data study tuning report cli".split()
+# The folders of `study`: each imports only those before it.
+FLOORS = "plans files results running programs".split()
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in PACKAGE.rglob("*.py")
@@ -92,6 +94,25 @@ def test_no_imports_make_a_circle():
     }
     assert sum(map(len, graph.values())) > len(MODULES)
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_floors_of_study_import_only_those_before_them():
+    def floor(name):
+        parts = name.removeprefix("cbam_keras.").split(".")
+        if parts[0] == "study" and len(parts) > 1 and parts[1] in FLOORS:
+            return FLOORS.index(parts[1])
+        return None
+
+    def above(module):
+        own = floor(module)
+        floors = {name: floor(name) for name in imports(module)}
+        return {
+            name
+            for name, other in floors.items()
+            if own is not None and other is not None and other > own
+        }
+
+    assert offences(above) == {}
 
 
 # Imported only when needed: they subclass classes of KerasTuner, or are

@@ -8,7 +8,7 @@ from keras import layers
 from training_checks import numbers
 
 from cbam_keras import study, training
-from cbam_keras.study.running import networks
+from cbam_keras.study.plans import networks
 
 pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 

@@ -18,7 +18,7 @@ from study_checks import at_call, content_of
 
 from _cbam_keras_command import quiet
 from cbam_keras import cli, study
-from cbam_keras.study.running import interrupts
+from cbam_keras.study.files import interrupts
 
 LEVEL = quiet.LEVEL
 

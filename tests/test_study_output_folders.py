@@ -13,7 +13,7 @@ from networks import linear
 from study_checks import at_call, content_of, rewrite
 
 from cbam_keras import _files, study, training
-from cbam_keras.study.running.folder import StudyFolder
+from cbam_keras.study.files.folder import StudyFolder
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),

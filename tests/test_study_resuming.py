@@ -34,7 +34,7 @@ from networks import linear
 
 import cbam_keras
 from cbam_keras import study
-from cbam_keras.study.running.checkpoints import read_state
+from cbam_keras.study.files.checkpoints import read_state
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 from cbam_keras import explain
-from cbam_keras.study.plans.training import Recipe
+from cbam_keras.study.programs.training import Recipe
 
 KEYS = ("loss", "accuracy", "val_loss", "val_accuracy")
 # 70 training images, so five steps per epoch, the last one incomplete.

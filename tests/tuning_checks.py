@@ -11,7 +11,7 @@ from networks import mlp as network
 from own_spaces import as_space
 
 from cbam_keras import tuning
-from cbam_keras.study.plans.training import Recipe
+from cbam_keras.study.programs.training import Recipe
 
 # 70 training images: two steps per epoch.
 ONE = Recipe(epochs=1, batch_size=35)

@@ -23,7 +23,7 @@ from cbam_keras.report.page import (
     find_template,
     render,
 )
-from cbam_keras.study.plans.training import draw_curves
+from cbam_keras.study.programs.training import draw_curves
 from cbam_keras.study.results.predictions import count_labels
 
 SPLITS = {"train": "training", "test": "testing"}

@@ -8,7 +8,7 @@ with one. Variants of a study may be your own networks.
 - `results/`: results read, compared, printed and drawn.
 """
 
-from cbam_keras.study.plans import comparison, training
+from cbam_keras.study.programs import comparison, training
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -27,18 +27,18 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification, Regression
-from cbam_keras.study.results.given import read_given, results_of
+from cbam_keras.study.programs.given import read_given, results_of
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, verdict
 from cbam_keras.study.results.tables import Row
-from cbam_keras.study.running import interrupts
+from cbam_keras.study.files import interrupts
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
     seeds_needed,
 )
-from cbam_keras.study.running.folder import (
+from cbam_keras.study.files.folder import (
     CONFIRMATION,
     EXPLANATIONS,
     REPORT,
@@ -48,14 +48,14 @@ from cbam_keras.study.running.folder import (
     read_content,
     versions,
 )
-from cbam_keras.study.running.networks import (
+from cbam_keras.study.plans.networks import (
     build_seeded,
     check_network,
     compile_network,
     fingerprint,
     loss_and_metrics,
 )
-from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.running.run import (
     Queue,
     RunOptions,

@@ -12,7 +12,7 @@ from dask.distributed import Client
 from dask_jobqueue import SLURMCluster
 
 from cbam_keras import tuning
-from cbam_keras.study.plans.training import RECIPES
+from cbam_keras.study.programs.training import RECIPES
 
 cluster = SLURMCluster(
     # One network at a time in each job, with eight cores and a GPU.

@@ -30,7 +30,7 @@ from cbam_keras.study.plans.measures import (
 )
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Task
-from cbam_keras.study.running.networks import (
+from cbam_keras.study.plans.networks import (
     check_network,
     compile_network,
     loss_and_metrics,

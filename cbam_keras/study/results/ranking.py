@@ -17,12 +17,12 @@ from cbam_keras.study.results.tables import (
     mean_cell,
     note_of,
 )
-from cbam_keras.study.running.folder import (
+from cbam_keras.study.files.folder import (
     CHOICE,
     CONFIRMATION,
     read_content,
 )
-from cbam_keras.study.running.outcomes import Outcome
+from cbam_keras.study.files.outcomes import Outcome
 
 # The figures of a trial in JSON and data frames, in addition to its values.
 FIGURES = (

@@ -39,9 +39,9 @@ from cbam_keras.study.results.tables import (
     networks_table,
     rows_of,
 )
-from cbam_keras.study.running.checkpoints import DAMAGE
-from cbam_keras.study.running.folder import read_content
-from cbam_keras.study.running.outcomes import Outcome, history_of
+from cbam_keras.study.files.checkpoints import DAMAGE
+from cbam_keras.study.files.folder import read_content
+from cbam_keras.study.files.outcomes import Outcome, history_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,13 +19,13 @@ from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data
-from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.folder import (
+from cbam_keras.study.files import interrupts
+from cbam_keras.study.files.folder import (
     FEATURES,
     StudyFolder,
     features_lock,
 )
-from cbam_keras.study.running.networks import fingerprint
+from cbam_keras.study.plans.networks import fingerprint
 
 # So many images are computed at a time.
 BATCH = 32

@@ -26,21 +26,21 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
 )
-from cbam_keras.study.running import checkpoints, interrupts
-from cbam_keras.study.running.checkpoints import (
+from cbam_keras.study.files import checkpoints, interrupts
+from cbam_keras.study.files.checkpoints import (
     CheckpointEachEpoch,
     Diverged,
     State,
 )
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
-from cbam_keras.study.running.networks import (
+from cbam_keras.study.plans.networks import (
     build_network,
     count_macs,
     count_parameters,
     fingerprint,
 )
-from cbam_keras.study.running.outcomes import DIVERGED, ERROR, FINISHED
+from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
 
 
 class ChangedError(ValueError):

@@ -35,8 +35,8 @@ from cbam_keras.study.plans.study import (
     check_name,
     runs_of,
 )
-from cbam_keras.study.running import interrupts
-from cbam_keras.study.running.checkpoints import (
+from cbam_keras.study.files import interrupts
+from cbam_keras.study.files.checkpoints import (
     DAMAGE,
     STATE,
     State,
@@ -45,9 +45,9 @@ from cbam_keras.study.running.checkpoints import (
     peek_state,
     read_state,
 )
-from cbam_keras.study.running.networks import without_names
-from cbam_keras.study.running.options import RunOptions
-from cbam_keras.study.running.outcomes import ERROR, Outcome, history_of
+from cbam_keras.study.plans.networks import without_names
+from cbam_keras.study.files.options import RunOptions
+from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
 
 RESULTS, FORMAT = "results.json", 5
 # The page about a run, and the subfolder with the explanations that it shows.

@@ -26,9 +26,9 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Run, check_name, runs_of
 from cbam_keras.study.results.predictions import Numbers, Predictions
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running.checkpoints import STATE, State, name_of
-from cbam_keras.study.running.folder import FORMAT, as_written, versions
-from cbam_keras.study.running.outcomes import FINISHED, Outcome
+from cbam_keras.study.files.checkpoints import STATE, State, name_of
+from cbam_keras.study.files.folder import FORMAT, as_written, versions
+from cbam_keras.study.files.outcomes import FINISHED, Outcome
 
 KIND = "predictions"
 CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")

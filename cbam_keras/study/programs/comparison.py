@@ -51,7 +51,7 @@ from cbam_keras.study.plans.tasks import (
     ImageTask,
     Regression,
 )
-from cbam_keras.study.plans.training import finish
+from cbam_keras.study.programs.training import finish
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
 

@@ -1,0 +1,1 @@
+"""What a run leaves: outcomes, states, the output folder."""

@@ -1,0 +1,1 @@
+"""Studies that are made and run in one call."""
