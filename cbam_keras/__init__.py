@@ -46,8 +46,9 @@ from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
 _PATHS = """
-    cli data explain layers models models.blocks models.losses profiling report
-    report.plotting study study.programs.comparison study.programs.training tuning
+    cli data explain layers models models.blocks models.losses profiling
+    report report.plotting study study.programs.comparison
+    study.programs.training tuning
 """.split()
 _MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
 _MODULES["presets"] = "models.paper"

@@ -10,8 +10,8 @@ from data_checks import arrays
 from networks import linear
 
 from cbam_keras import data, study, training
-from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans import networks
+from cbam_keras.study.plans.class_weights import class_weights
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -7,9 +7,9 @@ import pytest
 from study_checks import GATED, NARROW, planned
 
 from cbam_keras import _files, study
-from cbam_keras.study.results.predictions import read_predictions
 from cbam_keras.study.files.checkpoints import State, save_state
 from cbam_keras.study.files.options import RunOptions
+from cbam_keras.study.results.predictions import read_predictions
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

@@ -11,9 +11,8 @@ from keras import layers
 from training_checks import numbers
 
 from cbam_keras import CBAM, study, training
-from cbam_keras.study.plans import stages
+from cbam_keras.study.plans import networks, stages
 from cbam_keras.study.running import frozen
-from cbam_keras.study.plans import networks
 
 pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 

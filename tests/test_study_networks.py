@@ -15,8 +15,8 @@ from training_checks import KEYS, SHORT
 
 from cbam_keras import data, study, training
 from cbam_keras import layers as attention_layers
-from cbam_keras.study.programs.training import Recipe
 from cbam_keras.study.plans.networks import draw, find_drawn
+from cbam_keras.study.programs.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("few_digits", "quick")
 

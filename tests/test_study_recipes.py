@@ -9,9 +9,9 @@ from networks import linear
 
 from cbam_keras import study
 from cbam_keras.optimizers import WarmupCosineDecay
+from cbam_keras.study.files.checkpoints import select_epoch
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.programs.training import RECIPES, Recipe
-from cbam_keras.study.files.checkpoints import select_epoch
 
 
 def test_recipe_makes_values_plain():

@@ -8,7 +8,18 @@ with one. Variants of a study may be your own networks.
 - `results/`: results read, compared, printed and drawn.
 """
 
-from cbam_keras.study.programs import comparison, training
+from cbam_keras.study.files import interrupts
+from cbam_keras.study.files.folder import (
+    CONFIRMATION,
+    EXPLANATIONS,
+    REPORT,
+    StudyFolder,
+    as_written,
+    default_output,
+    read_content,
+    versions,
+)
+from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import (
     ACCURACY,
@@ -16,6 +27,13 @@ from cbam_keras.study.plans.measures import (
     Measure,
     compute,
     validation_key,
+)
+from cbam_keras.study.plans.networks import (
+    build_seeded,
+    check_network,
+    compile_network,
+    fingerprint,
+    loss_and_metrics,
 )
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
@@ -27,35 +45,17 @@ from cbam_keras.study.plans.study import (
     check_seeds,
 )
 from cbam_keras.study.plans.tasks import Classification, Regression
+from cbam_keras.study.programs import comparison, training
 from cbam_keras.study.programs.given import read_given, results_of
 from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, verdict
 from cbam_keras.study.results.tables import Row
-from cbam_keras.study.files import interrupts
 from cbam_keras.study.running.estimate import (
     Cost,
     Estimate,
     seeds_needed,
 )
-from cbam_keras.study.files.folder import (
-    CONFIRMATION,
-    EXPLANATIONS,
-    REPORT,
-    StudyFolder,
-    as_written,
-    default_output,
-    read_content,
-    versions,
-)
-from cbam_keras.study.plans.networks import (
-    build_seeded,
-    check_network,
-    compile_network,
-    fingerprint,
-    loss_and_metrics,
-)
-from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.running.run import (
     Queue,
     RunOptions,

@@ -19,11 +19,11 @@ import numpy as np
 
 from cbam_keras import _checks, _files, _graph
 from cbam_keras._files import PREDICTIONS
+from cbam_keras.study.files import interrupts
+from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
-from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.outcomes import ERROR, Outcome
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.

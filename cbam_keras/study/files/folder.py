@@ -27,14 +27,6 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
 from cbam_keras._version import __version__
-from cbam_keras.study.plans.study import (
-    Data,
-    Run,
-    Study,
-    Variant,
-    check_name,
-    runs_of,
-)
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.checkpoints import (
     DAMAGE,
@@ -45,9 +37,17 @@ from cbam_keras.study.files.checkpoints import (
     peek_state,
     read_state,
 )
-from cbam_keras.study.plans.networks import without_names
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
+from cbam_keras.study.plans.networks import without_names
+from cbam_keras.study.plans.study import (
+    Data,
+    Run,
+    Study,
+    Variant,
+    check_name,
+    runs_of,
+)
 
 RESULTS, FORMAT = "results.json", 5
 # The page about a run, and the subfolder with the explanations that it shows.

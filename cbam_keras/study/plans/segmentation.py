@@ -21,9 +21,9 @@ from cbam_keras.models.losses import (
     to_classes,
 )
 from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.networks import make_loss, takes
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.tasks import ImageTask
-from cbam_keras.study.plans.networks import make_loss, takes
 
 # What sentences call the scores.
 NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}

@@ -28,14 +28,14 @@ from cbam_keras.study.plans.measures import (
     sensitivity_of,
     validation_key,
 )
-from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Task
 from cbam_keras.study.plans.networks import (
     check_network,
     compile_network,
     loss_and_metrics,
     make_loss,
 )
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Task
 
 # The splits of which predictions are kept.
 PREDICTED = ("test", "validation")

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras import _checks, _files
+from cbam_keras.study.files.checkpoints import STATE, State, name_of
+from cbam_keras.study.files.folder import FORMAT, as_written, versions
+from cbam_keras.study.files.outcomes import FINISHED, Outcome
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
@@ -26,9 +29,6 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Run, check_name, runs_of
 from cbam_keras.study.results.predictions import Numbers, Predictions
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.files.checkpoints import STATE, State, name_of
-from cbam_keras.study.files.folder import FORMAT, as_written, versions
-from cbam_keras.study.files.outcomes import FINISHED, Outcome
 
 KIND = "predictions"
 CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")

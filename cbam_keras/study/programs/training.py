@@ -7,14 +7,14 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _files, data
+from cbam_keras.study.files.folder import StudyFolder
+from cbam_keras.study.files.outcomes import history_of
+from cbam_keras.study.plans.networks import fingerprint
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe, suit_to
 from cbam_keras.study.plans.study import Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.figures import plot_history
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.files.folder import StudyFolder
-from cbam_keras.study.plans.networks import fingerprint
-from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.running.run import run_with
 
 __all__ = ["train", "Recipe", "RECIPES"]

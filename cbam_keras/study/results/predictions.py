@@ -10,9 +10,9 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import number_cell
+from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
-from cbam_keras.study.files.outcomes import Outcome, described
 
 if TYPE_CHECKING:
     import pandas

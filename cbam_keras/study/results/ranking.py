@@ -8,6 +8,12 @@ from collections.abc import Callable, Sequence
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
+from cbam_keras.study.files.folder import (
+    CHOICE,
+    CONFIRMATION,
+    read_content,
+)
+from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import describe_runs
@@ -17,12 +23,6 @@ from cbam_keras.study.results.tables import (
     mean_cell,
     note_of,
 )
-from cbam_keras.study.files.folder import (
-    CHOICE,
-    CONFIRMATION,
-    read_content,
-)
-from cbam_keras.study.files.outcomes import Outcome
 
 # The figures of a trial in JSON and data frames, in addition to its values.
 FIGURES = (

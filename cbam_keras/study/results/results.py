@@ -13,6 +13,9 @@ from cbam_keras._files import STUDY
 from cbam_keras._terminal import Table
 from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.explain.figures import style
+from cbam_keras.study.files.checkpoints import DAMAGE
+from cbam_keras.study.files.folder import read_content
+from cbam_keras.study.files.outcomes import Outcome, history_of
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
@@ -39,9 +42,6 @@ from cbam_keras.study.results.tables import (
     networks_table,
     rows_of,
 )
-from cbam_keras.study.files.checkpoints import DAMAGE
-from cbam_keras.study.files.folder import read_content
-from cbam_keras.study.files.outcomes import Outcome, history_of
 
 
 @dataclasses.dataclass(frozen=True)

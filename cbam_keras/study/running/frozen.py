@@ -17,8 +17,6 @@ from numpy.lib.format import open_memmap, write_array_header_2_0
 
 from cbam_keras import _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
-from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.folder import (
     FEATURES,
@@ -26,6 +24,8 @@ from cbam_keras.study.files.folder import (
     features_lock,
 )
 from cbam_keras.study.plans.networks import fingerprint
+from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.study import Data
 
 # So many images are computed at a time.
 BATCH = 32

@@ -13,31 +13,31 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _files, _graph, _terminal
-from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.recipes import as_field
-from cbam_keras.study.plans.study import Data, Run, Study, Variant
-from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.tables import describe_few_images
-from cbam_keras.study.running import machine, workers
 from cbam_keras.study.files.checkpoints import State, peek_state
-from cbam_keras.study.running.compiled import CompiledNetworks
-from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.files.folder import (
     RESULTS,
     StudyFolder,
     default_output,
     read_content,
 )
-from cbam_keras.study.running.frozen import FrozenNetworks
-from cbam_keras.study.running.memory import free_memory
+from cbam_keras.study.files.options import CallbackMakers, RunOptions
+from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.networks import (
     build_network,
     count_macs,
     count_parameters,
 )
-from cbam_keras.study.files.options import CallbackMakers, RunOptions
-from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.plans.recipes import as_field
+from cbam_keras.study.plans.study import Data, Run, Study, Variant
+from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.tables import describe_few_images
+from cbam_keras.study.running import machine, workers
+from cbam_keras.study.running.compiled import CompiledNetworks
+from cbam_keras.study.running.estimate import Cost, Estimate
+from cbam_keras.study.running.frozen import FrozenNetworks
+from cbam_keras.study.running.memory import free_memory
 from cbam_keras.study.running.trainer import train_network
 
 # A process that finds nothing to train looks again after so long.

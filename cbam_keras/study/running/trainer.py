@@ -13,8 +13,21 @@ import keras
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
+from cbam_keras.study.files import checkpoints, interrupts
+from cbam_keras.study.files.checkpoints import (
+    CheckpointEachEpoch,
+    Diverged,
+    State,
+)
+from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans.networks import (
+    build_network,
+    count_macs,
+    count_parameters,
+    fingerprint,
+)
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import (
     begin_second,
@@ -26,21 +39,8 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
 )
-from cbam_keras.study.files import checkpoints, interrupts
-from cbam_keras.study.files.checkpoints import (
-    CheckpointEachEpoch,
-    Diverged,
-    State,
-)
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
-from cbam_keras.study.plans.networks import (
-    build_network,
-    count_macs,
-    count_parameters,
-    fingerprint,
-)
-from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
 
 
 class ChangedError(ValueError):

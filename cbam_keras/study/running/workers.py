@@ -24,12 +24,12 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.plans.study import Run, Study, Variant
 from cbam_keras.study.files.checkpoints import State
 from cbam_keras.study.files.folder import StudyFolder, versions
-from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.plans.study import Run, Study, Variant
+from cbam_keras.study.running.machine import part_of_machine
 
 
 class Queue(Protocol):
