@@ -136,6 +136,7 @@ LAYERS = [
     (lambda: Attention(CBAM()), "`layer` must be a name, a layer cla"),
     (lambda: AttentionGate()(LARGE, SMALL), "Are they swapped"),
     (lambda: AttentionGate()(LARGE), "takes two tensors"),
+    (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at most the sizes"),
     (lambda: AttentionGate()(SMALL[0], LARGE), "of the same rank"),
 ]
 

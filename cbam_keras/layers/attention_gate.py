@@ -187,6 +187,13 @@ class AttentionGate(TrainableAttention):
                 f"a gating signal of shape {tuple(shapes[0])}, and a skip of "
                 f"shape {tuple(shapes[1])}. Are they swapped?"
             )
+        known = [size for size in skip if isinstance(size, int)]
+        if min(known, default=self.subsampling) < self.subsampling:
+            raise ValueError(
+                "`subsampling` must be at most the sizes of the skip. "
+                f"Received: subsampling={self.subsampling}, a skip of shape "
+                f"{tuple(shapes[1])}"
+            )
         return shapes
 
     def _wrong(self, received):
