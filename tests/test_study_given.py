@@ -92,7 +92,7 @@ def test_numbers_are_judged_by_their_absolute_errors():
     old, new = results.rows
     errors = np.abs([OLD, NEW] - AGES)
     assert new.values == pytest.approx(errors[1].mean(axis=1))
-    # An analysis of variance in two ways, without made columns.
+    # An analysis of variance in two ways, without pseudo-observations.
     changes = errors[1] - errors[0]
     by_seed, by_row = changes.mean(axis=1), changes.mean(axis=0)
     rest = changes - by_seed[:, None] - by_row + changes.mean()

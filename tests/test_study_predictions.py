@@ -215,7 +215,8 @@ def test_images_of_one_patient_are_drawn_together(tmp_path):
     sums = pandas.DataFrame(np.array(changes).T).groupby(patients).sum()
     row, columns = found.rows[1], sums.to_numpy().T * 7 / 25
     assert row.difference == pytest.approx(np.mean(changes))
-    expected = study.Measured.of(row.values, columns).interval
+    sizes = np.bincount(patients).tolist()
+    expected = study.Measured.of(row.values, columns, 25, sizes=sizes).interval
     assert row.interval == pytest.approx(expected)
     assert row.over == "3 seeds and 7 groups of test images"
 

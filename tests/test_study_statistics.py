@@ -49,13 +49,14 @@ def test_differences_are_paired_by_the_seeds_that_both_have():
 
 
 def test_the_error_is_that_of_seeds_and_images():
-    # With the two made columns, by hand: the means of seeds are 1/4, 1/4 and
+    # With two pseudo-observations, by hand: the means of seeds are 1/4, 1/4 and
     # 0, those of columns 2/3, 0, 1/2 and -1/2; both leave squares of 1/2.
     found = Measured.of((0.5, 0.5, 0), [[1, 0], [1, 0], [0, 0]])
     of_seeds, of_columns, rest = 1 / 48, 5 / 18, 1 / 2 / (2 * 3)
     assert found.by_seeds == pytest.approx(of_seeds / 3)
     assert found.by_images == pytest.approx((of_columns - rest / 3) / 4)
-    student = stats.t(100 / 27.5, 1 / 6, math.sqrt(10 / 144))
+    # The interval is around the observed difference.
+    student = stats.t(100 / 27.5, 1 / 3, math.sqrt(10 / 144))
     assert found.interval == pytest.approx(student.interval(0.95))
     assert found.p_value == pytest.approx(2 * student.cdf(0))
     assert found.difference == pytest.approx(1 / 3)
@@ -64,7 +65,7 @@ def test_the_error_is_that_of_seeds_and_images():
     assert found.needed(0.1) == (None, "about 390 test images")
 
 
-def test_equal_networks_have_an_interval_of_the_two_made_images():
+def test_equal_networks_have_an_interval_of_the_pseudo_observations():
     # Without a difference between images, the variance of -1/2, 1/2 and 0.
     low, high = Measured.of([0.9] * 5, np.zeros((5, 20))).interval
     error = math.sqrt(0.5 / 21 / 22)
@@ -80,6 +81,75 @@ def test_intervals_hold_the_difference_on_new_images():
         low, high = Measured.of([0.7] * 5, changes).interval
         held.append(low < 0 < high)
     assert 0.93 < np.mean(held) <= 1
+
+
+def patients(random, groups, accuracies, studies):
+    """Yields differences `(5, groups)` of studies on 10 images a patient."""
+    deviations = 0.7, 0.7, 0.3, 0.3, 0.08, 1
+    total = math.sqrt(np.square(deviations).sum())
+    image, group, of_both, of_image, seed, rest = deviations
+    for _ in range(studies):
+        shared = random.normal(0, image, (groups, 10))
+        shared += random.normal(0, group, (groups, 1))
+        right = []
+        for accuracy in accuracies:
+            scores = shared + random.normal(0, of_both, (groups, 1))
+            scores = scores + random.normal(0, of_image, (groups, 10))
+            scores = scores + random.normal(0, seed, (5, 1, 1))
+            scores += random.normal(0, rest, (5, groups, 10))
+            right.append(scores > -total * stats.norm.ppf(accuracy))
+        yield (right[1].astype(float) - right[0]).mean(axis=2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "accuracies", "found_in"),
+    [(24, (0.9, 0.95), (0.65, 0.9)), (10, (0.5, 0.5), (0, 0.05))],
+)
+def test_patients_keep_their_power_and_their_coverage(
+    groups, accuracies, found_in
+):
+    random, held, claimed = np.random.default_rng(116), [], []
+    for changes in patients(random, groups, accuracies, 300):
+        found = Measured.of([0.9] * 5, changes, 10 * groups)
+        low, high = found.interval
+        held.append(low < accuracies[1] - accuracies[0] < high)
+        claimed.append(low > 0 or high < 0)
+    assert np.mean(held) >= 0.93
+    assert found_in[0] <= np.mean(claimed) <= found_in[1]
+    assert found.over == f"5 seeds and {groups} groups of test images"
+    # The pseudo-observations alone, of patients that do not differ.
+    low, high = Measured.of([0.9] * 5, 0 * changes, 10 * groups).interval
+    columns = groups + 2 / 10
+    variance = 2 * 0.25 / 10 / (columns - 1) / columns
+    student = stats.t(columns - 1, 0, math.sqrt(variance))
+    assert (low, high) == pytest.approx(student.interval(0.95))
+
+
+def test_the_error_of_groups_of_unequal_size_is_that_of_their_mean():
+    sizes = np.array([50, 10, 10, 10, 10, 10])
+    parts, random, variances = sizes / 100, np.random.default_rng(1), []
+    for _ in range(3000):
+        # Each patient has one difference, in all images and with all seeds.
+        sums = 1 + random.normal(size=6)
+        changes = np.tile(sums * parts * 6, (3, 1))
+        found = Measured.of(
+            *([0.5] * 3, changes, 100), are_counts=False, sizes=[*sizes]
+        )
+        assert found.difference == pytest.approx(parts @ sums)
+        variances.append(found.by_images)
+    # One patient has half the images: three and a third count, not six.
+    assert np.mean(variances) == pytest.approx(np.sum(parts**2), rel=0.05)
+    assert found.degrees == pytest.approx(1 / np.sum(parts**2) - 1)
+    equal = Measured.of([0.5] * 3, changes, 100, sizes=[10] * 6)
+    assert equal == Measured.of([0.5] * 3, changes, 100)
+
+
+def test_of_one_patient_only_seeds_are_known():
+    given = [[0.1], [0.2], [0.15]]
+    found = Measured.of([0.5] * 3, given, 200)
+    expected = Measured.of([0.5] * 3, [0.1, 0.2, 0.15], 200)
+    assert found.interval == pytest.approx(expected.interval)
+    assert found.over == "3 seeds, on these 200 test images of one group"
 
 
 @pytest.mark.parametrize("differences", [[0.0] * 3, [0.34 - 0.35, 0.3 - 0.31]])

@@ -359,26 +359,28 @@ def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
 
 def changes_of(
     results: Judged, pair: tuple[str, str], runs: Sequence[Run]
-) -> list[np.ndarray]:
+) -> tuple[list[np.ndarray], list[int]]:
     """Returns for each run the differences between two networks by image.
 
     They are 1 where the first network alone is right, and -1 where the second
     one alone is; of numbers they are those of absolute errors. Images of one
-    group are summed, over images by group. The list is empty without the
-    predictions of all, for the same images.
+    group are summed, over images by group; the second list has the images of
+    each. The lists are empty without the predictions of all, for the same
+    images.
     """
     try:
         found = [[results.tested[name][run] for run in runs] for name in pair]
     except KeyError:
-        return []
+        return [], []
     if len({x.images.tobytes() for of_one in found for x in of_one}) > 1:
-        return []
+        return [], []
     first, second = ([x.of_each for x in y] for y in found)
     names, columns = np.unique(found[0][0].groups, return_inverse=True)
-    return [
+    changes = [
         np.bincount(columns, x - y) * len(names) / len(x)
         for x, y in zip(first, second, strict=True)
     ]
+    return changes, np.bincount(columns).tolist()
 
 
 def _check_tested(results: Judged):

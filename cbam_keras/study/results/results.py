@@ -352,16 +352,19 @@ class Results(PredictionTables, _terminal.Tabular):
             values = self.values(name, measure)
             shared = [x for x in values if x in others and name != baseline]
             changes = [values[run] - others[run] for run in shared]
+            sizes = []
             # Other measures have no value for each image.
             if measure.key in MEANS and self.folds is None and shared:
                 pair = name, baseline
-                changes = predictions.changes_of(self, pair, shared) or changes
+                by_image, sizes = predictions.changes_of(self, pair, shared)
+                changes = by_image or changes
             if values:
                 tested, each = self.sizes.get("test", 0), [*values.values()]
                 compared[name] = Measured.of(
                     *(each, changes, tested, self.folds),
                     are_counts=measure.key in FRACTIONS,
                     drawn=f"test {self.noun}s",
+                    sizes=sizes,
                 )
         return compared
 

@@ -40,7 +40,7 @@ class Measured:
     p_value: float | None = None
     by_seeds: float = 0.0
     by_images: float = 0.0
-    columns: int = 1
+    columns: float = 1
     drawn: str = "test images"
 
     @classmethod
@@ -52,15 +52,19 @@ class Measured:
         folds: int | None = None,
         are_counts: bool = True,
         drawn: str = drawn,
+        sizes: Sequence[int] = (),
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
         `differences` to the baseline are `(seeds,)`, on so many `tested`
         images, or for each of these, or group of them, `(seeds, groups)`. Then
-        these were drawn, too, by an analysis of variance. Of images that are
-        right or wrong, `are_counts`, two made columns of +1/2 and -1/2 widen
-        intervals of few that differ (Bonett and Price, 2012,
-        https://doi.org/10.3102/1076998611411915).
+        these were drawn, too, by an analysis of variance. Groups have `sizes`,
+        by default equal ones, and their differences are sums over images by the
+        mean size. Of images that are right or wrong, `are_counts`, two
+        pseudo-observations, images with +1/2 and -1/2, widen intervals of few
+        that differ (Bonett and Price, 2012,
+        https://doi.org/10.3102/1076998611411915). The interval is around the
+        observed difference.
 
         Trainings of different folds share training images: by Nadeau and
         Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
@@ -71,13 +75,26 @@ class Measured:
         changes, pairs = np.asarray(differences, "float64"), len(differences)
         if not pairs:
             return found
-        mean = float(changes.mean())
-        over = describe_runs(pairs, folds)
-        if changes.ndim == 2:
-            drawn = "groups of " * (changes.shape[1] < tested) + drawn
-            over += f" and {changes.shape[1]:,} {drawn}"
-            made = np.tile([0.5, -0.5] if are_counts else [], (pairs, 1))
-            changes = np.hstack([changes, made])
+        mean, over = float(changes.mean()), describe_runs(pairs, folds)
+        parts = weights = np.ones(1)
+        if changes.ndim == 2 and changes.shape[1] == 1:
+            # Nothing tells how groups differ.
+            over += f", on these {tested:,} {drawn} of one group"
+        elif changes.ndim == 2:
+            groups = changes.shape[1]
+            if groups < tested:
+                drawn = f"groups of {drawn}"
+            over += f" and {groups:,} {drawn}"
+            parts = np.asarray(sizes or np.ones(groups), "float64")
+            parts, weights = parts / parts.sum(), np.ones(groups)
+            # What a group adds to the mean, beyond what its size alone does.
+            expected = changes.mean(axis=1, keepdims=True)
+            changes = changes - (groups * parts - 1) * expected
+            if are_counts:
+                # They have the weight of an image beside those of groups.
+                changes = np.hstack([changes, np.tile([0.5, -0.5], (pairs, 1))])
+                image = groups / max(groups, tested)
+                weights = np.append(weights, [image, image])
         elif tested and not folds:
             over += f", on these {tested:,} {drawn}"
         found = dataclasses.replace(
@@ -86,25 +103,20 @@ class Measured:
         if pairs == 1:
             return found
         changes = changes.reshape(pairs, -1)
-        of_seed, of_column = changes.mean(axis=1), changes.mean(axis=0)
-        columns, by_images = len(of_column), 0.0
-        if columns > 1:
-            rest = changes - of_seed[:, None] - of_column + changes.mean()
-            by_both = np.square(rest).sum() / (pairs - 1) / (columns - 1)
-            drawn = of_column.var(ddof=1) - by_both / pairs
-            by_images = max(float(drawn), 0.0) / columns
+        by_images, columns = _variance_by_columns(changes, weights, parts)
+        of_seed = np.average(changes, axis=1, weights=weights)
         share = 1 / pairs + (1 / (folds - 1) if folds else 0)
         by_seeds = float(of_seed.var(ddof=1)) * share
         found = dataclasses.replace(
             found, by_seeds=by_seeds, by_images=by_images, columns=columns
         )
-        center, error = float(of_seed.mean()), found.standard_error
+        error = found.standard_error
         if error <= ROUNDING * max(map(abs, values)):
             return found
         special = _checks.require("scipy.special", extra="plot")
         half = float(special.stdtrit(found.degrees, 1 - BY_CHANCE / 2)) * error
-        p_value = 2 * float(special.stdtr(found.degrees, -abs(center) / error))
-        ends = center - half, center + half
+        p_value = 2 * float(special.stdtr(found.degrees, -abs(mean) / error))
+        ends = mean - half, mean + half
         return dataclasses.replace(found, interval=ends, p_value=p_value)
 
     @property
@@ -153,6 +165,30 @@ class Measured:
         shift = (z(1 - BY_CHANCE / comparisons / 2) + z(power)) / difference
         images = 2 * shift**2 * self.by_images * self.columns
         return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}"
+
+
+def _variance_by_columns(
+    changes: np.ndarray, weights: np.ndarray, parts: np.ndarray
+) -> tuple[float, float]:
+    """Returns the variance of the mean by drawing columns, and their number.
+
+    Of groups, `parts` are what each has of all images. As the largest have
+    most influence, their effective number is smaller, and the squares of what
+    they differ by are too small by the last factor below (1 for equal sizes).
+    """
+    pairs, groups, columns = len(changes), len(parts), weights.sum()
+    if groups == 1:
+        return 0.0, 1
+    of_column = changes.mean(axis=0)
+    of_seed = np.average(changes, axis=1, weights=weights)
+    mean = of_seed.mean()
+    rest = np.square(changes - of_seed[:, None] - of_column + mean)
+    by_both = (rest @ weights).sum() / (pairs - 1) / (columns - 1)
+    by_column = np.square(of_column - mean) @ weights / (columns - 1)
+    squares, cubes = (parts**2).sum(), (parts**3).sum()
+    variance = max(float(by_column - by_both / pairs), 0.0) / columns
+    variance *= (1 - 1 / groups) / (1 - 2 * cubes / squares + squares)
+    return variance, float(1 / squares + columns - groups)
 
 
 def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:

@@ -49,7 +49,8 @@ class Row(Measured):
             images"`.
         pairs: Integer, the number of seeds that both have.
         standard_error: Number, of the difference: the root of its variances
-            `by_seeds` and `by_images`. The images have so many `columns`.
+            `by_seeds` and `by_images`. The images, or groups of them, have so
+            many `columns`, of unequal groups their effective number.
         variant, label: Strings, its name and what tables call it.
         seeds: Tuple of integers, the seed of each training that finished.
         parameters, macs: See `Outcome`.
