@@ -3,6 +3,7 @@
 - `insert`: `insert_attention`.
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
 - `checking`: `check`, whether it computes what its name says.
+- `claims`: what names claim, and whether it is so.
 - `finding`: the gates of a model, measured.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: the layers of ours that compute the same.

@@ -1,5 +1,6 @@
 """`check`: whether attention computes what its name says."""
 
+import collections
 import contextlib
 import dataclasses
 import inspect
@@ -11,9 +12,10 @@ import keras
 
 from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
-from cbam_keras.insertion.finding import FAILED, UNKNOWN, Gate, gates_of
+from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
+from cbam_keras.insertion.finding import UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
-from cbam_keras.insertion.recognition import in_ours, nearest
+from cbam_keras.insertion.recognition import in_ours
 from cbam_keras.insertion.training import trains_otherwise
 
 # A gate whose factors stay above the first cannot close, and one whose factors
@@ -47,6 +49,10 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
         lambda x: x.multiplies and x.limits[1] < OPEN
     ),
 }
+CALLED = "called "
+# What `check` says of a gate, in the order of its last line.
+STATES = ("sound", "not as called", "wrong", "not looked into")
+SOUND, MISNAMED, IS_WRONG, NOT_LOOKED_INTO = STATES
 UNLIKE = f"unlike ours: factors by {{probes.axes}}, {_RANGE}"
 RIGHT: dict[str, Callable[[Probes], Any]] = {
     "adds, does not multiply": lambda x: not x.multiplies and x.adds,
@@ -72,7 +78,12 @@ class CheckedGate:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
         verdict: String, what it computes.
-        passed: Boolean, whether nothing is wrong with it.
+        called: String, the name of a class, function or layer that says what
+            it is, as `"SEBlock"`; empty where none does.
+        agrees: Boolean, whether it is what it is called, `None` where no name
+            says what it is.
+        passed: Boolean, whether it was looked into, nothing is wrong with it,
+            and it is what it is called.
         equals: String, the line of code that makes the layer of ours that
             computes the same; empty if there is none.
         kind: String, the name of that layer's kind, as `"se"`.
@@ -87,6 +98,8 @@ class CheckedGate:
 
     gate: str
     verdict: str
+    called: str
+    agrees: bool | None
     passed: bool
     equals: str
     kind: str
@@ -95,6 +108,15 @@ class CheckedGate:
     high: float
     difference: float
     note: str
+
+    @property
+    def state(self) -> str:
+        """One of `STATES`."""
+        if self.verdict.startswith(UNKNOWN):
+            return NOT_LOOKED_INTO
+        if self.passed:
+            return SOUND
+        return MISNAMED if self.verdict.startswith(CALLED) else IS_WRONG
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,23 +133,17 @@ class CheckReport(_terminal.Tabular):
 
     @property
     def passed(self) -> bool:
-        """Whether there is a gate, and nothing is wrong with any."""
+        """Whether there is a gate, and each one passed."""
         return bool(self.rows) and all(row.passed for row in self.rows)
 
     @property
     def verdict(self) -> str:
-        """How many gates have something wrong."""
-        wrong = sum(not row.passed for row in self.rows)
-        gates = _checks.count(len(self.rows), "gate")
-        if wrong:
-            return f"Something is wrong with {wrong} of {gates}."
-        unknown = sum(row.verdict.startswith(UNKNOWN) for row in self.rows)
-        if unknown:
-            gates += f", {unknown} of them not looked into"
-        if unlike := sum(not row.equals for row in self.rows) - unknown:
-            gates += f", {unlike} like none of ours"
-        found = f"Nothing wrong is found in {gates}."
-        return found if self.rows else "No attention in this model."
+        """How many gates are sound, not as called, wrong, not looked into."""
+        if not self.rows:
+            return "No attention in this model."
+        counts = collections.Counter(row.state for row in self.rows)
+        words = ", ".join(f"{counts[state]} {state}" for state in STATES)
+        return f"{_checks.count(len(self.rows), 'gate')}: {words}."
 
     def _tables(self) -> Iterator[_terminal.Table]:
         rows = [
@@ -193,12 +209,21 @@ def row_of(gate: Gate) -> CheckedGate:
         equal, reasons = gate.match, []
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
+        called, difference = _claim(gate)
         notes = [*_notes(gate)]
+    agrees = None if not called else not difference
+    if passed and difference:
+        claim = claim_of(called)
+        separator = "; " if difference.startswith("not") else ", "
+        passed, verdict = False, f"{CALLED}{claim}{separator}{difference}"
+        notes.insert(0, remedy(claim, equal or gate.nearest))
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
     return CheckedGate(
         gate=cut.path,
         verdict=verdict,
+        called=called,
+        agrees=agrees,
         passed=passed,
         equals=equal.code if equal else "",
         kind=kind_of(equal.layer_class) if equal else "",
@@ -214,18 +239,38 @@ def _verdict(gate):
     """Returns whether a gate passes, and the sentence on it."""
     probes = gate.probes
     if gate.problem:
-        return not gate.problem.startswith(FAILED), gate.problem
+        return False, gate.problem
     if gate.match:
         return True, gate.match.words
     sentences = WRONG | RIGHT
     words = next(x for x, is_true in sentences.items() if is_true(probes))
-    if words == UNLIKE and probes.is_attention and (near := nearest(probes)):
+    if words == UNLIKE and probes.is_attention and (near := gate.nearest):
         words = f"nearest of ours: {near.words}; first difference: "
         return True, words + near.first_difference
     text = words.format(probes=probes)
     if words.startswith("cannot"):
         text += in_ours(probes)
     return words in RIGHT, text
+
+
+def _claim(gate):
+    """Returns the name of a gate that claims something, and what is false."""
+    cut, probes, equal = gate.cut, gate.probes, gate.match
+    claim = claim_of(cut.called)
+    if not claim or cut.is_ours or probes is None:
+        return "", ""
+    # A block that adds its input is not what it is named for.
+    if probes.adds_input and claim != "BAM" and not equal:
+        return "", ""
+    if not (equal or probes.has_factors or probes.adds):
+        return "", ""
+    if claim in AXES or equal:
+        return cut.called, differs(claim, equal, probes.gated)
+    near = probes.is_attention and gate.nearest
+    if near and near.layer_class is CLAIMS[claim][0]:
+        return cut.called, f"not the paper's: {near.first_difference}"
+    _, verdict = _verdict(gate)
+    return cut.called, f"is none: {verdict}"
 
 
 def _notes(gate):

@@ -11,6 +11,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
+from cbam_keras.insertion.claims import claim_of
 from cbam_keras.layers import AttentionLayer
 
 # A part of more calls is no gate.
@@ -25,7 +26,8 @@ class Cut:
 
     `nodes` are the calls between both, in an order in which they can run.
     `inside` is the class of the layer that the part is in. Nothing is known of
-    a part with a `problem`. Weights with the ids `without` do not count.
+    a part with a `problem`. Weights with the ids `without` do not count. What
+    is not `is_named` consists of parts with claims of their own.
     """
 
     path: str
@@ -36,6 +38,7 @@ class Cut:
     problem: str = ""
     is_given: bool = False
     without: Collection[int] = ()
+    is_named: bool = True
 
     @property
     def operation(self) -> keras.Operation:
@@ -48,6 +51,23 @@ class Cut:
         single = self.operation
         is_layer = isinstance(single, layers.Layer) and len(self.nodes) == 1
         return single if is_layer and _checks.is_of_others(single) else None
+
+    @functools.cached_property
+    def called(self) -> str:
+        """The name that claims something: its own, or one of its layers."""
+        if not self.is_named:
+            return ""
+        names = [self.path.rpartition("/")[-1]]
+        if self.own:
+            names.insert(0, type(self.own).__name__)
+        own = [name for name in names if claim_of(name)]
+        claims: dict[str, str] = {}
+        for node in self.nodes:
+            for x in (node.operation.name, type(node.operation).__name__):
+                claims.setdefault(claim_of(x), x)
+        claims.pop("", None)
+        inner = [*claims.values()] if len(claims) == 1 else []
+        return next(iter(own + inner), "")
 
     @property
     def is_ours(self) -> bool:

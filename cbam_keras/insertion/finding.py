@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import re
 from typing import Any
@@ -11,9 +12,10 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
+from cbam_keras.insertion.claims import claim_of
 from cbam_keras.insertion.cutting import Cut, cuts, look_into
 from cbam_keras.insertion.probes import Probes, probe
-from cbam_keras.insertion.recognition import Match, match, of_ours
+from cbam_keras.insertion.recognition import Match, match, nearest, of_ours
 
 # Replaces an unknown size of an input.
 SIZE = 64
@@ -36,6 +38,11 @@ class Gate:
     probes: Probes | None = None
     match: Match | None = None
     problem: str = ""
+
+    @functools.cached_property
+    def nearest(self) -> Match | None:
+        """What it would be equal to, were it not for one thing."""
+        return nearest(self.probes) if self.probes else None
 
 
 def gates_of(model: Any, images: object = None) -> list[Gate]:
@@ -105,18 +112,35 @@ def _run_graph(graph, inputs, values):
 
 def _gates_of_function(function, shape):
     """Returns the gates of a layer or of a function of a tensor."""
+    if inspect.isclass(function):
+        raise TypeError(
+            "`check` needs a layer or a function, not a class. Received: class "
+            f"{function.__name__}. Write check({function.__name__}(...), shape)"
+        )
+    if len(shape) == 4 and shape[0] is None and None not in shape[1:]:
+        # The size of a batch, as in `layer.build(shape)`.
+        shape = shape[1:]
     name = getattr(function, "name", getattr(function, "__name__", "gate"))
     x = keras.Input(shape)
     try:
-        y = function(x)
+        outputs = keras.tree.flatten(function(x))
     # It may raise anything.
     except Exception as error:  # noqa: BLE001
         cut = Cut(name, x, x, [_graph.origin(x)], is_given=True)
         return [Gate(cut, problem=f"{FAILED}: {_reason(error)}")]
+    y = next((y for y in outputs if y.shape == x.shape), outputs[0])
     if y is x:
         y = keras.layers.Identity(name="gate")(x)
-    given = Cut(name, x, y, _graph.nodes_between([x], [y]), is_given=True)
-    return _gates(keras.Model(x, y), {}) or [_examine(given, {})[0]]
+    nodes = _graph.nodes_between([x], [y])
+    given = Cut(name, x, y, nodes, is_given=True)
+    inner = _gates(keras.Model(x, y), {})
+    for gate in inner:
+        if gate.cut.source is x and gate.cut.product is y:
+            return [dataclasses.replace(gate, cut=given)]
+    whole, _ = _examine(given, {})
+    if whole.probes and whole.probes.is_attention:
+        return [whole]
+    return inner or [whole]
 
 
 def _gates(model, values, prefix="", inside=""):
@@ -140,8 +164,11 @@ def _gates(model, values, prefix="", inside=""):
             if not (is_before and first.match and gate.match):
                 continue
             nodes = [*first.cut.nodes, *cut.nodes]
+            claims = {claim_of(x.called) for x in (first.cut, cut)}
             both = Cut(cut.path, first.cut.source, cut.product, nodes)
-            both = dataclasses.replace(both, inside=inside)
+            both = dataclasses.replace(
+                both, inside=inside, is_named=len(claims) == 1
+            )
             joined, _ = _examine(both, values)
             if joined and joined.match:
                 gates.remove(first)
@@ -220,7 +247,8 @@ def _measured(cut, values):
             if probes.has_factors and {*probes.window} == {1}:
                 # Channels would be positions in the other format.
                 break
-    return best or Gate(cut, problem=problem)
+    none = f"{UNKNOWN}: it has no positions, or one channel"
+    return best or Gate(cut, problem=problem or none)
 
 
 def _own_features(cut, values):

@@ -295,6 +295,12 @@ class Probes:
         of_both = added[:, :1] + added[..., :1] - added[:, :1, :1]
         return np.abs(added - of_both).max() <= 1e-5 * np.abs(self.x).max()
 
+    @property
+    def adds_input(self):
+        """Whether it adds features to those that it scales."""
+        is_sum = not self.is_alone and self.has_factors
+        return is_sum and self.range[0] > 1 - ONE_FACTOR
+
     @functools.cached_property
     def softmax(self):
         """Over how many positions factors add up to 1, 0 if they do not."""

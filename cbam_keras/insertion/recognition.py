@@ -23,7 +23,7 @@ from keras import activations, layers, ops
 
 from cbam_keras import _graph
 from cbam_keras.insertion.cutting import Cut
-from cbam_keras.insertion.probes import ONE_FACTOR, Probes
+from cbam_keras.insertion.probes import Probes
 from cbam_keras.layers import (
     BAM,
     CBAM,
@@ -52,6 +52,27 @@ RARE = 10
 def keras_2_hard_sigmoid(x: Any) -> Any:
     """Returns what `hard_sigmoid` of Keras 2 was: another slope."""
     return ops.clip(0.2 * x + 0.5, 0.0, 1.0)
+
+
+# Whose versions `VARIANTS` holds, as CBAM.
+PUBLISHED = {
+    "paper": "the paper",
+    "official": "the authors' code",
+    "timm": "timm",
+    "kobiso_tensorflow": "kobiso/CBAM-tensorflow",
+    "luuuyi": "luuuyi/CBAM.PyTorch",
+    "linear_perceptron": "a widely read tutorial",
+}
+
+
+def _version(arguments):
+    """Returns the arguments of CBAM that are no sizes."""
+    sizes = ("reduction_ratio", "hidden_units", "kernel_size")
+    version = {k: x for k, x in arguments.items() if k not in sizes}
+    # What a match calls linear.
+    return version | {
+        k: "linear" for k, x in version.items() if k == "activation" and not x
+    }
 
 
 def _choices(name, *values):
@@ -132,12 +153,10 @@ class Match:
     def words(self) -> str:
         """The code, and whose version it is."""
         words = self.code.removeprefix("cbam_keras.")
-        sizes = ("reduction_ratio", "hidden_units", "kernel_size")
-        version = {k: x for k, x in self.arguments.items() if k not in sizes}
+        version = _version(self.arguments)
         if self.layer_class is CBAM:
-            names = {"paper": "the paper", "official": "the authors' code"}
-            same = [x for x in names if VARIANTS[x] == version]
-            return words + "".join(f", as {names[x]}" for x in same)
+            same = (x for x in PUBLISHED if _version(VARIANTS[x]) == version)
+            return words + "".join(f", as {PUBLISHED[x]}" for x in same)
         halves = {ChannelAttention: "channel", SpatialAttention: "spatial"}
         half = halves.get(self.layer_class)
         return f"{words}, a {half} gate alone" if half else words
@@ -238,7 +257,7 @@ def nearest(probes: Probes) -> Match | None:
 def _changes(probes):
     """Yields what may be different, and what layers compute without that."""
     cut, call = probes.cut, probes.cut.runner.call
-    if probes.range[0] > 1 - ONE_FACTOR and not probes.is_alone:
+    if probes.adds_input:
         words = "its input is added, x * (1 + factors)"
         yield words, {cut.runner: lambda x, **_: call(x) - x}
     kind = "Normalization"

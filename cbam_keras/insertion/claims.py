@@ -1,0 +1,151 @@
+"""What the name of attention claims, and whether it computes that."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from cbam_keras.layers import (
+    BAM,
+    CBAM,
+    SCSE,
+    AttentionLayer,
+    ChannelAttention,
+    CoordinateAttention,
+    EfficientChannelAttention,
+    GlobalContext,
+    SimAM,
+    SpatialAttention,
+    SqueezeExcite,
+    TripletAttention,
+)
+
+# What follows the name of a gate without a space, as in "seblock".
+_KIND = "(?:block|layer|module|net|unit|gate|attention|attn|att)?s?"
+_ATTENTION = "_?(?:wise_?)?(?:attention|attn|att|gate)"
+# The claims that a name can make, the layer that keeps each, and its patterns
+# in the words of a name, joined by "_".
+CLAIMS: dict[str, tuple[type[AttentionLayer], str]] = {
+    "CBAM": (CBAM, f"cbam{_KIND}|convolutional_block_attention"),
+    "BAM": (BAM, f"bam{_KIND}|bottleneck_attention"),
+    "scSE": (SCSE, f"sc_?se{_KIND}|(?:spatial_channel|channel_spatial)_se"),
+    "SE": (
+        SqueezeExcite,
+        f"c?_?se_?{_KIND}|squeeze_?(?:(?:and|n)_?)?excit(?:e|ation)",
+    ),
+    "ECA": (
+        EfficientChannelAttention,
+        f"eca{_KIND}|efficient_channel_attention",
+    ),
+    "SimAM": (SimAM, "sim_?am"),
+    "coordinate attention": (
+        CoordinateAttention,
+        f"coord(?:inate)?{_ATTENTION}",
+    ),
+    "triplet attention": (TripletAttention, f"triplet{_ATTENTION}"),
+    "global context": (GlobalContext, "global_?context|gc_?(?:block|net|att)"),
+}
+# Claims of an axis alone.
+AXES = {"channel attention": "channel", "spatial attention": "spatial"}
+
+# What layers are that no claim names.
+HALVES = {
+    ChannelAttention: "the channel half of CBAM",
+    SpatialAttention: "the spatial half of CBAM",
+}
+# Activations of a gate that no paper has.
+_NO_SIGMOID = {"tanh": "a tanh", "relu": "a ReLU"}
+
+
+def claim_of(name: str) -> str:
+    """Returns what a name claims: a key of `CLAIMS` or `AXES`, or nothing.
+
+    A claim is the name of one attention module among the words of the name of
+    a class, a function or a layer: `"SE"` of `"SEBlock"` and `"se_block_3"`,
+    none of `"sequential"`.
+    """
+    camel = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    several = ["_".join(camel), re.sub("[^a-z]+", "_", name.lower())]
+    text = "__".join(several).lower()
+
+    def has(pattern):
+        return re.search(f"(?:^|_)(?:{pattern})(?:_|$)", text) is not None
+
+    found = [claim for claim, (_, words) in CLAIMS.items() if has(words)]
+    axes = [claim for claim, axis in AXES.items() if has(f"{axis}(?:wise)?")]
+    if found in (["CBAM"], ["BAM"]) and len(axes) == 1:
+        # A half of it.
+        return axes[0]
+    if has("s_?se|spatial_(?:se|squeeze)") and "scSE" not in found:
+        return "spatial attention"
+    if "scSE" in found:
+        return "scSE"
+    if found:
+        return found[0] if len(found) == 1 else ""
+    named = [claim for claim in axes if has(AXES[claim] + _ATTENTION)]
+    return named[0] if named and len(axes) == 1 else ""
+
+
+class Computed(Protocol):
+    """A layer of ours, and its arguments that are no defaults."""
+
+    @property
+    def layer_class(self) -> type[AttentionLayer]: ...
+
+    @property
+    def arguments(self) -> Mapping[str, Any]: ...
+
+
+def differs(claim: str, computed: Computed | None, gated: set[str]) -> str:
+    """Returns how a gate differs from a claim, in words, if it does.
+
+    `computed` is the layer of ours that it equals, if any, and `gated` the
+    axes that it gates. What the papers try agrees: other orders, sizes and
+    biases.
+    """
+    if axis := AXES.get(claim):
+        is_it = axis in gated and (axis == "spatial" or len(gated) == 1)
+        return "" if is_it else f"is none: factors of {_words(gated)}"
+    if computed is None:
+        return "is none"
+    expected, layer_class = CLAIMS[claim][0], computed.layer_class
+    if layer_class is not expected:
+        is_half = expected is CBAM and layer_class in HALVES
+        # One pool alone makes it SE.
+        is_half = is_half or (expected, layer_class) == (CBAM, SqueezeExcite)
+        if is_half:
+            half = "spatial" if layer_class is SpatialAttention else "channel"
+            return f"is its {half} half"
+        names = {kind: name for name, (kind, _) in CLAIMS.items()} | HALVES
+        return f"is {names[layer_class]}"
+    return next(
+        (f"not the paper's: {x}" for x in _departures(computed.arguments)), ""
+    )
+
+
+def _words(gated):
+    places = {"channel": "channels", "spatial": "positions"}
+    return " and ".join(places[x] for x in sorted(gated)) or "one axis"
+
+
+def _departures(arguments):
+    """Yields what no paper has, of the arguments of its layer."""
+    if arguments.get("combine") == "gates":
+        yield "a sigmoid for each pool, factors up to 2"
+    for half, others in (("channel", "positions"), ("spatial", "channels")):
+        pools = arguments.get(f"{half}_pool_types")
+        if pools and len(pools) == 1:
+            kind = {"avg": "mean", "max": "maximum"}.get(*pools, pools[0])
+            yield f"{others} pooled by the {kind} alone"
+    if arguments.get("kernel_size") == 1:
+        yield "a window of one position"
+    gate = arguments.get("gate_activation")
+    if isinstance(gate, str) and gate in _NO_SIGMOID:
+        yield f"{_NO_SIGMOID[gate]} in place of the sigmoid"
+
+
+def remedy(claim: str, computed: Computed | None) -> str:
+    """Returns what to do with a gate that is not what it is called."""
+    if claim in AXES:
+        return "rename it"
+    ratio = computed.arguments.get("reduction_ratio", "") if computed else ""
+    return f"replace it by `{CLAIMS[claim][0].__name__}({ratio})`, or rename it"
