@@ -1,13 +1,19 @@
 """Files of a run that are damaged, missing, left behind or overwritten."""
 
+import io
+import json
+import pathlib
 import shutil
+import warnings
 
 import numpy as np
 import pytest
-from study_checks import GATED, NARROW, planned
+from folder_checks import epochs
+from study_checks import GATED, NARROW, planned, rewrite
 
-from cbam_keras import _files, study
+from cbam_keras import _files, report, study
 from cbam_keras.study.files.checkpoints import State, save_state
+from cbam_keras.study.files.folder import STUDY
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.results.predictions import read_predictions
 
@@ -57,21 +63,104 @@ def test_flipped_bits_of_predictions_are_found_or_change_nothing(ran, tmp_path):
         path.write_bytes(changed)
         try:
             found = read_predictions(tmp_path, outcome).get("test", expected)
-        except Exception as error:
-            assert "is damaged: delete it" in error.__notes__[0]
+        except ValueError as error:
+            assert str(error).startswith(f'"{path}" is damaged (')
             continue
         # The bit is one that no reader looks at.
         for name, values in vars(found).items():
             assert np.array_equal(values, vars(expected)[name])
 
 
-def test_tables_say_of_how_many_seeds_they_are(run):
-    predictions_of(run).unlink()
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 8
+    path.write_bytes(content)
+
+
+def exchange(path):
+    """Puts the predictions of another network in the place of these."""
+    other = path.parent.parent / f"narrow-seed0/narrow-seed0{path.suffixes[-1]}"
+    shutil.copy(other.with_name(f"narrow-seed0{_files.PREDICTIONS}"), path)
+
+
+def swap(path):
+    """Exchanges columns of classes, so that another one is predicted."""
+    with np.load(path) as file:
+        arrays = dict(file)
+    scores, labels = arrays["test/probabilities"], arrays["test/labels"]
+    right = [
+        (np.roll(scores, x, axis=1).argmax(axis=1) == labels).sum()
+        for x in range(10)
+    ]
+    shift = int(np.argmax(np.abs(np.subtract(right, right[0]))))
+    scores = np.roll(scores, shift, axis=1)
+    _files.write_arrays(path, arrays | {"test/probabilities": scores})
+
+
+DAMAGES = [
+    (flip, "is damaged"),
+    (pathlib.Path.unlink, "is missing"),
+    (exchange, "is of another network"),
+    (swap, "gives a test_accuracy of .*, and 0.* was measured"),
+]
+
+
+@pytest.mark.parametrize(("damage", "words"), DAMAGES)
+def test_results_go_on_without_predictions_that_are_damaged(damage, words, run):
+    damage(predictions_of(run))
     results = study.Results.read(run)
-    frame = results.per_class()
+    with pytest.warns(UserWarning, match=f"left out: .*gated-seed1.*{words}"):
+        frame = results.per_class()
+    # It is said once.
     counts = dict(zip(frame["variant"], frame["seeds"], strict=True))
     assert counts == {"narrow": 2, "gated": 1}
     assert [*results.calibration()["seeds"]] == [2, 1]
+    assert results.confusion("gated").to_numpy().sum() == results.test_images
+    assert len(results.runs) == 4
+
+
+def test_a_page_says_of_how_many_trainings_its_tables_are(run):
+    flip(predictions_of(run))
+    with pytest.warns(UserWarning, match="left out") as told:
+        text = report.write(run).read_text()
+    assert len(told) == 1
+    assert "Predictions are used of 1 of 2 trainings of gated." in text
+    assert "Predictions: &#34;gated-seed1/gated-seed1.predictions" in text
+
+
+def test_the_same_call_computes_predictions_again(run):
+    kept = {x: x.read_bytes() for x in run.glob(f"*/*{_files.PREDICTIONS}")}
+    for damage, path in zip([flip, exchange, swap], [*kept], strict=False):
+        damage(path)
+    [*kept][-1].unlink()
+    with epochs() as trained:
+        results = study.run(planned(NARROW, GATED, **SEEDS), run)
+    assert not trained
+    assert not results.files_left_out and len(results.tested) == 2
+    for path, content in kept.items():
+        with np.load(path) as found, np.load(io.BytesIO(content)) as expected:
+            assert {*found} == {*expected}
+            for name in found:
+                if name.endswith("probabilities"):
+                    np.testing.assert_allclose(
+                        found[name], expected[name], atol=1e-6
+                    )
+                else:
+                    assert (found[name] == expected[name]).all()
+
+
+def test_only_where_nothing_is_left_it_is_an_error(run):
+    for path in run.glob("*/*.[kp]*"):
+        if "state" not in path.name:
+            path.write_bytes(path.read_bytes()[:99])
+    with pytest.warns(UserWarning, match="Delete its folder to train"):
+        results = study.run(planned(NARROW, GATED, **SEEDS), run)
+    assert len(results.runs) == 4
+    with (
+        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(ValueError, match="without any that can be used .*damag"),
+    ):
+        results.per_class()
 
 
 # States.
@@ -87,6 +176,96 @@ def test_a_state_that_cannot_be_written_stays_as_it_is(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="full"):
         save_state(tmp_path, state, latest="epoch-1.keras")
     assert state.latest is None
+
+
+VALUES = (None, True, -3, 0.5, "x", [], ["x"], {}, {"x": 1})
+
+
+def places_of(content):
+    """Yields each object or list in JSON, and each place in it."""
+    for place in content if isinstance(content, dict) else range(len(content)):
+        yield content, place
+        if isinstance(content[place], dict | list):
+            yield from places_of(content[place])
+
+
+def change_one(path, rng):
+    """Gives one value in a file another type, and returns its field."""
+    content = json.loads(path.read_text())
+    holders = [*places_of(content)]
+    holder, place = holders[rng.integers(len(holders))]
+    kind = type(holder[place])
+    # In JSON, an integer is a number, too.
+    same = (int, float) if kind is float else (kind,)
+    others = [x for x in VALUES if type(x) not in same]
+    holder[place] = others[rng.integers(len(others))]
+    path.write_text(json.dumps(content))
+    return str(place), holder[place]
+
+
+def read_whole(folder):
+    """Reads and prints all that there is of a run."""
+    results = study.Results.read(folder)
+    text = f"{results}{results.json()}{results.latex()}{results.verdict}"
+    frames = results.to_dataframe(), results.per_class(), results.calibration()
+    return text, frames, results.unfinished(), results.plot(), results.history
+
+
+def check_changes(folder, tmp_path, numbers):
+    """Changes single values, which is an error that names the file."""
+    refused = 0
+    files = [folder / STUDY, *sorted(folder.glob("*/state.json"))]
+    for number in numbers:
+        rng = np.random.default_rng(number)
+        path = files[rng.integers(2) * rng.integers(1, len(files))]
+        whole = path.read_text()
+        field, value = change_one(path, rng)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                read_whole(folder)
+        except ValueError as error:
+            refused += 1
+            assert path.name in str(error), (field, value)
+            assert "\n" not in str(error)
+        path.write_text(whole)
+    return refused
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "words"),
+    [
+        (STUDY, {"seeds": ["0"]}, r"`seeds\[0\]` must be an integer. .*'0'"),
+        (STUDY, {"measures": {}}, "`measures` must be a list. Received"),
+        (STUDY, {"seeds": []}, "`seeds` must not be empty"),
+        (STUDY, {"baseline": 1}, "`baseline` must be a string or null"),
+        (STUDY, {"settings": {}}, "data, recipe, variants of `settings` must"),
+        (
+            "narrow-seed0/state.json",
+            {"fold": True},
+            "`fold` must be an integer",
+        ),
+        (
+            "narrow-seed0/state.json",
+            {"history": [1]},
+            r"`history\[0\]` must be",
+        ),
+        ("narrow-seed0/state.json", {"ended": {}}, "status of `ended` must be"),
+    ],
+)
+def test_a_field_of_another_type_is_named(file, change, words, run):
+    rewrite(run / file, lambda content: content.update(change))
+    with pytest.raises(ValueError, match=f'"{run / file}" is damaged: {words}'):
+        study.Results.read(run)
+
+
+def test_changed_types_are_errors_that_name_the_file(run, tmp_path):
+    assert check_changes(run, tmp_path, range(12)) > 4
+
+
+@pytest.mark.exhaustive
+def test_any_changed_type_is_an_error_that_names_the_file(run, tmp_path):
+    assert check_changes(run, tmp_path, range(400)) > 200
 
 
 # What is left, and overwritten.

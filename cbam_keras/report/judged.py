@@ -15,6 +15,7 @@ from cbam_keras.study.results.predictions import (
     NUMBERS,
     OF_CLASSES,
     count_labels,
+    describe_left_out,
     judged,
     mean_and_deviation,
     mean_cell,
@@ -65,9 +66,9 @@ OF_THRESHOLD = (
 )
 
 
-def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
+def add_judged(page: Page, results: study.Results, content: Json) -> None:
     """What predictions say. It also writes figures and `tables/`."""
-    results = study.Results.of(folder, content)
+    folder = results.output
     if content["kind"] == "tune" or not results.tested:
         return
 
@@ -78,12 +79,13 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         return Figure.read(folder / name, caption)
 
     frames, seeds = judged(results), results.seeds_in_words
-    note = DEVIATION * (len(results.planned_runs) > 1)
+    used = describe_left_out(results)
+    note = DEVIATION if len(results.planned_runs) > 1 else ""
     tables = {
         name: Table(
             f"{TITLES[name]}, {seeds}",
             rows,
-            note=note * ("seed" not in rows[0]),
+            note=used if "seed" in rows[0] else f"{note} {used}".strip(),
         )
         for name, frame in frames.items()
         if (rows := [_cells(results, x) for x in frame.to_dict("records")])
@@ -113,7 +115,7 @@ def add_judged(page: Page, folder: pathlib.Path, content: Json) -> None:
         frames |= {f"confusion-{name}": x for name, x in matrices.items()}
         caption = (
             f"Test {results.noun}s by true and predicted class, "
-            f"{seeds} together."
+            f"{seeds} together. {used}".rstrip()
         )
         confusion = [
             draw(

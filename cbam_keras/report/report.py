@@ -138,32 +138,38 @@ def _make_page(folder):
     page = Page()
     try:
         content = study.read_content(folder)
+        # Each file of predictions is read once, and warned of once.
+        results = study.Results.of(folder, content)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
         return page
     for part in PARTS:
         try:
-            part(page, folder, content)
+            part(page, results, content)
         except Exception as error:
             what = part.__doc__.split(".")[0]
             page.missing.append(f"{what} cannot be read ({error!r}).")
+    for reason in results.files_left_out.values():
+        # The page names no more than the folder of a run.
+        named = reason.replace(f"{results.output}{os.sep}", "")
+        page.missing.append(f"Predictions: {named}.")
     return page
 
 
-def _add_identity(page, folder, content):
+def _add_identity(page, results, content):
     """Versions and settings."""
     if isinstance(content.get("command"), str):
         page.command = content["command"]
     page.settings = json.dumps(
         content.get("settings"), indent=2, ensure_ascii=False
     )
-    page.facts["folder"] = folder.resolve().name
+    page.facts["folder"] = results.output.resolve().name
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
 
 
-def _add_question(page, folder, content):
+def _add_question(page, results, content):
     """The question."""
     settings = content["settings"]
     data = next(iter(settings["data"].values()))
@@ -173,7 +179,6 @@ def _add_question(page, folder, content):
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
-    results = study.Results.of(folder, content)
     folds = settings.get("folds")
     seeds = content["seeds"]
     page.facts |= {
@@ -185,9 +190,9 @@ def _add_question(page, folder, content):
     }
 
 
-def _add_data(page, folder, content):
+def _add_data(page, results, content):
     """The data."""
-    results, section = study.Results.of(folder, content), Section("Data")
+    section = Section("Data")
     names, sizes = content["class_names"], _describe_sizes(results)
     classes = f"{len(names)} classes; " if names else ""
     section.texts.append(f"{classes}{sizes}.")
@@ -216,10 +221,9 @@ def _add_data(page, folder, content):
     page.sections.append(section)
 
 
-def _add_results(page, folder, content):
+def _add_results(page, results, content):
     """The results."""
-    results = study.Results.of(folder, content).with_subfolders()
-    section = Section("Results")
+    results, section = results.with_subfolders(), Section("Results")
     page.sections.append(section)
     page.verdict = "Nothing is known yet: no network is trained."
     if results.runs and (tables := results.tables()):
@@ -232,7 +236,7 @@ def _add_results(page, folder, content):
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     if _files.AS_PDF.get():
         _draw_again(results)
-    section.figures = _read_figures(folder, dict(FIGURES))
+    section.figures = _read_figures(results.output, dict(FIGURES))
 
 
 def _draw_again(results):
@@ -243,9 +247,8 @@ def _draw_again(results):
     draw_curves(results)
 
 
-def _add_files(page, folder, content):
+def _add_files(page, results, content):
     """The files of the networks."""
-    results = study.Results.of(folder, content)
     measure = results.measures[0]
     rows = [
         {
@@ -294,8 +297,9 @@ def _read_figures(folder, captions):
     ]
 
 
-def _add_examples(page, folder, content):
+def _add_examples(page, results, content):
     """What the networks look at."""
+    folder = results.output
     drawn = folder / study.EXPLANATIONS
     section, answers = Section("What the networks look at"), read_answers(drawn)
     captions = {PREDICTIONS: OF_PREDICTIONS}
@@ -308,7 +312,6 @@ def _add_examples(page, folder, content):
         }
     section.figures = _read_figures(drawn, captions)
     page.sections.append(section)
-    results = study.Results.of(folder, content)
     were_trained = content["settings"]["recipe"]
     if not section and results.are_classifiers and were_trained:
         page.missing.append(
@@ -317,9 +320,8 @@ def _add_examples(page, folder, content):
         )
 
 
-def _add_methods(page, folder, content):
+def _add_methods(page, results, content):
     """What was done, in words."""
-    results = study.Results.of(folder, content)
     if content["kind"] == "tune" or not results.networks():
         return
     reasons = (run.selected_by for run in results.runs)
@@ -333,7 +335,7 @@ def _add_methods(page, folder, content):
         ],
         tested=collections.Counter(filter(None, reasons)).most_common(),
         over=next((x.over for x in results.rows if x.interval), ""),
-        has_heat=(folder / study.EXPLANATIONS / "grad_cam.png").exists(),
+        has_heat=(results.output / study.EXPLANATIONS / HEAT).exists(),
         versions=content["versions"],
     )
     text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))

@@ -20,6 +20,7 @@ import numpy as np
 from cbam_keras import _checks, _files, _graph
 from cbam_keras._files import PREDICTIONS
 from cbam_keras.study.files import interrupts
+from cbam_keras.study.files.fields import DataFields, check_fields
 from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
@@ -104,7 +105,13 @@ def read_state(folder: pathlib.Path) -> State | None:
     """
     path = folder / STATE
     try:
-        state = State(**json.loads(path.read_bytes()))
+        values = json.loads(path.read_bytes())
+        check_fields(values, State)
+        state = State(**values)
+        check_fields(state.data, DataFields, "data")
+        if state.ended is not None:
+            named = {"variant": state.variant, "seed": state.seed}
+            check_fields({**named, **state.ended}, Outcome, "ended")
         # It names files that are written and deleted.
         if name_of(state.variant, state.run) != folder.name:
             raise ValueError(f"it is of {state.variant!r}, {state.run}")

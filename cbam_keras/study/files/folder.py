@@ -37,6 +37,7 @@ from cbam_keras.study.files.checkpoints import (
     peek_state,
     read_state,
 )
+from cbam_keras.study.files.fields import StudyFields, check_fields
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
 from cbam_keras.study.plans.networks import without_names
@@ -60,6 +61,8 @@ ADVICE = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
+# What every `study.json` has some of.
+NOT_EMPTY = ("seeds", "measures", "variants", "data")
 # What `study.json` holds of a search that has ended.
 CHOICE = (
     *("best", "best_network", "best_options", "code", "confirmation"),
@@ -357,8 +360,13 @@ def _read_study(folder):
                 f"`format` must be {FORMAT}. Received: {content['format']}, "
                 "of another version of cbam_keras"
             )
+        check_fields(content, StudyFields)
+        settings = content["settings"]
+        for name, values in {**content, **settings}.items():
+            if name in NOT_EMPTY and not values:
+                raise ValueError(f"`{name}` must not be empty")
         # They name folders.
-        for name in content["settings"]["variants"]:
+        for name in settings["variants"]:
             check_name(name)
     except DAMAGE as error:
         raise ValueError(f'"{path}" is damaged: {error}') from error

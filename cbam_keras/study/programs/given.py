@@ -27,7 +27,11 @@ from cbam_keras.study.plans.measures import (
     measures_of_numbers,
 )
 from cbam_keras.study.plans.study import Run, check_name, runs_of
-from cbam_keras.study.results.predictions import Numbers, Predictions
+from cbam_keras.study.results.predictions import (
+    Numbers,
+    Predictions,
+    write_predictions,
+)
 from cbam_keras.study.results.results import Results
 
 KIND = "predictions"
@@ -84,7 +88,7 @@ class Given(Results):
             arrays = {
                 f"test/{x}": y for x, y in vars(kept).items() if y is not None
             }
-            _files.write_arrays(path / str(outcome.predictions), arrays)
+            write_predictions(path / str(outcome.predictions), arrays)
             ended = dataclasses.asdict(outcome)
             for name in ("variant", "seed", "fold", "history"):
                 del ended[name]

@@ -1,14 +1,16 @@
 """What networks predict for the test images, judged by scikit-learn."""
 
+import collections
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _files
 from cbam_keras._terminal import number_cell
 from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
@@ -21,6 +23,10 @@ if TYPE_CHECKING:
 # Scores are numbers without targets.
 OF_CLASSES = CLASSES, LABELS = "classes", "labels"
 NUMBERS, SCORES = "numbers", "scores"
+# The array that names the network, in a file of predictions.
+NETWORK = "network"
+# By so much a measure of predictions that are stored in float32 may differ.
+ROUNDING = 1e-3
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
@@ -141,8 +147,9 @@ class Numbers:
 # `Results`, which imports this file.
 Judged = Any
 Kept = Predictions | Numbers
-# What files hold by split, by variant and run.
+# What files hold by split, by variant and run, and why others are left out.
 FilesRead = dict[tuple[str, Run], dict[str, Any]]
+FilesLeftOut = dict[tuple[str, Run], str]
 
 
 class PredictionTables:
@@ -151,6 +158,11 @@ class PredictionTables:
     @functools.cached_property
     def files_read(self: Any) -> FilesRead:
         """What files of predictions hold, by variant and run, once read."""
+        return {}
+
+    @functools.cached_property
+    def files_left_out(self: Any) -> FilesLeftOut:
+        """Why files of predictions that were read are not used."""
         return {}
 
     @functools.cached_property
@@ -341,10 +353,18 @@ class PredictionTables:
 
 
 def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
-    """Returns predictions, if they are kept."""
+    """Returns predictions, if they are kept; warns of those left out."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
     if key not in files_read:
-        files_read[key] = read_predictions(results.output, outcome)
+        try:
+            files_read[key] = read_predictions(results.output, outcome)
+        except ValueError as error:
+            remedy = "Give the predictions again"
+            if outcome.file:
+                remedy = "The call that made the run computes them again"
+            files_read[key] = {}
+            results.files_left_out[key] = str(error)
+            _checks.warn(f"Predictions are left out: {error}. {remedy}")
     return files_read[key].get(split)
 
 
@@ -385,10 +405,12 @@ def changes_of(
 
 def _check_tested(results: Judged):
     if results.predicts not in OF_CLASSES:
+        reasons = [*results.files_left_out.values()]
+        why = f" that can be used ({reasons[0]})" if reasons else ""
         raise ValueError(
             "Classes are judged by predictions beside the networks, which "
             f'runs of classifiers keep. Received: "{results.output}", without '
-            "any"
+            f"any{why}"
         )
 
 
@@ -418,6 +440,19 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
+def describe_left_out(results: Judged) -> str:
+    """Returns of how many trainings predictions are used, if not of all."""
+    used = _counts(results)
+    kept = collections.Counter(x.variant for x in results.runs if x.predictions)
+    few = [
+        f"of {used.get(name, 0)} of {_checks.count(count, 'training')} of "
+        f"{results.labels.get(name, name)}"
+        for name, count in kept.items()
+        if any(variant == name for variant, _ in results.files_left_out)
+    ]
+    return f"Predictions are used {', '.join(few)}." if few else ""
+
+
 def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     """Returns all data frames but confusion matrices, by their names."""
     if results.predicts not in OF_CLASSES:
@@ -431,20 +466,44 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
-    """Returns what a network predicts by split, nothing without a file.
+def write_predictions(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
+    """Writes what a network predicts, with the name of the network."""
+    name = path.name.removesuffix(_files.PREDICTIONS)
+    _files.write_arrays(path, {**arrays, NETWORK: name})
 
-    Arrays that are no predictions are left out.
+
+def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
+    """Returns what a network predicts by split, nothing where none is kept.
+
+    Arrays that are no predictions are left out. Raises a `ValueError` that
+    names the file if it is missing or damaged, of another network, or if it
+    does not give what was measured.
     """
-    path = folder / str(outcome.predictions)
-    if not path.exists():
+    if outcome.predictions is None:
         return {}
+    path = folder / outcome.predictions
     try:
-        with np.load(path) as file:
+        # NumPy leaves a file open that is no archive.
+        with path.open("rb") as opened, np.load(opened) as file:
             arrays = dict(file)
-    except Exception as error:
-        error.add_note(f'"{path}" is damaged: delete it, to do without it')
+        name = path.name.removesuffix(_files.PREDICTIONS)
+        if str(arrays.pop(NETWORK, name)) != name:
+            raise ValueError("it is of another network")
+        by_split = _by_split(arrays)
+        if tested := by_split.get("test"):
+            _check_measured(tested, outcome)
+    except ImportError:
         raise
+    # Damaged archives raise errors of many types.
+    except Exception as error:
+        is_missing = isinstance(error, FileNotFoundError)
+        what = "is missing" if is_missing else f"is damaged ({error})"
+        raise ValueError(f'"{path}" {what}') from error
+    return by_split
+
+
+def _by_split(arrays):
+    """Returns the predictions in arrays, after checking their lengths."""
     by_split: dict[str, Any] = {}
     for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
         images: Any = arrays.get(f"{split}/images")
@@ -453,8 +512,32 @@ def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
         kinds = {"numbers": Numbers, "probabilities": Predictions}
         for name, kind in kinds.items():
             if (found := arrays.get(f"{split}/{name}")) is not None:
+                every = images, labels, found, groups
+                if len({len(x) for x in every if x is not None}) != 1:
+                    raise ValueError("its arrays have other lengths")
                 by_split[split] = kind(images, labels, found, groups)
     return by_split
+
+
+def _check_measured(kept, outcome):
+    """Raises if predictions do not give what was measured with a network."""
+    if not kept.are_finite:
+        return
+    if kept.kind == LABELS:
+        key, of_one = "macro_f1", 0.0
+        value = measures.compute(key, kept.probabilities, kept.labels)
+    else:
+        keys = {CLASSES: measures.ACCURACY, NUMBERS: "mae"}
+        key, value = keys.get(kept.kind, measures.SCORE), kept.of_each.mean()
+        # Compiled in another way, a network may answer one image differently.
+        of_one = 1.5 / len(kept.of_each) if kept.kind == CLASSES else 0.0
+    recorded = outcome.metrics.get(key)
+    if recorded is not None and not math.isclose(
+        value, recorded, rel_tol=ROUNDING, abs_tol=of_one
+    ):
+        raise ValueError(
+            f"it gives a {key} of {value:.4g}, and {recorded:.4g} was measured"
+        )
 
 
 def mean_and_deviation(

@@ -4,6 +4,7 @@ The folder is the queue: each process that trains, this one, a worker or one on
 another machine, takes the next network that nobody trains.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -13,6 +14,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 from cbam_keras import _checks, _files, _graph, _terminal
+from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.checkpoints import State, peek_state
 from cbam_keras.study.files.folder import (
     RESULTS,
@@ -31,6 +33,10 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results.predictions import (
+    read_predictions,
+    write_predictions,
+)
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
 from cbam_keras.study.running import machine, workers
@@ -213,6 +219,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
         with folder.opened(options):
             try:
                 queue.train_all(options)
+                queue.restore_predictions()
             finally:
                 results = Results.of(folder.path, read_content(folder.path))
                 if study.finish is not None and results.runs:
@@ -303,6 +310,39 @@ class Queue:
             if not self.train_next():
                 # Another process trains what is left.
                 time.sleep(SECONDS_OF_WAITING)
+
+    def restore_predictions(self) -> None:
+        """Computes predictions again that are missing or damaged."""
+        for variant, run in self.study.networks:
+            outcome = self.folder.outcome(variant.name, run)
+            if outcome is None or not outcome.finished:
+                continue
+            try:
+                read_predictions(self.folder.path, outcome)
+            except ValueError as error:
+                _terminal.say(f"Computing predictions again: {error}")
+                with contextlib.suppress(_files.InUse):
+                    self._predict_again(variant, run, outcome)
+
+    def _predict_again(self, variant, run, outcome):
+        """Writes what a finished network predicts, or warns."""
+        task, path = self.study.task, self.folder.path
+        with self.folder.claim(variant.name, run), free_memory():
+            try:
+                data, recipe = self.load(run), self.study.recipe_for(variant)
+                model = _files.load_model(path / outcome.file)
+                task.compile(model, recipe.stages[-1], data)
+                arrays = task.predict(model, data)
+                write_predictions(path / outcome.predictions, arrays)
+            except Exception as error:
+                interrupts.raise_if_noted()
+                if _files.is_unwritable(path, error):
+                    raise
+                _checks.warn(
+                    f'What "{path / outcome.file}" predicts cannot be computed '
+                    f"again ({type(error).__name__}: {error}). Delete its "
+                    "folder to train the network again"
+                )
 
     def train_next(self, backwards: bool = False) -> bool:
         """Trains the next network that nobody trains, if there is one.

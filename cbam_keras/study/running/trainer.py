@@ -39,6 +39,7 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
 )
+from cbam_keras.study.results.predictions import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 
@@ -271,7 +272,7 @@ class _Training:
         whole = self.folder / f"{self.folder.name}.keras"
         predictions = whole.with_suffix(_files.PREDICTIONS)
         if arrays:
-            _files.write_arrays(predictions, arrays)
+            write_predictions(predictions, arrays)
         with _files.replacing(whole) as beside:
             if self.parts.base is None:
                 shutil.copyfile(self.folder / state.file_of(tested), beside)

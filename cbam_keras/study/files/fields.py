@@ -1,0 +1,159 @@
+"""`check_fields`: what a file holds is of the types that code takes."""
+
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any, NotRequired, TypedDict
+
+from cbam_keras import _checks, _files
+
+# In words of JSON.
+WORDS = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    bool: "a boolean",
+    int: "an integer",
+    float: "a number",
+    types.NoneType: "null",
+}
+
+
+class MeasureFields(TypedDict):
+    """A measure in `study.json`; see `Measure`."""
+
+    key: str
+    heading: str
+    scale: float
+    unit: str
+    lower_is_better: bool
+    digits: int
+
+
+class DataFields(TypedDict):
+    """The description of data in `study.json` and `state.json`."""
+
+    name: str
+    sizes: dict[str, int]
+    input_shape: NotRequired[list[int | None] | dict[str, list[int | None]]]
+    classes: NotRequired[int]
+    noun: NotRequired[str]
+
+
+class SettingsFields(TypedDict):
+    """What a resumed run must agree in, as far as results are made of it."""
+
+    variants: dict[str, _files.Json]
+    data: dict[str, DataFields]
+    recipe: _files.Json
+    folds: NotRequired[int | None]
+    model: NotRequired[str]
+
+
+class RetrainedFields(TypedDict):
+    """A trial that a search has retrained."""
+
+    trial: int
+    options: _files.Json
+    seeds: list[int]
+
+
+class StudyFields(TypedDict):
+    """What `study.json` holds; see `StudyFolder`."""
+
+    format: int
+    kind: str
+    command: str | None
+    settings: SettingsFields
+    seeds: list[int]
+    versions: dict[str, str]
+    labels: dict[str, str]
+    question: str
+    measures: list[MeasureFields]
+    baseline: str | None
+    class_names: list[str]
+    threshold: str | None
+    class_counts: list[float] | None
+    commonest: float | None
+    notes: list[str] | None
+    leaks: list[str] | None
+    source: _files.Json | None
+    best: NotRequired[int | None]
+    best_network: NotRequired[dict[str, float | None]]
+    best_options: NotRequired[_files.Json]
+    code: NotRequired[str]
+    confirmation: NotRequired[list[RetrainedFields]]
+    verdict: NotRequired[str]
+
+
+def check_fields(value: object, hint: object, name: str = "") -> None:
+    """Raises unless a value of a JSON file is as annotated.
+
+    Args:
+        value: What was read.
+        hint: A type, a union of types, a list or dictionary of some, a
+            `TypedDict`, or a dataclass.
+        name: String, what the error calls the value. Defaults to `""`, the
+            whole file.
+
+    Raises:
+        ValueError: If a value is of another type or a field is missing, which
+            it names, as `settings.data.seed0.name`.
+    """
+    is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    choices = typing.get_args(hint) if is_union else (hint,)
+    for one in choices:
+        if _is_of(value, _type_in_json(one)):
+            return _check_inner(value, one, name)
+    expected = " or ".join(WORDS[_type_in_json(x)] for x in choices)
+    raise ValueError(
+        f"`{name or 'it'}` must be {expected}. Received: {_checks.shown(value)}"
+    )
+
+
+def _type_in_json(hint):
+    kind = typing.get_origin(hint) or hint
+    has_fields = dataclasses.is_dataclass(kind) or typing.is_typeddict(kind)
+    return dict if has_fields else kind
+
+
+def _is_of(value, kind):
+    if kind in (Any, object):
+        return True
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _check_inner(value, hint, name):
+    """Raises unless what a list or an object holds is as annotated."""
+    inner = typing.get_args(hint)
+    if isinstance(value, list) and inner:
+        for place, one in enumerate(value):
+            check_fields(one, inner[0], f"{name}[{place}]")
+    elif isinstance(value, dict) and inner:
+        for key, one in value.items():
+            check_fields(one, inner[1], f"{name}.{key}".lstrip("."))
+    elif isinstance(value, dict) and hint not in (Any, object):
+        hints, required = _fields_of(hint)
+        if missing := [x for x in required if x not in value]:
+            where = f" of `{name}`" if name else ""
+            raise ValueError(f"{', '.join(missing)}{where} must be there")
+        for key in value.keys() & hints.keys():
+            check_fields(value[key], hints[key], f"{name}.{key}".lstrip("."))
+
+
+@functools.cache
+def _fields_of(kind):
+    """Returns the types of the fields, and which must be there."""
+    if typing.is_typeddict(kind):
+        required = sorted(kind.__required_keys__)
+    else:
+        nothing = dataclasses.MISSING
+        required = [
+            x.name
+            for x in dataclasses.fields(kind)
+            if x.default is nothing and x.default_factory is nothing
+        ]
+    return typing.get_type_hints(kind), required
