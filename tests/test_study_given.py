@@ -61,14 +61,45 @@ def test_other_measures_and_groups_count():
     assert found.over == "5 seeds and 8 groups of test examples"
 
 
-def test_folds_are_corrected_for_shared_images():
+def whole(rows, parts):
+    """Returns the predictions of all examples, of those of folds."""
+    scores = np.empty((90, 3))
+    for of_fold, part in zip(rows, parts, strict=True):
+        scores[of_fold] = part
+    return scores
+
+
+def pairs(rows, runs):
+    """Returns runs as tuples of indices and predictions."""
+    return {x: [*zip(rows * 2, y, strict=True)] for x, y in runs.items()}
+
+
+def all_examples(rows, runs):
+    return {
+        x: [whole(rows, y[:3]), whole(rows, y[3:])] for x, y in runs.items()
+    }
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda rows, runs: (pairs(rows, runs), 3),
+        lambda rows, runs: (pairs(rows, runs), True),
+        lambda rows, runs: (runs, rows),
+        lambda rows, runs: (all_examples(rows, runs), np.arange(90) % 3),
+    ],
+    ids=["number", "true", "indices", "fold of each"],
+)
+def test_folds_are_corrected_for_shared_images(say):
     rows = [np.arange(fold, 90, 3) for fold in range(3)]
-    folds = {
-        name: [(rows[x], y[x % 2][rows[x]]) for x in (0, 1, 2)]
-        + [(rows[x], y[x][rows[x]]) for x in (0, 1, 2)]
+    runs = {
+        name: [y[x % 2][rows[x]] for x in (0, 1, 2)]
+        + [y[x][rows[x]] for x in (0, 1, 2)]
         for name, y in GIVEN.items()
     }
-    found = study.results_of(folds, LABELS).rows[1]
+    given, said = say(rows, runs)
+    found = study.results_of(given, LABELS, folds=said).rows[1]
+    folds = pairs(rows, runs)
     assert found.over == "3 folds x 2 seeds"
     accuracies = [
         [np.mean(p.argmax(1) == LABELS[r]) for r, p in x]
@@ -141,6 +172,12 @@ def test_scores_need_no_labels():
     assert results.rows[1].values == pytest.approx(expected)
     assert "cbam is worse than plain" in results.verdict
     assert "points of Dice" in results.verdict
+    halves = [np.arange(40), np.arange(40, 80)]
+    parts = {"a": [dice[0][x] for x in halves]}
+    pairs = {"a": [*zip(halves, parts["a"], strict=True)]}
+    for folded, folds in ((parts, halves), (pairs, 2)):
+        found = study.results_of(folded, task="scores", folds=folds)
+        assert found.test_images == 80
     alone = study.results_of({"a": [*dice[0]]}, task="scores")
     assert alone.rows[0].mean == pytest.approx(dice[0].mean())
 
@@ -192,6 +229,13 @@ def test_tensors_and_two_classes_are_read():
 
 LOGITS = np.log(PLAIN[0])
 FOLD = np.arange(45)
+
+
+def fold_of(rows):
+    """Returns two folds, the first of wrong indices."""
+    return [(rows, PLAIN[0][:45]), (FOLD + 45, PLAIN[0][45:])]
+
+
 HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
 
 
@@ -204,10 +248,28 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a": LOGITS}, {}, "take the softmax first"),
         ({"a": PLAIN[0] * 2}, {}, "take the softmax first"),
         ({"a": np.array(PLAIN)}, {}, r"must be a list, as \[\*array\]"),
-        ({"a": PLAIN[0][:50]}, {}, r"shape \(90, 3\)"),
+        ({"a": PLAIN[0][:50]}, {}, r"of all 90 examples, or `folds`"),
+        ({"a": np.ma.masked_less(PLAIN[0], 0.1)}, {}, "no masked values"),
+        (GIVEN, {"groups": [None] * 90}, "Received: None or NaN"),
+        (GIVEN, {"groups": [np.nan] * 90}, "Received: None or NaN"),
+        (GIVEN, {"class_names": [2, 1, 0]}, "as labels.astype.str."),
+        (GIVEN, {"class_names": ["1", "2", "3"]}, "must be no numbers"),
+        (
+            *(GIVEN, {"class_names": [2, 1, 0], "labels": LABELS.astype("O")}),
+            "must be no numbers",
+        ),
         ({"a": PLAIN, "b": PLAIN[:2]}, {}, 'Received: 2 of "b" and 5 of "a"'),
-        ({"a": HALVES[:1]}, {}, "test each example once"),
-        ({"a": HALVES, "b": HALVES[::-1]}, {}, "or other folds"),
+        ({"a": HALVES}, {}, "as folds=5"),
+        ({"a": HALVES[0]}, {}, "of all 90 examples, or `folds`"),
+        ({"a": HALVES[:1]}, {"folds": 2}, "test each example once"),
+        ({"a": HALVES}, {"folds": 3}, "test each example once"),
+        ({"a": PLAIN}, {"folds": 3}, "list of tuples"),
+        ({"a": PLAIN}, {"folds": [0, 1]}, "each of the 90 .* Received: 2"),
+        ({"a": HALVES, "b": HALVES[::-1]}, {"folds": True}, "or other folds"),
+        ({"a": fold_of(FOLD * 0)}, {"folds": 2}, "45 indices, 1 of them"),
+        ({"a": fold_of(FOLD - 1)}, {"folds": 2}, "from 0 to 89"),
+        ({"a": fold_of(FOLD + 46)}, {"folds": 2}, "in fold 0, up to 90"),
+        ({"a": fold_of(FOLD[1:])}, {"folds": 2}, "and 45 predictions in"),
         (GIVEN, {"baseline": "c"}, "`baseline` must be one of"),
         (GIVEN, {"measure": "r2"}, "`measure` must be one of"),
         (GIVEN, {"task": "segmentation"}, "`task` must be one of"),
@@ -231,6 +293,17 @@ def test_what_has_no_meaning_or_two_is_refused(given, options, words):
     options = {"labels": LABELS, **options}
     with pytest.raises((ValueError, TypeError), match=words):
         study.results_of(given, **options)
+
+
+def test_a_tuple_of_whole_numbers_is_several_runs():
+    answers = [x.argmax(axis=1) == 1 for x in PLAIN[:2]]
+    runs = tuple(x.astype(int) for x in answers)
+    truth = LABELS == 1
+    found = study.results_of({"a": runs}, truth).rows[0]
+    assert found.values == pytest.approx([(x == truth).mean() for x in answers])
+    numbers = tuple(LABELS * 3 + x for x in (1, 2))
+    found = study.results_of({"a": numbers}, LABELS * 3, task="regression")
+    assert found.rows[0].values == (1, 2)
 
 
 def test_a_square_list_of_lists_has_two_meanings():

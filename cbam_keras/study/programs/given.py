@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,8 @@ CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
 SCORES = "scores"
 # Probabilities in half precision sum to 1 up to this.
 ROUNDING = 1e-2
+# Numbers are below this.
+LARGEST = 1e100
 # What a folder holds of a study, and not of predictions.
 NOT_KNOWN = ("class_counts", "notes", "leaks", "source")
 
@@ -111,6 +114,7 @@ def results_of(
     baseline: str | None = None,
     measure: Any = None,
     groups: Any = None,
+    folds: Any = None,
 ) -> Given:
     """Returns the results of predictions that any program has made.
 
@@ -122,9 +126,7 @@ def results_of(
         predictions: Mapping of the names of networks to a list of runs, as of
             several seeds, or to one array. A run is an array of probabilities
             for all `N` test examples: `(N, classes)`, or `(N,)`, the
-            probability of the second of two classes. Or, in a
-            cross-validation, one of each fold: a tuple of the indices of its
-            test examples and their probabilities. Runs at one place of the
+            probability of the second of two classes. Runs at one place of the
             lists are paired, as those of one seed. Data frames and tensors
             are taken as arrays. For regression a run has the shape of the
             labels, for scores it is `(N,)`.
@@ -146,6 +148,13 @@ def results_of(
             better.
         groups: Array `(N,)`, what each example belongs to, as a patient.
             Intervals then draw groups. Defaults to `None`: each is its own.
+        folds: What says that there are folds of a cross-validation: an array
+            `(N,)` with the fold of each example, where runs are of all
+            examples; a list of the indices of each fold, where each fold is a
+            run of its examples alone; or the number of folds, or `True`, where
+            each run is a tuple of the indices of its examples and their
+            predictions. Folds of a second seed follow those of the first.
+            Defaults to `None`: a run is of all examples.
 
     Returns:
         A `study.Results`, with a method `write(folder)`.
@@ -153,7 +162,8 @@ def results_of(
     Raises:
         ValueError: If predictions are no probabilities of these classes, or
             no numbers, if they have another number of examples than `labels`,
-            or networks other numbers of runs.
+            or networks other numbers of runs, or if folds do not test each
+            example once.
         ImportError: If scikit-learn or pandas is missing.
 
     Example:
@@ -171,7 +181,7 @@ def results_of(
         )
     first, *_ = predictions
     if labels is None and task == SCORES:
-        count = _count_scores(predictions[first])
+        count = _count_scores(predictions[first], folds)
     elif labels is None or task == SCORES:
         raise ValueError(
             "`labels` must be given, except for scores, one of each example, "
@@ -181,7 +191,7 @@ def results_of(
     else:
         labels = _as_array(labels)
         count = len(labels)
-    runs = {x: _runs(y, count) for x, y in predictions.items()}
+    runs = {x: _runs(y, count, folds) for x, y in predictions.items()}
     for name in runs:
         check_name(name)
     _checks.one_of("baseline", baseline or first, runs)
@@ -191,8 +201,13 @@ def results_of(
             f"`groups` must have a value for each of the {count:,} examples. "
             f"Received: shape {groups.shape}"
         )
+    if any(x is None or x != x for x in groups.tolist()):
+        raise ValueError(
+            "`groups` must name what each example belongs to. Received: None "
+            "or NaN among them"
+        )
     given = _read(task, runs[first][0].scores, labels, class_names, measure)
-    places, folds = _places(runs[first], count)
+    places, count_of_folds = _places(runs[first], count, folds)
     names = np.array([f"test {row}" for row in range(count)])
     files_read, outcomes = {}, []
     for variant, its_runs in runs.items():
@@ -218,7 +233,7 @@ def results_of(
         }
         for place, run in zip(places, runs[first], strict=True)
     }
-    settings = {"model": "networks", "recipe": {}, "folds": folds}
+    settings = {"model": "networks", "recipe": {}, "folds": count_of_folds}
     settings |= {"variants": {name: {} for name in runs}, "data": data}
     content = as_written(
         {
@@ -267,26 +282,38 @@ def read_given(path: pathlib.Path) -> Given:
     return results_of({x: [*y] for x, y in arrays.items()}, **options)
 
 
-def _count_scores(value):
+def _count_scores(value, folds):
     """Returns of how many examples the scores of a network are."""
-    is_list = isinstance(value, list | tuple) and not _is_fold(value)
-    parts = value if is_list else [value]
-    if any(map(_is_fold, parts)):
-        return 1 + max(int(_as_array(rows).max()) for rows, _ in parts)
-    return len(parts) if is_list and np.ndim(parts[0]) == 0 else len(parts[0])
+    parts = value if isinstance(value, list | tuple) else [value]
+    if _is_single(folds) and folds is not None:
+        folds = [rows for rows, _ in parts]
+    if folds is None or all(map(_is_single, folds)):
+        return len(parts) if np.ndim(parts[0]) == 0 else len(parts[0])
+    return len(np.unique(np.concatenate([*folds])))
+
+
+def _is_single(value):
+    """Returns whether a value is neither an array nor a list."""
+    return not isinstance(value, list | tuple) and np.ndim(value) == 0
 
 
 def _as_array(values):
     if hasattr(values, "detach"):
         # A tensor of PyTorch that may hold gradients, or be on a GPU.
         values = values.detach().cpu()
+    if np.ma.is_masked(values):
+        raise ValueError(
+            "Arrays must have no masked values. Received: "
+            f"{_checks.count(np.ma.count_masked(values), 'masked value')} in "
+            f"an array of shape {values.shape}. Leave out these examples"
+        )
     return np.asarray(values)
 
 
-def _runs(value, count):
+def _runs(value, count, folds):
     """Returns the runs of one network for so many examples."""
-    are_runs = isinstance(value, list | tuple) and not _is_fold(value)
-    if are_runs and not any(map(_is_fold, value)):
+    are_runs = isinstance(value, list | tuple)
+    if are_runs and folds is None and not any(map(_is_fold, value)):
         sizes = {np.shape(_as_array(x))[:1] for x in value}
         is_array = sizes != {(count,)} and len(value) == count
         if sizes == {(count,)} and len(value) == count:
@@ -296,28 +323,83 @@ def _runs(value, count):
                 "pass numpy.array(...), or a list of such"
             )
         are_runs = not is_array
-    runs = []
-    for run in value if are_runs else [value]:
-        rows, scores = run if _is_fold(run) else (np.arange(count), run)
-        rows, scores = _as_array(rows), _as_array(scores)
-        if len(scores) != count == len(rows) and count in scores.shape[1:2]:
-            raise ValueError(
-                "`predictions` of several runs must be a list, as [*array]. "
-                f"Received: an array of shape {scores.shape} for {count:,} "
-                "examples"
-            )
-        runs.append(GivenRun(rows, scores))
+    runs = [*(value if are_runs else [value])]
     if not runs:
         raise ValueError("`predictions` of a network must not be empty")
-    return runs
+    if folds is not None:
+        return [*_runs_of_folds(runs, count, folds)]
+    if any(map(_is_fold, runs)):
+        raise ValueError(
+            "`folds` must say that runs are folds, as folds=5, where each is a "
+            "tuple of the indices of its examples and their predictions. "
+            "Received: such a tuple, folds=None"
+        )
+    return [GivenRun(np.arange(count), _of_all(run, count)) for run in runs]
 
 
-def _is_fold(value):
-    """Returns whether a value is indices and their predictions."""
-    if not isinstance(value, tuple) or len(value) != 2:
+def _of_all(run, count):
+    """Returns what a run gives so many examples."""
+    scores = _as_array(run)
+    if len(scores) != count and count in scores.shape[1:2]:
+        raise ValueError(
+            "`predictions` of several runs must be a list, as [*array]. "
+            f"Received: an array of shape {scores.shape} for {count:,} "
+            "examples"
+        )
+    if len(scores) != count:
+        raise ValueError(
+            f"`predictions` must be of all {count:,} examples, or `folds` say "
+            f"which are of what. Received: an array of shape {scores.shape}"
+        )
+    return scores
+
+
+def _is_fold(run):
+    """Returns whether a run is indices and predictions, as of a fold."""
+    if not isinstance(run, tuple) or len(run) != 2:
         return False
-    rows = _as_array(value[0])
+    rows = _as_array(run[0])
     return rows.ndim == 1 and rows.dtype.kind in "iu"
+
+
+def _runs_of_folds(runs, count, folds):
+    """Yields a run for each fold, with the indices of its examples."""
+    if _is_single(folds):
+        if not all(map(_is_fold, runs)):
+            raise ValueError(
+                "`predictions` of folds must be a list of tuples, of the "
+                "indices of examples and their predictions. Received: "
+                f"{folds=}, with {_checks.shown(runs[0])}"
+            )
+        pairs = runs
+    elif all(map(_is_single, folds)):
+        of_each = _as_array(folds)
+        if of_each.shape != (count,):
+            raise ValueError(
+                f"`folds` must have a fold for each of the {count:,} examples. "
+                f"Received: {len(of_each)}"
+            )
+        every = [np.flatnonzero(of_each == x) for x in np.unique(of_each)]
+        pairs = [(x, _of_all(run, count)[x]) for run in runs for x in every]
+    else:
+        pairs = zip(itertools.cycle(folds), runs, strict=False)
+    for number, (rows, scores) in enumerate(pairs):
+        rows, scores = _as_array(rows), _as_array(scores)
+        is_index = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows)
+        if not is_index or rows.min() < 0 or rows.max() >= count:
+            raise ValueError(
+                "Indices of a fold must be whole numbers from 0 to "
+                f"{count - 1:,}. Received: {_checks.shown(rows)} in fold "
+                f"{number}" + (f", up to {rows.max()}" if is_index else "")
+            )
+        if len(np.unique(rows)) != len(rows) or len(scores) != len(rows):
+            raise ValueError(
+                "A fold must have each of its examples once, with what is "
+                f"predicted of it. Received: {len(rows)} indices, "
+                f"{len(np.unique(rows))} of them different, and "
+                f"{len(scores)} predictions in fold {number}"
+            )
+        yield GivenRun(rows, scores)
 
 
 @dataclasses.dataclass
@@ -421,23 +503,30 @@ def _read(task, scores, labels, class_names, measure):
 
 def _are_numbers(values):
     is_number = values.dtype.kind in "iuf" and values.size > 0
-    return is_number and bool(np.isfinite(values).all())
+    # The squares of others are infinite.
+    return is_number and bool((np.abs(values) < LARGEST).all())
 
 
 def _read_labels(labels, class_names, classes):
     """Returns the names of classes, and their numbers `(N,)`."""
-    names = [*map(str, range(classes) if class_names is None else class_names)]
+    given = [*(range(classes) if class_names is None else class_names)]
+    names = [*map(str, given)]
     if len(names) != classes or len({*names}) != classes:
         raise ValueError(
             "`class_names` must name each column of the probabilities. "
             f"Received: {names}, where there are {classes} columns"
         )
     received = f"{labels.dtype} of shape {labels.shape}"
+    if labels.dtype.kind == "O" and not any(
+        isinstance(x, str | bytes) or x is None for x in labels.flat
+    ):
+        # Such as data frames have.
+        labels = np.array(labels.tolist())
     if labels.ndim == 2 and labels.shape[1] == classes > 1:
         is_one_hot = np.isin(labels, (0, 1)).all()
         if is_one_hot and (labels.sum(axis=1) == 1).all():
             labels = labels.argmax(axis=1)
-    elif labels.dtype.kind in "UO":
+    elif labels.dtype.kind in "USO":
         if class_names is None:
             raise ValueError(
                 "`class_names` must be given for labels that are names: the "
@@ -445,7 +534,15 @@ def _read_labels(labels, class_names, classes):
                 f"as {labels[0]!r}"
             )
         numbers = {name: number for number, name in enumerate(names)}
-        labels = np.array([numbers.get(str(x), -1) for x in labels])
+        texts = [x.decode() if isinstance(x, bytes) else str(x) for x in labels]
+        labels = np.array([numbers.get(x, -1) for x in texts])
+    elif any(_is_number(x) and str(x) != str(i) for i, x in enumerate(given)):
+        raise ValueError(
+            "`class_names` must be no numbers where labels are numbers, since "
+            "a label is the place of its class. Received: "
+            f"class_names={_checks.shown(given)}. Give the labels as text, as "
+            "labels.astype(str), if they are these names"
+        )
     is_class = labels.ndim == 1 and labels.dtype.kind in "iub" and len(labels)
     if not is_class or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
@@ -457,9 +554,18 @@ def _read_labels(labels, class_names, classes):
     return names, labels.astype("int32")
 
 
-def _places(runs, count):
+def _is_number(name):
+    """Returns whether a name is a number, or is written as one."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _places(runs, count, asked):
     """Returns the seed and fold of each run, and the number of folds."""
-    if all(len(run.rows) == count for run in runs):
+    if asked is None:
         return [Run(seed) for seed in range(len(runs))], None
     places, seed, tested = [], 0, np.zeros(count, int)
     for run in runs:
@@ -471,11 +577,14 @@ def _places(runs, count):
             break
         tested *= not tested.all()
     folds = len(places) // max(seed, 1)
-    if tested.any() or places != [*runs_of(range(seed), folds)]:
+    is_other = type(asked) is int and asked != folds
+    are_whole = not tested.any() and folds > 1 and not is_other
+    if not are_whole or places != [*runs_of(range(seed), folds)]:
         raise ValueError(
             "Folds must test each example once before the next repetition "
-            f"begins, and be as many in each. Received: {len(runs)} runs of "
-            f"{[len(run.rows) for run in runs]} examples, of {count}"
+            f"begins, and be as many in each, two or more. Received: "
+            f"{len(runs)} runs of {[len(run.rows) for run in runs]} examples, "
+            f"of {count}, folds={_checks.shown(asked)}"
         )
     return places, folds
 
