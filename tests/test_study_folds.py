@@ -64,7 +64,7 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     mean, deviation = differences.mean(), differences.std(ddof=1)
     half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
     assert gated.interval == pytest.approx((mean - half, mean + half))
-    assert "over 3 folds). 80 % of such studies would find" in found.verdict
+    assert "over 3 folds). Fewer than 80 % of such studies" in found.verdict
     assert found.tables()[0].title == "Networks, mean over 3 folds"
     assert "20 images, each in one of the folds" in str(found)
     assert json.loads(found.json())["folds"] == 3

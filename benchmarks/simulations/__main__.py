@@ -15,6 +15,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments, measured
+from benchmarks.simulations import studies
 from benchmarks.simulations.search import search
 from cbam_keras.study.results.statistics import BY_CHANCE, Measured, holm
 
@@ -120,6 +121,7 @@ TABLES = {
     "power": power,
     "folds": folds,
     "search": search,
+    "groups": studies.groups,
 }
 
 

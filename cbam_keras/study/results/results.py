@@ -30,7 +30,7 @@ from cbam_keras.study.results.predictions import PredictionTables
 from cbam_keras.study.results.statistics import (
     Measured,
     describe_runs,
-    pooled,
+    find_detectable,
     verdict,
 )
 from cbam_keras.study.results.tables import (
@@ -84,7 +84,8 @@ class Results(PredictionTables, _terminal.Tabular):
             baseline.
         detectable: Number, the smallest true difference that 80 % of such
             studies detect. It is in units of the measure: 0.01 is
-            one point. `None` with too few seeds.
+            one point. `None` with too few seeds, and where not even the
+            largest possible gain is found.
     """
 
     output: pathlib.Path
@@ -300,17 +301,24 @@ class Results(PredictionTables, _terminal.Tabular):
         if self.baseline in self.collapsed:
             return f"Nothing can be said of differences from {label}."
         learned = {
-            self.labels.get(name, name): x
+            self.labels.get(name, name): x for name, x in self.learned().items()
+        }
+        return verdict(learned, label, self.measures[0], self.folds)
+
+    def learned(self) -> dict[str, Measured]:
+        """Returns the networks of which the verdict judges differences."""
+        if self.baseline in self.collapsed or self.describe_guessing():
+            return {}
+        return {
+            name: x
             for name, x in self.compared().items()
             if name not in self.collapsed
         }
-        return verdict(learned, label, self.measures[0], self.folds)
 
     @property
     def detectable(self) -> float | None:
         """The smallest difference that 80 % of such studies detect."""
-        found, comparisons = pooled(self.compared().values())
-        return found.detectable(comparisons) if found else None
+        return find_detectable(self.compared().values(), self.measures[0])
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
@@ -388,7 +396,8 @@ class Results(PredictionTables, _terminal.Tabular):
     def latex(self) -> str:
         """Returns the table of networks for LaTeX, which needs booktabs.
 
-        The best network is bold if its difference is significant.
+        Bold is what the verdict calls better: networks that are better than
+        the baseline, or the baseline if all others are worse.
 
         Raises:
             ImportError: If pandas or Jinja is not installed.

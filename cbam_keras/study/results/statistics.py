@@ -24,6 +24,10 @@ MOST_SEEDS = 10_000
 ROUNDING = 1e-6
 # The fractions of studies that claim a difference by chance, and that find one.
 BY_CHANCE, POWER = 0.05, 0.8
+# Below so many seeds, a number of seeds or images is a rough one.
+FEW_SEEDS = 10
+# The quantiles by which means over a chi-square distribution are taken.
+QUANTILES = (np.arange(200) + 0.5) / 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,20 +130,52 @@ class Measured:
 
     @property
     def degrees(self) -> float:
-        """The degrees of freedom of this error, by Satterthwaite."""
-        parts = self.by_seeds**2 / (self.pairs - 1)
-        parts += self.by_images**2 / max(self.columns - 1, 1)
-        return self.standard_error**4 / parts
+        """The degrees of freedom of this error, by Satterthwaite.
 
-    def detectable(self, comparisons: int = 1, power: float = POWER) -> float:
-        """Returns the true difference that so many of such studies find.
+        A deviation that is given, with one pair, has infinitely many.
+        """
+        parts = self.by_images**2 / max(self.columns - 1, 1)
+        if self.pairs > 1:
+            parts += self.by_seeds**2 / (self.pairs - 1)
+        return self.standard_error**4 / parts if parts else math.inf
 
-        It is at the level of the smallest p-value in Holm's method.
+    def find_power(
+        self,
+        difference: float,
+        comparisons: int = 1,
+        seeds: int | None = None,
+    ) -> float:
+        """Returns how many studies find a true difference, as a fraction.
+
+        They have so many `seeds`, by default as many as this one, and test at
+        the level of the smallest p-value in Holm's method. The true error is
+        not known, so that this is the mean over its distribution, a chi-square
+        with the degrees of freedom of the error that was measured.
         """
         special = _checks.require("scipy.special", extra="plot")
-        limit = special.stdtrit(self.degrees, 1 - BY_CHANCE / comparisons / 2)
-        shift = special.nctdtrinc(self.degrees, 1 - power, limit)
-        return float(shift) * self.standard_error
+        by_seeds = self.by_seeds * self.pairs / (seeds or self.pairs)
+        known = dataclasses.replace(self, by_seeds=by_seeds)
+        planned = dataclasses.replace(known, pairs=seeds or self.pairs)
+        shifts = np.array([difference / known.standard_error])
+        if math.isfinite(known.degrees):
+            squares = special.chdtri(known.degrees, QUANTILES)
+            shifts = shifts * np.sqrt(squares / known.degrees)
+        limit = special.stdtrit(
+            planned.degrees, 1 - BY_CHANCE / comparisons / 2
+        )
+        missed = special.nctdtr(planned.degrees, shifts, limit)
+        # SciPy has no number where almost no study misses it.
+        return 1 - float(np.nan_to_num(missed).mean())
+
+    def detectable(self, comparisons: int = 1, power: float = POWER) -> float:
+        """Returns the true difference that so many of such studies find."""
+        optimize = _checks.require("scipy.optimize", extra="plot")
+        most = self.standard_error
+        while self.find_power(most, comparisons) < power:
+            most *= 2
+        return optimize.brentq(
+            lambda x: self.find_power(x, comparisons) - power, 0, most
+        )
 
     def needed(
         self, difference: float, comparisons: int = 1, power: float = POWER
@@ -149,14 +185,12 @@ class Measured:
         `None` for too many. Where no number is enough, the words are of the
         images that it takes if images and seeds have half of the error each.
         """
-
-        def is_found(seeds):
-            by_seeds = self.by_seeds * self.pairs / seeds
-            some = dataclasses.replace(self, by_seeds=by_seeds, pairs=seeds)
-            return some.detectable(comparisons, power) <= difference
-
-        counts = range(MOST_SEEDS + 1)
-        seeds = bisect.bisect_left(counts, True, MIN_SEEDS, key=is_found)
+        seeds = bisect.bisect_left(
+            range(MOST_SEEDS + 1),
+            power,
+            MIN_SEEDS,
+            key=lambda x: self.find_power(difference, comparisons, x),
+        )
         if seeds <= MOST_SEEDS:
             return seeds, f"{seeds:,} seeds"
         if not self.by_images:
@@ -220,6 +254,30 @@ def holm(p_values: Mapping[str, float]) -> set[str]:
     return clear
 
 
+def ends_of(found: Measured, measure: Measure) -> tuple[float, float] | None:
+    """Returns the interval that tables and sentences show, if there is one.
+
+    That of a percentage is within -100 and 100 points. It is not cut by what
+    the baseline lacks, whose mean is an estimate, too.
+    """
+    if found.interval is None or measure.unit != "%":
+        return found.interval
+    low, high = found.interval
+    most = 100 / measure.scale
+    return max(low, -most), min(high, most)
+
+
+def find_clear(networks: Mapping[str, Measured]) -> set[str]:
+    """Returns the networks that verdicts call better or worse."""
+    return holm(
+        {
+            name: 1.0 if x.p_value is None or x.pairs < MIN_SEEDS else x.p_value
+            for name, x in networks.items()
+            if x.pairs
+        }
+    )
+
+
 def describe_runs(count: int, folds: int | None) -> str:
     """Returns how many seeds or folds there are, as "5 folds x 2 seeds"."""
     seeds, rest = divmod(count, folds or 1)
@@ -241,11 +299,8 @@ def verdict(
             f"No difference from {baseline} can be computed: it takes another "
             "network with the same seeds."
         )
-    p_values = {
-        name: 1.0 if x.p_value is None or x.pairs < MIN_SEEDS else x.p_value
-        for name, x in others.items()
-    }
-    clear, most = holm(p_values), max(x.pairs for x in others.values())
+    clear = find_clear(others)
+    most = max(x.pairs for x in others.values())
     sentences = [
         _judge(name, x, baseline, measure, name in clear)
         for name, x in others.items()
@@ -269,16 +324,36 @@ def verdict(
 def _judge(network, found, baseline, measure, is_clear):
     number = measure.number(found.difference, "+")
     start = f"No difference is shown between {network} and {baseline}: "
+    ends = ends_of(found, measure)
     if is_clear:
         number = measure.number(abs(found.difference))
         word = "better" if measure.merit(found.difference) > 0 else "worse"
         start = f"{network} is {word} than {baseline} by "
+        # The interval is of the same amount, without its sign.
+        ends = sorted(map(abs, ends))
     limits = "no interval"
-    if found.interval is not None:
-        low, high = (measure.number(end, "+") for end in found.interval)
+    if ends is not None:
+        low, high = (measure.number(end, "+") for end in ends)
         limits = f"95 % interval {low} to {high}"
     amount = f"{measure.in_points(number)} {'of' if measure.unit else 'in'}"
     return f"{start}{amount} {measure.heading} ({limits} over {found.over})."
+
+
+def find_detectable(
+    compared: Iterable[Measured], measure: Measure
+) -> float | None:
+    """Returns the difference that 80 % of such studies find, if possible.
+
+    A percentage cannot be better than the baseline by more than it lacks.
+    """
+    found, comparisons = pooled(compared)
+    if found is None:
+        return None
+    seen, best = found.detectable(comparisons), math.inf
+    if measure.unit == "%" and found.mean is not None:
+        of_baseline = found.mean - (found.difference or 0)
+        best = of_baseline if measure.lower_is_better else 1 - of_baseline
+    return seen if seen <= best else None
 
 
 def describe_power(
@@ -288,12 +363,21 @@ def describe_power(
 
     Of percentages, also what it takes to find a difference of a point.
     """
+    compared = [*compared]
     found, comparisons = pooled(compared)
     if found is None:
         return ""
-    seen, point = found.detectable(comparisons), 1 / measure.scale
-    amount = measure.in_points(measure.number(seen))
-    text = f"80 % of such studies would find a difference of {amount}"
-    if measure.unit == "%" and folds is None and seen > point:
-        text += f"; one point takes {found.needed(point, comparisons)[1]}"
+    about = "about " if found.pairs < FEW_SEEDS else ""
+    seen, point = find_detectable(compared, measure), 1 / measure.scale
+    if seen is None:
+        end = "0 %" if measure.lower_is_better else "100 %"
+        text = f"Fewer than 80 % of such studies would find a gain up to {end}"
+    else:
+        amount = measure.in_points(measure.number(seen))
+        text = (
+            f"80 % of such studies would find a difference of {about}{amount}"
+        )
+    if measure.unit == "%" and folds is None and (seen or 1) > point:
+        seeds, words = found.needed(point, comparisons)
+        text += f"; one point takes {about if seeds else ''}{words}"
     return f"{text}."

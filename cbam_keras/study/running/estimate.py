@@ -85,11 +85,13 @@ def seeds_needed(
     The test is that of verdicts: Student's t of differences paired by seed, at
     the level of the first of several comparisons by Holm's method. All seeds
     share the test images, and no number of seeds reduces the error of drawing
-    these. It counts for `Results` that compare the accuracy.
+    these. It counts for `Results` that compare the accuracy. The deviation of
+    few seeds is an estimate, so the number for `Results` is larger: the studies
+    find the difference in the mean over what the deviation may be.
 
     Args:
         results: `Results` of three seeds or more, without folds, or the
-            standard deviation of a difference between seeds, as 0.008. It is in
+            known standard deviation of a difference between seeds, as 0.008, in
             units of the measure; of several networks the mean error is taken.
         difference: Positive number, the true difference: 0.01 of an accuracy is
             one point. It is in units of the measure. Defaults to `0.01`.

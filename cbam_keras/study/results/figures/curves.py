@@ -5,6 +5,7 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
+from cbam_keras.study.results.statistics import ends_of
 
 # What history is drawn beside the loss: its heading, and what it is scaled by.
 HEADINGS = {
@@ -87,7 +88,7 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
     figure = style.new_figure(8, 1.6 + 0.42 * len(rows), title)
     axes = figure.subplots()
     means = {row.variant: row.mean for row in rows}
-    _draw_rows(axes, rows, means.get(results.baseline), measure.scale)
+    _draw_rows(axes, rows, means.get(results.baseline), measure)
     axes.set_xlabel(style.capitalize(measure.column), parse_math=False)
     legend = style.add_legend(figure, [axes])
     # The legend is that of all rows, whose colors differ.
@@ -96,16 +97,18 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
     return figure
 
 
-def _draw_rows(axes, rows, baseline, scale):
+def _draw_rows(axes, rows, baseline, measure):
     """Draws means, seeds and intervals; `baseline` is the mean of one row."""
+    scale = measure.scale
     if baseline is not None:
         label = "mean of the baseline"
         axes.axvline(scale * baseline, color="0.35", ls="--", lw=1, label=label)
     styles = style.styles_of([row.label for row in rows])
     for place, row in enumerate(rows):
-        if row.interval is not None and baseline is not None:
+        ends = ends_of(row, measure)
+        if ends is not None and baseline is not None:
             axes.plot(
-                [scale * (end + baseline) for end in row.interval],
+                [scale * (end + baseline) for end in ends],
                 [place, place],
                 "k|-",
                 markersize=8,
