@@ -1,5 +1,6 @@
 """What networks predict: kept beside them, and judged by scikit-learn."""
 
+import dataclasses
 import functools
 
 import keras
@@ -12,17 +13,19 @@ from PIL import Image
 from study_checks import made, planned
 
 from cbam_keras import _files, study, training
+from cbam_keras.report.judged import describe_threshold
 from cbam_keras.study.plans.measures import reliability
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.predictions import (
     describe_collapse,
     read_all,
 )
+from cbam_keras.study.results.statistics import interval_of_fraction
 
 calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
 metrics = pytest.importorskip("sklearn.metrics")
 pandas = pytest.importorskip("pandas")
-pytest.importorskip("scipy.stats", reason="intervals need SciPy")
+stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 NAMES = ("ant", "bee", "cat")
@@ -359,6 +362,66 @@ def test_a_threshold_of_validation_images_is_judged_on_test_images(
             half = z * np.sqrt(half) / (1 + z**2 / count)
             ends = row[f"{name}_low"], row[f"{name}_high"]
             assert ends == pytest.approx((center - half, center + half))
+
+
+def design_effect(right, groups):
+    """Returns Kish's design effect, by loops over groups."""
+    sizes = [np.sum(groups == x) for x in np.unique(groups)]
+    rates = [right[groups == x].mean() for x in np.unique(groups)]
+    total, count, mean = len(right), len(sizes), right.mean()
+    between = sum(
+        m * (x - mean) ** 2 for m, x in zip(sizes, rates, strict=True)
+    )
+    within = sum(m * x * (1 - x) for m, x in zip(sizes, rates, strict=True))
+    between, within = between / (count - 1), within / (total - count)
+    mean_size = sum(m * m for m in sizes) / total
+    usual = (total - mean_size) / (count - 1)
+    rho = (between - within) / (between + (usual - 1) * within)
+    return 1 + (mean_size - 1) * np.clip(rho, 0, 1)
+
+
+def test_sensitivity_of_patients_has_an_interval_of_patients(tmp_path):
+    results = binary(tmp_path, None, guesses(0, 1.0, 2, TWO))
+    assert "design effect" not in describe_threshold(results)
+    # Of the ill 4, 4, 5 and 7 images are of one patient.
+    patients = np.repeat(np.arange(9), [6, 6, 6, 6, 6, 4, 4, 5, 7])
+    path = tmp_path / f"a-seed0{_files.PREDICTIONS}"
+    with np.load(path) as stored:
+        arrays = dict(stored) | {"test/groups": patients.astype(str)}
+    _files.write_arrays(path, arrays)
+    results = dataclasses.replace(results)
+    row = results.thresholds().to_dict("records")[0]
+    right = arrays["test/probabilities"].argmax(axis=1) == TWO
+    for name, label, count in (("sensitivity", 1, 4), ("specificity", 0, 5)):
+        of_class = right[TWO == label].astype(float)
+        effect = design_effect(of_class, patients[TWO == label])
+        t = stats.t.ppf(0.975, count - 1)
+        # Wilson's ends are where the test of a fraction is at its limit.
+        for end in (row[f"{name}_low"], row[f"{name}_high"]):
+            error = np.sqrt(end * (1 - end) * effect / len(of_class))
+            assert abs(end - of_class.mean()) == pytest.approx(t * error)
+    assert "by the design effect" in describe_threshold(results)
+
+
+@pytest.mark.parametrize(("patients", "images"), [(20, 10), (50, 5)])
+def test_intervals_of_patients_cover_a_sensitivity(patients, images):
+    random, covered = np.random.default_rng(1), []
+    groups = np.repeat(np.arange(patients), images)
+    for _ in range(300):
+        # A correlation of 1/2 inside a patient.
+        scores = random.normal(size=(patients, 1))
+        scores = (scores + random.normal(size=(patients, images))) / 2**0.5
+        right = scores.ravel() < stats.norm.ppf(0.7)
+        low, high = interval_of_fraction(right, groups)
+        covered.append(low < 0.7 < high)
+    assert 0.92 < np.mean(covered) < 0.99
+    # One patient tells nothing; nor do patients who are all alike say more
+    # than their number.
+    assert interval_of_fraction(right, 0 * groups) == (0, 1)
+    low, high = interval_of_fraction(np.ones_like(right), groups)
+    quantile = stats.t.ppf(0.975, patients - 1) ** 2
+    assert high == pytest.approx(1)
+    assert low == pytest.approx(patients / (patients + quantile))
 
 
 def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):

@@ -61,9 +61,10 @@ OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its examples that a network finds, specificity that of those of "{0}" '
     "that it leaves. In brackets: 95 % intervals by Wilson, of the examples "
-    "that one training was tested on. In other sections a network answers the "
-    "more probable class. The threshold"
+    "that one training was tested on{2}. In other sections a network answers "
+    "the more probable class. The threshold"
 )
+OF_GROUPS = ", which groups make fewer (by the design effect)"
 
 
 def add_judged(page: Page, results: study.Results, content: Json) -> None:
@@ -168,7 +169,9 @@ def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
 
 def describe_threshold(results: study.Results) -> str:
     """Returns how the threshold was chosen, as sentences."""
-    text, rule = OF_THRESHOLD.format(*results.class_names), results.threshold
+    of_groups = OF_GROUPS if results.has_groups else ""
+    text = OF_THRESHOLD.format(*results.class_names, of_groups)
+    rule = results.threshold
     if rule is None:
         return f"{text} is 0.5, as no other was asked for."
     words = f"a {rule.replace('=', ' of at least ')}"

@@ -15,6 +15,7 @@ from cbam_keras._terminal import number_cell
 from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
+from cbam_keras.study.results.statistics import interval_of_fraction
 
 if TYPE_CHECKING:
     import pandas
@@ -184,6 +185,12 @@ class PredictionTables:
         return {variant: x for variant, x in runs.items() if x}
 
     @property
+    def has_groups(self: Any) -> bool:
+        """Whether several test images are of one group, as of a patient."""
+        every = [x for by_run in self.tested.values() for x in by_run.values()]
+        return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
+
+    @property
     def predicts(self: Any) -> str:
         """What predictions are of, as `"classes"`; without any `""`."""
         every = [x for by_run in self.tested.values() for x in by_run.values()]
@@ -323,11 +330,11 @@ class PredictionTables:
 
         A row per variant and seed has the `threshold`, `sensitivity` and
         `specificity` on test images, and the ends of their 95 % intervals by
-        Wilson, `sensitivity_low` and so on. The threshold is 0.5 if none is to
-        be chosen, or if there are no validation images of both classes.
+        Wilson, `sensitivity_low` and so on, with groups, such as patients, by
+        their design effect. The threshold is 0.5 if none is to be chosen, or
+        if there are no validation images of both classes.
         """
         pandas = _checks.require("pandas", extra="plot")
-        stats = _checks.require("scipy.stats", extra="plot")
         records = []
         order = self.variants.index
         for run in sorted(self.runs, key=lambda x: order(x.variant)):
@@ -342,12 +349,12 @@ class PredictionTables:
             record = {"variant": run.variant, **described(run.run)}
             record["threshold"] = 0.5 if chosen is None else chosen
             for name, index in (("sensitivity", 1), ("specificity", 0)):
-                is_right = (is_positive == index)[x.labels == index]
+                of_class = x.labels == index
+                is_right = (is_positive == index)[of_class]
                 if len(is_right):
-                    test = stats.binomtest(is_right.sum(), len(is_right))
-                    low, high = test.proportion_ci(method="wilson")
-                    record |= {name: test.statistic, f"{name}_low": low}
-                    record[f"{name}_high"] = high
+                    ends = interval_of_fraction(is_right, x.groups[of_class])
+                    record[name] = float(is_right.mean())
+                    record[f"{name}_low"], record[f"{name}_high"] = ends
             records.append(record)
         return pandas.DataFrame(records)
 

@@ -225,6 +225,40 @@ def _variance_by_columns(
     return variance, float(1 / squares + columns - groups)
 
 
+def interval_of_fraction(
+    is_right: np.ndarray, groups: np.ndarray
+) -> tuple[float, float]:
+    """Returns the 95 % interval of how many are right, by Wilson.
+
+    Examples of one group are alike. So their number is divided by the design
+    effect, with the correlation inside groups by an analysis of variance, and
+    the quantile is Student's. One group tells nothing.
+    """
+    special = _checks.require("scipy.special", extra="plot")
+    _, group_of = np.unique(groups, return_inverse=True)
+    sizes, right = np.bincount(group_of), np.bincount(group_of, is_right)
+    count, total, mean = len(sizes), len(is_right), float(np.mean(is_right))
+    if count == 1 < total:
+        return 0.0, 1.0
+    quantile, effective = special.ndtri(1 - BY_CHANCE / 2), float(total)
+    if count < total:
+        quantile = special.stdtrit(count - 1, 1 - BY_CHANCE / 2)
+        mean_size = np.square(sizes).sum() / total
+        rates = right / sizes
+        between = (sizes * (rates - mean) ** 2).sum() / (count - 1)
+        within = (right * (1 - rates)).sum() / (total - count)
+        usual_size = (total - mean_size) / (count - 1)
+        spread = between + (usual_size - 1) * within
+        # Where all are right, or none, groups may be all alike.
+        correlation = (between - within) / spread if spread else 1.0
+        effective /= 1 + (mean_size - 1) * min(max(correlation, 0.0), 1.0)
+    part = quantile**2 / effective
+    center = (mean + part / 2) / (1 + part)
+    variance = mean * (1 - mean) / effective + part / effective / 4
+    half = quantile * math.sqrt(variance) / (1 + part)
+    return float(center - half), float(center + half)
+
+
 def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
     """Returns the mean error over most seeds, if any, and the comparisons."""
     others = [x for x in compared if x.pairs]
