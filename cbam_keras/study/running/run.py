@@ -33,7 +33,7 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.predictions import (
+from cbam_keras.study.results.kept import (
     read_predictions,
     write_predictions,
 )
