@@ -1,8 +1,8 @@
 """Networks that workers train: how many, killed, refused."""
 
 import concurrent.futures
-import functools
 import itertools
+import json
 import os
 import pathlib
 import re
@@ -27,6 +27,7 @@ from study_checks import (
 )
 
 from cbam_keras import _files, study, training
+from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.progress import time_left
@@ -256,25 +257,63 @@ def test_a_worker_of_another_version_is_refused(tmp_path, capsys, monkeypatch):
     assert "must have the versions of the process" in capsys.readouterr().err
 
 
-def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
-    given, received = {}, {}
+# A setting of each backend, and another value than its own.
+OF_BACKEND = {
+    "jax": {"jax_default_matmul_precision": "float32", "jax_enable_x64": True},
+    "tensorflow": {"tensor_float_32": False},
+    "torch": {"float32_matmul_precision": "high"},
+}[keras.backend.backend()]
+OTHER = OF_BACKEND | {
+    "floatx": "float64",
+    "epsilon": 1e-3,
+    "image_data_format": "channels_first",
+    "dtype_policy": "mixed_bfloat16",
+}
+
+
+@pytest.fixture
+def restored():
+    """Restores what tests set, which would change others."""
+    before = read_numerics()
+    yield
+    set_numerics(before)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.every_backend
+def test_workers_get_what_changes_numbers(tmp_path):
     queue = study.Queue.of(planned(NARROW), tmp_path)
-    for name in workers.CONFIGURED:
-        given[name] = f"my {name}"
-        monkeypatch.setattr(keras.config, name, lambda x=given[name]: x)
+    before = read_numerics()
+    set_numerics(OTHER)
     content = workers._pickle(queue)
-    for name in workers.CONFIGURED:
-        put = functools.partial(received.__setitem__, name)
-        monkeypatch.setattr(keras.config, f"set_{name}", put)
+    set_numerics(before)
     workers._read(content)
-    assert received == given and {"dtype_policy", "floatx"} <= {*given}
+    found = read_numerics()
+    found["dtype_policy"] = found["dtype_policy"].name
+    assert {name: found.get(name) for name in OTHER} == OTHER
 
 
-def test_a_run_is_resumed_under_the_same_policy(tmp_path):
+@pytest.mark.usefixtures("restored")
+@pytest.mark.every_backend
+@pytest.mark.parametrize("name", OTHER)
+def test_a_run_is_resumed_with_the_same_numerics(name, tmp_path):
     study.run(planned(NARROW), tmp_path)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
+    value = OTHER[name]
+    set_numerics({name: value})
+    changed = rf"changed: .*{name}.* was .*, is {value!r}"
+    with pytest.raises(ValueError, match=changed):
         study.run(planned(NARROW, GATED), tmp_path)
+
+
+def test_a_run_that_does_not_tell_its_numerics_is_resumed(tmp_path):
+    study.run(planned(NARROW), tmp_path)
+    written = json.loads((tmp_path / "study.json").read_text())
+    # As version 0.6.0 wrote it.
+    del written["settings"]["numerics"]
+    (tmp_path / "study.json").write_text(json.dumps(written))
+    assert study.run(planned(NARROW, GATED), tmp_path).runs
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert written["settings"]["numerics"]["floatx"] == "float32"
 
 
 # Executors.

@@ -30,6 +30,7 @@ from cbam_keras.study.files.checkpoints import State, name_of
 from cbam_keras.study.files.folder import StudyFolder, versions
 from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.plans.study import Run, Study, Variant
 from cbam_keras.study.running.machine import part_of_machine
 from cbam_keras.study.running.progress import time_left
@@ -55,8 +56,6 @@ os.environ["KERAS_BACKEND"], sys.path[:] = backend, paths
 from cbam_keras.study.running import workers
 workers.main(content)
 """
-# The settings of `keras.config` that workers get.
-CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
@@ -89,7 +88,6 @@ def train(
 def _pickle(queue):
     """Returns what workers need, in a form that no module has to read."""
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
-    settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
     # cloudpickle copies classes of `__main__`, and does not register them.
     registered = {
         name: value
@@ -108,7 +106,7 @@ def _pickle(queue):
         folder = queue.folder
         here = folder.call, folder.running, folder.content["versions"]
         made = cloudpickle.dumps((make, *here))
-        return cloudpickle.dumps((settings, registered, made))
+        return cloudpickle.dumps((read_numerics(), registered, made))
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
@@ -152,10 +150,9 @@ def announce(name: str) -> None:
 
 
 def _read(content):
-    """Returns what was pickled last, with Keras set as it was there."""
-    settings, registered, made = pickle.loads(content)
-    for name, value in settings.items():
-        getattr(keras.config, f"set_{name}")(value)
+    """Returns what was pickled last, with settings as they were there."""
+    numerics, registered, made = pickle.loads(content)
+    set_numerics(numerics)
     for full_name, value in registered.items():
         package, _, name = full_name.partition(">")
         keras.saving.register_keras_serializable(package, name)(value)
