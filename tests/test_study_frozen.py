@@ -2,15 +2,19 @@
 
 import dataclasses
 import functools
+import types
 
 import keras
+import networks as networks_of_tests
 import numpy as np
 import pytest
 from folder_checks import killed_at, weights
 from keras import layers
+from networks_of_users import Scale, scaled
 from training_checks import numbers
 
-from cbam_keras import CBAM, study, training
+from cbam_keras import CBAM, _checks, comparison, study, training
+from cbam_keras.models import by_name
 from cbam_keras.study.plans import networks, stages
 from cbam_keras.study.running import frozen
 
@@ -62,13 +66,13 @@ def planned(recipe=RECIPE, build=network, **options):
 @pytest.fixture
 def runs(monkeypatch):
     """Returns a list that grows by each time that features are computed."""
-    counted, run = [], frozen._run
+    counted, compute = [], frozen._compute
 
-    def counting(base, data, places):
+    def counting(path, base, data, places):
         counted.append(base.name)
-        return run(base, data, places)
+        return compute(path, base, data, places)
 
-    monkeypatch.setattr(frozen, "_run", counting)
+    monkeypatch.setattr(frozen, "_compute", counting)
     return counted
 
 
@@ -154,7 +158,7 @@ def test_images_run_through_the_base_each_epoch(tmp_path, runs, quick, changed):
     assert runs == []
 
 
-def test_seeds_and_folds_and_networks_share_features(tmp_path, runs, quick):
+def test_seeds_and_folds_share_features(tmp_path, runs, quick):
     variants = [
         study.Variant("net", network),
         study.Variant("wide", functools.partial(network, dropout=0.5)),
@@ -163,7 +167,8 @@ def test_seeds_and_folds_and_networks_share_features(tmp_path, runs, quick):
     plan = planned(recipe, variants=variants, folds=2, seeds=(0, 1))
     results = study.run(plan, tmp_path)
     assert len(results.runs) == 8
-    assert runs == ["net_base"]
+    # Code of users may differ from variant to variant.
+    assert runs == ["net_base"] * 2
     assert not [*tmp_path.glob("features*")]
 
 
@@ -182,7 +187,31 @@ def test_other_weights_of_a_base_are_other_features(tmp_path, runs, quick):
     assert not np.array_equal(*kernels)
 
 
-# Killed.
+def pretrained(*, input_tensor, **options):
+    """Returns a network of a name, as if with weights for ImageNet."""
+    model = networks_of_tests.application(None, input_tensor)
+    rng = np.random.default_rng(0)
+    model.set_weights([rng.random(x.shape) for x in model.get_weights()])
+    return model
+
+
+def test_networks_by_name_share_features(tmp_path, runs, quick):
+    quick.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
+    plan = comparison.plan(
+        ["cbam", "se"],
+        model="EfficientNetLite0",
+        weights="imagenet",
+        stages="top",
+        data="mnist5k",
+        recipe=dataclasses.replace(RECIPE, epochs=1),
+        seeds=2,
+    )
+    results = study.run(plan, tmp_path)
+    assert [x.finished for x in results.outcomes] == [True] * 4
+    assert len(runs) == 1
+
+
+# Killed, and damaged.
 
 
 def test_features_of_a_killed_run_are_computed_again(tmp_path, runs, quick):
@@ -201,6 +230,73 @@ def test_features_of_a_killed_run_are_computed_again(tmp_path, runs, quick):
     assert numbers(results) == numbers(whole)
     assert weights(path.parent) == weights(whole.output)
     assert not [*path.parent.glob("*features*")]
+
+
+def test_damaged_features_are_computed_again(
+    tmp_path, runs, cached, monkeypatch
+):
+    run, said = tmp_path / "run", []
+    with killed_at("net-seed0.keras", run):
+        study.run(planned(seeds=(0, 1)), run)
+    (path,) = run.glob("features-*.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:200] + bytes(len(whole) - 200))
+    monkeypatch.setattr(_checks, "warn", said.append)
+    results = study.run(planned(seeds=(0, 1)), run)
+    assert len(runs) == 2
+    assert numbers(results) == numbers(cached)
+    assert weights(run) == weights(cached.output)
+    assert [text.startswith(f'"{path}" has changed') for text in said] == [True]
+
+
+def test_features_are_whole_as_they_were_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(_checks, "warn", lambda text: None)
+    images = np.arange(70, dtype="float32").reshape(70, 1)
+
+    class Double:
+        output_shape = (None, 1)
+
+        def predict_on_batch(self, x):
+            return 2 * x
+
+    class Batches:
+        def read(self, rows):
+            return images[rows]
+
+    data = types.SimpleNamespace(input_shape=(1,))
+    monkeypatch.setattr(frozen, "enumerate", lambda _: [(0, Batches())], False)
+    path = tmp_path / "features-0.npy"
+    frozen._compute(path, Double(), data, [np.arange(70)])
+    np.testing.assert_array_equal(np.load(path), 2 * images)
+    assert frozen._is_whole(path)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[300] ^= 1
+    for damaged in (bytes(flipped), whole[:200], b"", whole + b"0"):
+        path.write_bytes(damaged)
+        assert not frozen._is_whole(path)
+    path.write_bytes(whole)
+    assert frozen._is_whole(path)
+    path.with_name(f"{path.name}.{frozen.HASH}").unlink()
+    assert not frozen._is_whole(path)
+
+
+def test_a_base_that_does_not_fit_its_features_has_its_own(
+    tmp_path, runs, quick
+):
+    factors = iter([1.0, 1.0, 1.0, 2.0, 1.0])
+
+    def drawn(data):
+        x = inputs = keras.Input((28, 28, 1))
+        x = scaled(Scale, next(factors))(x)
+        x = layers.Dense(2, trainable=False, kernel_initializer="ones")(x)
+        outputs = layers.Dense(10, activation="softmax")(layers.Flatten()(x))
+        return keras.Model(inputs, outputs)
+
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    plan = planned(recipe, build=drawn, seeds=(0, 1, 2, 3))
+    assert study.run(plan, tmp_path).runs
+    assert len(runs) == 2
 
 
 # Recipes.

@@ -19,6 +19,7 @@ from cbam_keras._graph.gates import (
 )
 from cbam_keras._graph.global_state import (
     attributes,
+    global_random_state,
     random_states,
     same_randomness,
 )

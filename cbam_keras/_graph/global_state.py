@@ -2,6 +2,7 @@
 
 import contextlib
 import random
+import sys
 from collections.abc import Iterator
 
 import keras
@@ -27,6 +28,16 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
         for variable in layer.variables
         if id(variable) not in ids and "seed_generator" in variable.path
     ]
+
+
+def global_random_state() -> keras.Variable | None:
+    """Returns the state from which layers draw that have no generator.
+
+    `None` where Keras has none yet, or calls it otherwise: it is private.
+    """
+    module = sys.modules.get("keras.src.backend.common.global_state")
+    find = getattr(module, "get_global_attribute", lambda name: None)
+    return getattr(find("global_seed_generator"), "state", None)
 
 
 @contextlib.contextmanager

@@ -165,13 +165,21 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     return [path for path in files if path.name not in kept]
 
 
-def load_latest(folder: pathlib.Path, state: State) -> keras.Model:
-    """Returns the model of the last epoch, not compiled."""
-    model = _files.load_model(folder / str(state.latest))
-    states = zip(_graph.random_states(model), state.random, strict=True)
-    for variable, value in states:
+def load_values(
+    model: keras.Model, folder: pathlib.Path, state: State, file: str
+) -> None:
+    """Gives a network that was built anew the values of a checkpoint.
+
+    It stays the one that code has built: a file does not hold all that code
+    may set, as single frozen weights and attributes.
+    """
+    loaded = _files.load_model(folder / file)
+    for variable, value in zip(model.weights, loaded.weights, strict=True):
         variable.assign(value)
-    return model
+    if file == state.latest:
+        states = zip(_graph.random_states(model), state.random, strict=True)
+        for variable, value in states:
+            variable.assign(value)
 
 
 def load_optimizer(
@@ -249,6 +257,8 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 def _seed_generators(seed, epoch):
     """Seeds the global generators, from which PyTorch's dropout draws.
 
+    Layers of users may draw from that of Keras.
+
     A sum of the two would let one seed draw in an epoch as the next one has
     drawn in the epoch before.
 
@@ -258,6 +268,9 @@ def _seed_generators(seed, epoch):
     seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
+    if (own := _graph.global_random_state()) is not None:
+        # Its dtype may have a sign.
+        own.assign([seed % 2**31, 0])
     if keras.backend.backend() == "torch":
         _checks.require("torch", extra="torch").manual_seed(seed)
 

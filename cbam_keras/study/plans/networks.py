@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import types
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from cbam_keras import _checks, _graph, profiling
 from cbam_keras.data.examples import SEVERAL
+from cbam_keras.layers import Attention
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
@@ -21,6 +23,8 @@ from cbam_keras.study.plans.stages import check_stages, unfrozen
 SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
+# The types of values that are no code.
+PLAIN = (bool, int, float, type(None))
 # The name of a layer, and the number that Keras has added.
 NUMBERED = r"(.*?)(?:_(\d+))?"
 
@@ -47,6 +51,39 @@ def build_seeded(build, recipe):
             f"{_checks.shown(model)}"
         )
     return model
+
+
+def is_of_package(value: object) -> bool:
+    """Returns whether a value holds no code but of Keras and this package.
+
+    That is a function or class of theirs, a plain value that is no name of
+    something else, or what holds nothing but such values. A network that is
+    built by such a function depends on them, on the data and the seed alone.
+    """
+    if isinstance(value, type):
+        return value in PLAIN or not _checks.is_of_others(value)
+    if isinstance(value, types.FunctionType):
+        # `functools.wraps` gives a function the module of another one.
+        package = str(value.__globals__.get("__name__")).partition(".")[0]
+        held = [x.cell_contents for x in value.__closure__ or ()]
+        is_ours = package in ("keras", "cbam_keras")
+        return is_ours and all(map(is_of_package, held))
+    if isinstance(value, str):
+        # Keras looks up names among what users have registered.
+        return is_of_package(keras.saving.get_registered_object(value))
+    if type(value) is functools.partial:
+        parts = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, Mapping):
+        parts = [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple):
+        parts = [*value]
+    elif isinstance(value, Attention | keras.losses.Loss):
+        # The losses of Keras may hold a function.
+        names = "layer", "options", "stages", "loss", "fn"
+        parts = [type(value), *(getattr(value, x, None) for x in names)]
+    else:
+        return type(value) in PLAIN
+    return all(map(is_of_package, parts))
 
 
 # A weight, what draws it, and its path.
@@ -178,7 +215,20 @@ def in_units(model, data):
     outputs = keras.layers.Normalization(
         -1, *data.targets, invert=True, dtype="float32", name="in_units"
     )(model.output)
-    return keras.Model(model.input, outputs, name=model.name)
+    return _like(model, model.input, outputs)
+
+
+def _like(model, inputs, outputs):
+    """Returns a network of other ends that is of the class of a model.
+
+    A class of users may have training steps and losses of its own.
+    """
+    new = keras.Model(inputs, outputs, name=model.name)
+    if isinstance(model, type(new)):
+        set_since = vars(model).keys() - vars(new).keys()
+        new.__class__ = type(model)
+        vars(new).update({name: vars(model)[name] for name in set_since})
+    return new
 
 
 def takes(model, data):
@@ -227,10 +277,10 @@ def standardize(model, data):
         model, values, lambda layer, *args, **kwargs: layer(*args, **kwargs)
     )
     is_several = isinstance(data.input_shape, Mapping)
-    return keras.Model(
+    return _like(
+        model,
         inputs if is_several else [*inputs.values()][0],
         keras.tree.pack_sequence_as(_graph.structure(model)[1], outputs),
-        name=model.name,
     )
 
 

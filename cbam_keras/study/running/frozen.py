@@ -7,6 +7,9 @@ base runs in inference; what it returns, the features, trains the head.
 import contextlib
 import dataclasses
 import functools
+import hashlib
+import io
+import itertools
 import math
 from typing import cast
 
@@ -15,7 +18,7 @@ import numpy as np
 from keras import ops
 from numpy.lib.format import open_memmap, write_array_header_2_0
 
-from cbam_keras import _files, _graph, _terminal
+from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.folder import (
@@ -25,37 +28,43 @@ from cbam_keras.study.files.folder import (
 )
 from cbam_keras.study.plans.networks import fingerprint
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data
+from cbam_keras.study.plans.study import Data, Run
 
 # So many images are computed at a time.
 BATCH = 32
+# It tells features that were damaged, not those that somebody has forged.
+HASH = "blake2b"
 
 
 @dataclasses.dataclass(eq=False)
 class Parts:
     """A network, and the part of it that is trained, its `head`.
 
-    Without a `base` that is the network itself.
+    Without a `base` that is the network itself. One that code of users has
+    built has an `owner`, the name of its variant.
     """
 
     network: keras.Model
     head: keras.Model
     base: keras.Model | None = None
+    owner: str | None = None
+    # The features that its base has computed, or was held against.
+    known: set[str] = dataclasses.field(default_factory=set)
 
     @classmethod
-    def of(cls, network: keras.Model) -> "Parts":
+    def of(cls, network: keras.Model, owner: str | None = None) -> "Parts":
         """Returns the parts of a network that was just built."""
         both = None if network.compiled else cut(network)
         if both is None:
             return cls(network, network)
         base, head = both
-        return cls(network, head, base)
+        return cls(network, head, base, owner)
 
     @functools.cached_property
     def digest(self) -> str:
         """A hash of the base and its weights."""
         base = cast(keras.Model, self.base)
-        return digest(fingerprint(base), *base.get_weights())
+        return digest(fingerprint(base), self.owner, *base.get_weights())
 
     def with_weights_of(self, trained: keras.Model) -> keras.Model:
         """Returns the network with the weights of what was trained of it."""
@@ -140,7 +149,8 @@ class FrozenNetworks:
     """Networks whose frozen layers run once an image, for one process.
 
     Features are in a file of the folder, by what they depend on. All seeds,
-    folds, networks and processes of a run share it.
+    folds, networks and processes of a run share it; of networks that code of
+    users builds, those of one variant. The hash of its bytes is beside it.
     """
 
     def __init__(self, folder: StudyFolder):
@@ -148,33 +158,40 @@ class FrozenNetworks:
         self._features: dict[str, np.ndarray] = {}
 
     def trained(
-        self, parts: Parts, recipe: Recipe, data: Data
+        self, parts: Parts, recipe: Recipe, data: Data, run: Run
     ) -> tuple[keras.Model, Data]:
         """Returns what is trained of a network, and the data for it."""
         base, head = parts.base, parts.head
         if base is None:
             return head, data
         if recipe.cache and isinstance(data, ImageData) and not data.augment:
-            return head, self.with_features(parts, data)
+            return head, self.with_features(parts, data, run)
         image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
         outputs = head(InInference(base)(image))
         return keras.Model(image, outputs, name=parts.network.name), data
 
-    def with_features(self, parts: Parts, data: ImageData) -> ImageData:
+    def with_features(
+        self, parts: Parts, data: ImageData, run: Run
+    ) -> ImageData:
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
         # All that the features depend on.
         about = data.name, data.fingerprint, data.input_shape
         drawn = None if is_shared else data.describe()
         key = digest(parts.digest, about, drawn)
-        if key not in self._features:
-            features = self._load_or_compute(key, parts.base, data, places)
-            self._features[key] = features
+        features = self._load(key, parts, data, places)
+        if key not in parts.known:
+            first = next(_run(parts.base, data, places, is_shown=False))
+            parts.known.add(key)
+            if not _are_close(features[: len(first)], first):
+                # Code may hold what neither weights nor configurations show.
+                key = digest(key, run)
+                features = self._load(key, parts, data, places, is_new=True)
         splits = {}
         for split, batches, rows in zip(SPLITS, data, places, strict=True):
             examples = dataclasses.replace(
                 batches.examples,
-                images=Rows(self._features[key], rows),
+                images=Rows(features, rows),
                 names=batches.examples.paths,
             )
             splits[split] = dataclasses.replace(
@@ -182,19 +199,49 @@ class FrozenNetworks:
             )
         return dataclasses.replace(data, **splits)
 
-    def _load_or_compute(self, key, base, data, places):
+    def _load(self, key, parts, data, places, is_new=False):
+        """Returns features from their file, which is whole then."""
+        if key in self._features and not is_new:
+            return self._features[key]
         folder = self.folder.path
         path = folder / f"{FEATURES}{key}.npy"
         while True:
             # Another process may be computing them.
             lock = features_lock(path, seconds=1)
             with contextlib.suppress(_files.InUse), lock:
-                if not path.exists():
+                if is_new or not _is_whole(path):
                     # A killed process may have left some.
-                    _files.delete_unfinished(folder, path.name)
-                    _compute(path, base, data, places)
-                return open_memmap(path, mode="r")
+                    _files.delete_unfinished(folder, f"{path.name}*")
+                    _compute(path, parts.base, data, places)
+                    parts.known.add(key)
+                features = self._features[key] = open_memmap(path, mode="r")
+                return features
             interrupts.raise_if_noted()
+
+
+def _is_whole(path):
+    """Returns whether features are as they were written."""
+    if not path.exists():
+        return False
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        found = hashlib.file_digest(file, HASH).hexdigest()
+        if _hash_file(path).read_text() == found:
+            return True
+    _checks.warn(
+        f'"{path}" has changed since it was written. The features in it are '
+        "computed again"
+    )
+    return False
+
+
+def _hash_file(path):
+    return path.with_name(f"{path.name}.{HASH}")
+
+
+def _are_close(x, y):
+    """Returns whether features are the same but for the last digits."""
+    most = 1e-4 * np.abs(y).max(initial=0)
+    return x.shape == y.shape and np.allclose(x, y, rtol=0, atol=most)
 
 
 def _places(data):
@@ -215,14 +262,22 @@ def _compute(path, base, data, places):
     text = f"Frozen layers run once for each of {shape[0]:,} images"
     without = "cache=False (--no-cache) needs none"
     _terminal.say(f"{text}: {size:.2g} GB on disk; {without}")
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    with _files.replacing(path) as beside, beside.open("wb") as file:
-        write_array_header_2_0(file, header)
-        for part in _run(base, data, places):
-            file.write(part.tobytes())
+    header = io.BytesIO()
+    write_array_header_2_0(
+        header, {"descr": "<f4", "fortran_order": False, "shape": shape}
+    )
+    written = hashlib.new(HASH)
+    with _files.replacing(path) as beside:
+        with beside.open("wb") as file:
+            parts = (x.tobytes() for x in _run(base, data, places))
+            for part in itertools.chain([header.getvalue()], parts):
+                file.write(part)
+                written.update(part)
+        with _files.replacing(_hash_file(path)) as hash_file:
+            hash_file.write_text(written.hexdigest())
 
 
-def _run(base, data, places):
+def _run(base, data, places, *, is_shown=True):
     """Yields the features of all images in batches, in the order of places."""
     order = np.argsort(np.concatenate(places))
     sizes = [len(part) for part in places]
@@ -231,7 +286,8 @@ def _run(base, data, places):
     # One shape is compiled.
     pixels = np.zeros((BATCH, *data.input_shape), "float32")
     starts = range(0, len(order), BATCH)
-    for start in _terminal.show_progress(starts, len(starts), "Features"):
+    shown = _terminal.show_progress(starts, len(starts), "Features")
+    for start in shown if is_shown else starts:
         interrupts.raise_if_noted()
         some = splits[start : start + BATCH]
         for split, batches in enumerate(data):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import keras
 
-from cbam_keras import _checks, _files, _terminal
+from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.data import for_fit
 from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.checkpoints import (
@@ -27,19 +27,16 @@ from cbam_keras.study.plans.networks import (
     count_macs,
     count_parameters,
     fingerprint,
+    is_of_package,
 )
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.stages import (
-    begin_second,
-    set_trainable_parts,
-    trainable_parts,
-)
+from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import (
     Data,
     Study,
     Variant,
 )
-from cbam_keras.study.results.kept import write_predictions
+from cbam_keras.study.results.predictions import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 
@@ -67,7 +64,7 @@ def train_network(
     or fails has a status that says so, and is no error. A signal and a full
     disk are errors. A `title` is printed before the training.
     `frozen` keeps what frozen layers return for others, `compiled` the
-    networks that others train again.
+    networks that other seeds train again.
     """
     training = _Training(study, variant, state, data, folder, frozen, compiled)
     # What becomes known of the outcome, whenever the training ends.
@@ -155,9 +152,11 @@ class _Training:
         fields["macs"] = count_macs(network, self.data)
         self.parts = Parts(network, network)
         if self.recipe.frozen:
-            self.parts = Parts.of(network)
+            is_ours = is_of_package(self.variant.build)
+            owner = None if is_ours else self.variant.name
+            self.parts = Parts.of(network, owner)
         model, self.data = self.frozen.trained(
-            self.parts, self.recipe, self.data
+            self.parts, self.recipe, self.data, self.state.run
         )
         return self._resume(model)
 
@@ -175,16 +174,18 @@ class _Training:
                 f'network "{self.variant.name}". Delete that folder to train '
                 "it from the start"
             )
+        file = state.latest
         if self.has_ended:
-            tested, _ = self.select_epoch()
-            loaded = _files.load_model(self.folder / state.file_of(tested))
-        else:
-            loaded = checkpoints.load_latest(self.folder, state)
-        # The file does not say which layers inside another one are frozen.
-        set_trainable_parts(loaded, trainable_parts(model))
-        if model.compiled:
-            loaded.compile_from_config(model.get_compile_config())
-        return loaded
+            file = state.file_of(self.select_epoch()[0])
+        return self._with_values(model, file)
+
+    def _with_values(self, model, file):
+        """Returns the network with the values of a checkpoint.
+
+        It holds what code has set that no file holds.
+        """
+        checkpoints.load_values(model, self.folder, self.state, file)
+        return model
 
     def fit(
         self,
@@ -214,7 +215,7 @@ class _Training:
         tested, _ = self.select_epoch()
         # Callbacks of the user may have changed the network at the end.
         if is_trained and (callbacks or tested != self.state.epochs):
-            return _files.load_model(self.folder / self.state.file_of(tested))
+            return self._with_values(model, self.state.file_of(tested))
         return model
 
     def _fit_stage(self, model, stage, before, callbacks):
@@ -225,10 +226,12 @@ class _Training:
         self.study.task.compile(model, stage, data)
         if state.epochs > before:
             checkpoints.load_optimizer(model, self.folder, state)
-        # Code of others, and a second stage, change more than its values.
-        is_ours = not _checks.is_of_others(self.study.task)
-        if is_ours and len(callbacks) == 1 and len(self.recipe.stages) == 1:
-            model = self.compiled.reuse(model, state.fingerprint, data)
+        # Files, a second stage and callbacks change more than values.
+        is_new = state.epochs == 0 and len(self.recipe.stages) == 1
+        if is_new and len(callbacks) == 1 and self._is_by_name(model):
+            model = self.compiled.reuse(
+                model, self.variant.name, state.fingerprint
+            )
         weights = None
         # The loss of masks has weights of its own.
         if getattr(data, "ignore_index", None) is None:
@@ -247,6 +250,12 @@ class _Training:
             verbose=1 if is_interactive else 2,
         )
         return model
+
+    def _is_by_name(self, model):
+        """Returns whether only code of the package builds and trains it."""
+        used = self.variant.build, self.recipe.loss, type(self.study.task)
+        layers = map(type, _graph.layers_within(model))
+        return all(map(is_of_package, (*used, *layers)))
 
     def _validate(self, model, data):
         """Returns further measures of an epoch, which it takes longer with."""
