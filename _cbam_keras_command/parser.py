@@ -11,6 +11,8 @@ from typing import Any
 
 from _cbam_keras_command.options import (
     LOCATION,
+    MEASURES,
+    NUMBERS,
     POSITIVE,
     SEVERAL,
     WHOLE,
@@ -200,25 +202,56 @@ def report(parser):
     """Writes report.html of a run again, with what its networks look at: eight
     test images, mistakes first, with Grad-CAM and attention maps; of masks what
     they predict. The commands write it when they end. Of predictions that any
-    program has made it writes tables, figures and such a page.
+    program has made, in any framework, it writes tables, figures and such a
+    page.
 
     examples:
       cbam-keras report runs/train-mnist5k-tiny
-      cbam-keras report predictions.npz --output predictions
+      cbam-keras report predictions/
+      cbam-keras report out --pattern "{network}/{seed}/probs.npz"
     """
     parser.usage += " RUN"
     parser.add_argument(
         "run",
         type=existing,
         metavar="RUN",
-        help="the output folder of a run; or a .npz file of the labels of test "
-        "examples, (N,), under labels, of class_names, and under the name of "
-        "each network its probabilities, (seeds, N, classes)",
+        help="the output folder of a run; or a folder of predictions for test "
+        "examples: NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), "
+        "labels, (N,), and groups if there are any, or NETWORK_sSEED.csv with "
+        "a column for each class and label; or one .npz file with labels and, "
+        "under the name of each network, (seeds, N, classes)",
     )
-    parser.add_argument(
+    of_predictions = parser.add_argument_group("predictions")
+    of_predictions.add_argument(
         "--output",
         metavar="DIR",
-        help="of a file, the folder to write (default: runs/report-FILE)",
+        help="the folder to write (default: runs/report-NAME)",
+    )
+    of_predictions.add_argument(
+        "--pattern",
+        metavar="PATH",
+        help="how files are called, with {network}, {seed} and {fold}",
+    )
+    of_predictions.add_argument(
+        "--baseline",
+        metavar="NETWORK",
+        help="what the others are compared with (default: none, if there is "
+        "one, else the first)",
+    )
+    of_predictions.add_argument(
+        "--measure",
+        choices=[*MEASURES, *NUMBERS],
+        help="what is compared (default: test_accuracy, or mae)",
+    )
+    of_predictions.add_argument(
+        "--logits",
+        action="store_true",
+        help="the predictions are logits",
+    )
+    of_predictions.add_argument(
+        "--multi-label",
+        action="store_true",
+        help="examples may have several classes: labels are 0 and 1 for each",
     )
     parser.add_argument(
         "--figures",

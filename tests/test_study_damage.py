@@ -15,7 +15,7 @@ from cbam_keras import _files, report, study
 from cbam_keras.study.files.checkpoints import State, save_state
 from cbam_keras.study.files.folder import STUDY
 from cbam_keras.study.files.options import RunOptions
-from cbam_keras.study.results.predictions import read_predictions
+from cbam_keras.study.results.kept import read_predictions
 
 pytest.importorskip("pandas")
 pytest.importorskip("sklearn")

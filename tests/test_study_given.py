@@ -342,21 +342,3 @@ def test_a_written_folder_reads_as_the_same_results(tmp_path):
     pandas.testing.assert_frame_equal(found.per_class(), results.per_class())
     with pytest.raises(ValueError, match="new or empty"):
         results.write(tmp_path / "out")
-
-
-def test_the_command_reads_a_file(tmp_path, capsys):
-    file = tmp_path / "mine.npz"
-    named = {name: np.array(runs) for name, runs in GIVEN.items()}
-    np.savez(file, labels=LABELS, class_names=NAMES, **named)
-    words = ["report", str(file), "--output", str(tmp_path / "out")]
-    assert cli.main(words) == 0
-    assert "cbam is better than plain by" in capsys.readouterr().out
-    assert (tmp_path / "out/report.html").exists()
-    assert cli.main(["report", str(tmp_path / "out")]) == 0
-    # There are no networks to draw.
-    assert "warning" not in capsys.readouterr().err
-    assert cli.main(words) == 2
-    assert "--output" in capsys.readouterr().err
-    np.savez(file, **named)
-    assert cli.main(["report", str(file)]) == 2
-    assert "labels" in capsys.readouterr().err

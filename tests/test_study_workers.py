@@ -1,13 +1,16 @@
 """Networks that workers train: how many, killed, refused."""
 
 import concurrent.futures
-import functools
+import itertools
+import json
 import os
 import pathlib
 import re
 import signal
+import subprocess
 import threading
 import time
+import types
 
 import keras
 import pretended
@@ -24,8 +27,10 @@ from study_checks import (
 )
 
 from cbam_keras import _files, study, training
+from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.progress import time_left
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
@@ -77,12 +82,130 @@ def dying(code, output, **options):
     return str(caught.value)
 
 
-def test_a_task_that_dies_ends_the_run(tmp_path):
+def test_tasks_that_die_before_they_train_end_the_run(tmp_path, capsys):
     code = "os.kill(os.getpid(), 9)"
     message = dying(code, tmp_path, executor=POOL)
     assert "ended by SIGKILL (no message)" in message
+    assert "before it trained a network" in capsys.readouterr().out
     # The same call resumes.
     assert study.run(planned(NARROW, GATED), tmp_path).runs
+
+
+class Ended:
+    """A worker, or the task of an executor, that has ended."""
+
+    def __init__(self, status, *lines):
+        errors = "\n".join(lines).encode()
+        self.end = subprocess.CompletedProcess([], status, stderr=errors)
+
+    def result(self):
+        return self.end
+
+
+START_UP = (
+    "WARNING: All log messages before absl::InitializeLog() is called are "
+    "written to STDERR",
+    "I0000 00:00:1796055110.61 7420 port.cc:153] oneDNN custom operations are "
+    "on. To turn them off, set `TF_ENABLE_ONEDNN_OPTS=0`.",
+    "2026-11-30 12:00:00.123456: I tensorflow/core/platform/cpu.cc:210] This",
+    "To enable the following instructions: AVX2 FMA, rebuild TensorFlow",
+    "E0000 00:00:1796056509.0 7420 cuda_platform.cc:52] failed call to cuInit",
+)
+
+
+def test_a_network_that_ends_two_processes_is_given_up(tmp_path, capsys):
+    plan = planned(NARROW, GATED)
+    queue = study.Queue.of(plan, tmp_path)
+    with queue.folder.locked():
+        queue.folder.add()
+    started = workers._Workers(queue, 2, None, b"")
+    trains = f"{workers.TRAINS}narrow-seed0"
+    killed = Ended(
+        *(-signal.SIGKILL, f"{workers.TRAINS}gated-seed0", "a warning"),
+        *(trains, *START_UP, ""),
+    )
+    started._check_end(killed)
+    started._give_up()
+    assert len(queue.missing()) == 2
+    # Windows has no signals.
+    started._check_end(Ended(2**31, trains, *START_UP, "F0000 no memory"))
+    with queue.folder.claim("narrow", queue.study.runs[0]):
+        # Another worker tries it.
+        started._give_up()
+    assert len(queue.missing()) == 2
+    started._give_up()
+    printed = capsys.readouterr().out
+    assert "narrow-seed0: its worker ended by SIGKILL (no message)" in printed
+    assert "oneDNN" not in printed
+    ((variant, run),) = queue.missing()
+    outcome = queue.folder.outcome("narrow", run)
+    assert variant.name == "gated" and outcome.status == "error"
+    assert outcome.message.startswith("2 processes that trained it were killed")
+    assert "exit status 2147483648 (F0000 no memory)" in outcome.message
+    # The same call tries it again.
+    assert statuses(study.run(plan, tmp_path)) == ["finished", "finished"]
+
+
+@pytest.mark.parametrize(
+    ("measured", "missing", "processes", "words"),
+    [
+        ({}, [("a", 0)], 1, ""),
+        ({"a": [9]}, [], 1, ""),
+        ({"a": [9, 11]}, [("a", 0)] * 6, 1, ", less than a minute left"),
+        ({"a": [50, 70]}, [("a", 0)] * 3, 1, ", about 3 min left"),
+        # Each variant by its own, those of which none has ended by the mean.
+        (
+            {"a": [60], "b": [180]},
+            [("a", 0), ("b", 0)],
+            1,
+            ", about 4 min left",
+        ),
+        ({"a": [60], "b": [180]}, [("c", 0)], 1, ", about 2 min left"),
+        # What is trained already has less left, and no less than nothing.
+        ({"a": [600]}, [("a", 300), ("a", 900)], 1, ", about 5 min left"),
+        ({"a": [600]}, [("a", 0)] * 4, 2, ", about 20 min left"),
+        # The last one is trained by one process.
+        ({"a": [600]}, [("a", 0)], 4, ", about 10 min left"),
+        ({"a": [7200]}, [("a", 0)] * 3, 1, ", about 6 h left"),
+    ],
+)
+def test_the_time_left_is_that_of_networks_that_ended(
+    measured, missing, processes, words
+):
+    assert time_left(measured, missing, processes) == words
+
+
+def test_lines_of_networks_have_the_time_left(tmp_path, capsys, monkeypatch):
+    now = itertools.count(0, 300)
+    monkeypatch.setattr(time, "monotonic", lambda: next(now))
+    study.run(planned(NARROW, GATED, seeds=(0, 1)), tmp_path)
+    titles = re.findall(r"\((\d of 4.*?)\)", capsys.readouterr().out)
+    assert titles[0] == "1 of 4"
+    assert titles[1:] == [
+        f"{number} of 4, about {left} min left"
+        for number, left in ((2, 15), (3, 10), (4, 5))
+    ]
+
+
+def test_a_line_of_a_worker_has_the_time_left(tmp_path, capsys, monkeypatch):
+    clock = types.SimpleNamespace(time=iter((0, 120, 600)).__next__)
+    monkeypatch.setattr(workers, "time", clock)
+    plan = planned(NARROW, GATED, seeds=(0, 1))
+    queue = study.Queue.of(plan, tmp_path)
+    started = workers._Workers(queue, 2, None, b"")
+    (first, run), *rest = queue.missing()
+    with queue.folder.claim(first.name, run):
+        started._print_progress()
+    assert capsys.readouterr().out == ""
+    with queue.folder.claim(rest[0][0].name, rest[0][1]):
+        started._print_progress()
+    queue.train_next()
+    capsys.readouterr()
+    with queue.folder.claim(rest[0][0].name, rest[0][1]):
+        started._print_progress()
+    # One is trained for 480 of 600 seconds, two are not begun.
+    line = r"(?s)^narrow-seed0: .*accuracy .* \(1 of 4, about 11 min left\)$"
+    assert re.match(line, capsys.readouterr().out.strip())
 
 
 # Not of the current folder, and long.
@@ -134,25 +257,63 @@ def test_a_worker_of_another_version_is_refused(tmp_path, capsys, monkeypatch):
     assert "must have the versions of the process" in capsys.readouterr().err
 
 
-def test_workers_get_what_is_set_in_keras(tmp_path, monkeypatch):
-    given, received = {}, {}
+# A setting of each backend, and another value than its own.
+OF_BACKEND = {
+    "jax": {"jax_default_matmul_precision": "float32", "jax_enable_x64": True},
+    "tensorflow": {"tensor_float_32": False},
+    "torch": {"float32_matmul_precision": "high"},
+}[keras.backend.backend()]
+OTHER = OF_BACKEND | {
+    "floatx": "float64",
+    "epsilon": 1e-3,
+    "image_data_format": "channels_first",
+    "dtype_policy": "mixed_bfloat16",
+}
+
+
+@pytest.fixture
+def restored():
+    """Restores what tests set, which would change others."""
+    before = read_numerics()
+    yield
+    set_numerics(before)
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.every_backend
+def test_workers_get_what_changes_numbers(tmp_path):
     queue = study.Queue.of(planned(NARROW), tmp_path)
-    for name in workers.CONFIGURED:
-        given[name] = f"my {name}"
-        monkeypatch.setattr(keras.config, name, lambda x=given[name]: x)
+    before = read_numerics()
+    set_numerics(OTHER)
     content = workers._pickle(queue)
-    for name in workers.CONFIGURED:
-        put = functools.partial(received.__setitem__, name)
-        monkeypatch.setattr(keras.config, f"set_{name}", put)
+    set_numerics(before)
     workers._read(content)
-    assert received == given and {"dtype_policy", "floatx"} <= {*given}
+    found = read_numerics()
+    found["dtype_policy"] = found["dtype_policy"].name
+    assert {name: found.get(name) for name in OTHER} == OTHER
 
 
-def test_a_run_is_resumed_under_the_same_policy(tmp_path):
+@pytest.mark.usefixtures("restored")
+@pytest.mark.every_backend
+@pytest.mark.parametrize("name", OTHER)
+def test_a_run_is_resumed_with_the_same_numerics(name, tmp_path):
     study.run(planned(NARROW), tmp_path)
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    with pytest.raises(ValueError, match="dtype_policy.name was 'float32'"):
+    value = OTHER[name]
+    set_numerics({name: value})
+    changed = rf"changed: .*{name}.* was .*, is {value!r}"
+    with pytest.raises(ValueError, match=changed):
         study.run(planned(NARROW, GATED), tmp_path)
+
+
+def test_a_run_that_does_not_tell_its_numerics_is_resumed(tmp_path):
+    study.run(planned(NARROW), tmp_path)
+    written = json.loads((tmp_path / "study.json").read_text())
+    # As version 0.6.0 wrote it.
+    del written["settings"]["numerics"]
+    (tmp_path / "study.json").write_text(json.dumps(written))
+    assert study.run(planned(NARROW, GATED), tmp_path).runs
+    written = json.loads((tmp_path / "study.json").read_text())
+    assert written["settings"]["numerics"]["floatx"] == "float32"
 
 
 # Executors.
@@ -218,22 +379,43 @@ class Noise(layers.GaussianNoise):
     __module__ = "__main__"
 
 
+def deadly(data):
+    """Kills each process but that of the test."""
+    if os.getpid() != int(os.environ["PARENT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return narrow(data)
+
+
 @pytest.mark.slow
-def test_what_killed_workers_trained_is_resumed(tmp_path, monkeypatch, capsys):
+def test_others_take_the_place_of_killed_workers(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
-    plan = planned(
-        study.Variant("script", lambda x: narrow(x, attention=[Script()])),
-        task=Killing(arrays(per_class=10)),
-        recipe=training.Recipe(epochs=2, batch_size=10, augment=[Noise(1.0)]),
+    monkeypatch.setenv("PARENT", str(os.getpid()))
+    script = study.Variant("script", lambda x: narrow(x, attention=[Script()]))
+    plan, alone = (
+        planned(
+            *variants,
+            task=Killing(arrays(per_class=10)),
+            recipe=training.Recipe(
+                epochs=2, batch_size=10, augment=[Noise(1.0)]
+            ),
+        )
+        for variants in ([script, study.Variant("deadly", deadly)], [script])
     )
-    with pytest.raises(RuntimeError, match="ended by SIGKILL"):
-        study.run(plan, tmp_path / "resumed", workers=2)
-    resumed = study.run(plan, tmp_path / "resumed")
-    assert statuses(resumed) == ["finished"]
-    alone = study.run(plan, tmp_path / "alone")
-    losses = [row["val_loss"] for row in alone.history]
+    with pytest.warns(UserWarning, match='"deadly".*2 processes that trained'):
+        resumed = study.run(plan, tmp_path / "resumed", workers=2)
+    assert statuses(resumed) == ["finished", "error"]
+    printed = capsys.readouterr().out
+    assert "script-seed0: its worker ended by SIGKILL (no message)" in printed
+    assert re.search(r"script-seed0: .* \([12] of 2[,)]", printed)
+    # The same call tries again what failed, here.
+    again = study.run(plan, tmp_path / "resumed")
+    assert statuses(again) == ["finished", "finished"]
+    alone = study.run(alone, tmp_path / "alone")
+    found, losses = (
+        [row["val_loss"] for row in results.outcomes[0].history]
+        for results in (resumed, alone)
+    )
     # Other threads, so sums in another order.
-    found = [row["val_loss"] for row in resumed.history]
     assert found == pytest.approx(losses, abs=1e-5)
 
 

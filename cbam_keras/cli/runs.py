@@ -18,7 +18,15 @@ from typing import Any
 import keras
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import _checks, data, insertion, report, study, tuning
+from cbam_keras import (
+    _checks,
+    _files,
+    data,
+    insertion,
+    report,
+    study,
+    tuning,
+)
 from cbam_keras._terminal import say
 from cbam_keras.study import (
     RECIPES,
@@ -143,10 +151,17 @@ def run(options: Options) -> int:
 
 
 def write_report(options: Options) -> None:
-    """Writes the page of a run again, or that of predictions in a file."""
+    """Writes the page of a run again, or that of predictions in files."""
     path = pathlib.Path(options.run).expanduser()
-    if path.suffix == ".npz":
-        results = study.read_given(path)
+    if not (path / _files.STUDY).exists():
+        results = study.results_of(
+            path,
+            baseline=options.baseline,
+            measure=options.measure,
+            multi_label=options.multi_label,
+            logits=options.logits,
+            pattern=options.pattern,
+        )
         say(results)
         output = options.output or f"runs/report-{path.stem}"
         page = results.write(output, options.figures)

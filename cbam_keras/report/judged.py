@@ -10,15 +10,14 @@ from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.results import figures
+from cbam_keras.study.results.kept import CLASSES, NUMBERS, OF_CLASSES
 from cbam_keras.study.results.predictions import (
-    CLASSES,
-    NUMBERS,
-    OF_CLASSES,
     count_labels,
     describe_left_out,
     judged,
     mean_and_deviation,
     mean_cell,
+    with_probabilities,
 )
 from cbam_keras.study.results.tables import DEVIATION
 
@@ -95,11 +94,14 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
         drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
         page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
     if results.predicts in OF_CLASSES:
-        caption = "Means over seeds, and one deviation."
-        drawn = "roc.png", caption, figures.plot_roc, results
-        curves = Section("ROC", figures=[draw(*drawn)])
+        curves = Section("Threshold")
+        if with_probabilities(results):
+            caption = "Means over seeds, and one deviation."
+            drawn = "roc.png", caption, figures.plot_roc, results
+            curves = Section("ROC", figures=[draw(*drawn)])
         if "thresholds" in tables:
-            curves.title = "ROC and threshold"
+            if curves:
+                curves.title = "ROC and threshold"
             curves.texts.append(describe_threshold(results))
             if note:
                 # Without images of a class one of the scores is missing.
@@ -110,7 +112,8 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
                 curves.tables.append(Table(title, rows, note=note))
             curves.tables.append(tables["thresholds"])
         classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
-        page.sections += [classes, curves]
+        page.sections += [classes, curves] if curves else [classes]
+    matrices = {}
     if results.predicts == CLASSES:
         matrices = {name: results.confusion(name) for name in results.tested}
         frames |= {f"confusion-{name}": x for name, x in matrices.items()}
@@ -128,22 +131,39 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
             )
             for name in [*results.tested][:MAX_NETWORKS]
         ]
+        page.sections.append(Section("Confusion", figures=confusion))
+    if "calibration" in tables:
         caption = (
             f"Each point is a fifteenth of the {results.noun}s of all seeds. "
             "Above the diagonal networks are right more often than they say."
         )
         drawn = "calibration.png", caption, figures.plot_reliability, results
-        page.sections += [
-            Section("Confusion", figures=confusion),
+        page.sections.append(
             Section(
                 "Calibration",
                 [CALIBRATED],
                 [tables["calibration"]],
                 figures=[draw(*drawn)],
-            ),
-        ]
+            )
+        )
     frames["results"] = results.to_dataframe()
-    write_tables(folder / TABLES, frames, _latex(results, tables))
+    texts = _latex(results, tables) | {
+        f"confusion-{name}": _as_table(frame).latex()
+        for name, frame in matrices.items()
+    }
+    write_tables(folder / TABLES, frames, texts)
+
+
+def _as_table(matrix: "pandas.DataFrame") -> Table:
+    """Returns a confusion matrix as a table, a row for each true class."""
+    rows = [
+        {
+            "true class": name,
+            **{x: f"{y:,}" for x, y in zip(matrix, row, strict=True)},
+        }
+        for name, row in zip(matrix.index, matrix.to_numpy(), strict=True)
+    ]
+    return Table("Examples by true (rows) and predicted class", rows)
 
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:

@@ -240,6 +240,8 @@ class StudyFolder:
         if before["kind"] != self.study.kind:
             raise self._refused(f"another run ({before['kind']})")
         old, new = before["settings"], dict(self.content["settings"])
+        # Those of version 0.6 do not say.
+        old.setdefault("numerics", new["numerics"])
         # A call may have others: the states say what each network was.
         for key in ("variants", "data"):
             names = old[key].keys() & new[key].keys()

@@ -15,6 +15,7 @@ from cbam_keras.study.plans.measures import (
     Measure,
     validation_key,
 )
+from cbam_keras.study.plans.numerics import read_numerics
 from cbam_keras.study.plans.recipes import Recipe, find_recipe
 
 # The name of a variant may have so many bytes: file systems allow 255, and the
@@ -314,6 +315,11 @@ class Study:
             settings["measure"] = self.task.score
         settings["backend"] = keras.backend.backend()
         settings["dtype_policy"] = keras.config.dtype_policy().get_config()
+        settings["numerics"] = {
+            name: value
+            for name, value in read_numerics().items()
+            if name != "dtype_policy"
+        }
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {self.runs[0].name: data}
         return settings

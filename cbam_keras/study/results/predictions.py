@@ -1,153 +1,37 @@
 """What networks predict for the test images, judged by scikit-learn."""
 
 import collections
-import dataclasses
 import functools
-import math
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cbam_keras import _checks, _files
+from cbam_keras import _checks
 from cbam_keras._terminal import number_cell
 from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
+from cbam_keras.study.results.kept import (
+    CLASSES,
+    LABELS,
+    OF_CLASSES,
+    Kept,
+    Predictions,
+    read_predictions,
+)
 from cbam_keras.study.results.statistics import interval_of_fraction
 
 if TYPE_CHECKING:
     import pandas
 
-# What is predicted: a class for each image, several labels, or numbers.
-# Scores are numbers without targets.
-OF_CLASSES = CLASSES, LABELS = "classes", "labels"
-NUMBERS, SCORES = "numbers", "scores"
-# The array that names the network, in a file of predictions.
-NETWORK = "network"
-# By so much a measure of predictions that are stored in float32 may differ.
-ROUNDING = 1e-3
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Predictions:
-    """Probabilities `(B, classes)` that a network gives the images of a split.
-
-    `images` are their names, `labels` the indices of their classes, or 0 and 1
-    for each class, `(B, classes)`; `groups` what each belongs to, as a
-    patient, by default itself.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
-    groups: np.ndarray
-
-    @property
-    def kind(self) -> str:
-        return CLASSES if self.labels.ndim == 1 else LABELS
-
-    @property
-    def predicted(self) -> np.ndarray:
-        return measures.predict(self.probabilities, self.labels)
-
-    @property
-    def present(self) -> np.ndarray:
-        """The classes of which there are images."""
-        return measures.find_present(self.labels)
-
-    @property
-    def of_each(self) -> np.ndarray:
-        """What is counted of each image: 1 where the network is right."""
-        return (self.predicted == self.labels).astype(float)
-
-    @property
-    def counts(self) -> np.ndarray:
-        """The number of images of each class."""
-        classes = self.probabilities.shape[1]
-        if self.kind == LABELS:
-            return self.labels.sum(axis=0).astype(int)
-        return np.bincount(self.labels, minlength=classes)
-
-    @property
-    def are_finite(self) -> bool:
-        return bool(np.isfinite(self.probabilities).all())
-
-    @property
-    def has_learned(self) -> bool:
-        """Whether the mean recall is above that of one answer for all."""
-        if not self.are_finite or self.kind == LABELS:
-            return self.are_finite
-        metrics = _checks.require("sklearn.metrics", extra="plot")
-        options = {"labels": self.present, "average": "macro"}
-        recall = metrics.recall_score(self.labels, self.predicted, **options)
-        count = len(self.present)
-        return count < 2 or bool(recall > 1 / count + 1e-9)
-
-    def by_class(self) -> dict[str, Sequence]:
-        """Returns images and scores of each class, NaN without images."""
-        metrics = _checks.require("sklearn.metrics", extra="plot")
-        classes = range(self.probabilities.shape[1])
-        *scores, images = metrics.precision_recall_fscore_support(
-            self.labels, self.predicted, labels=classes, zero_division=0
-        )
-        of_curves = {"auc": metrics.roc_auc_score}
-        of_curves["average_precision"] = metrics.average_precision_score
-        # There is no curve of a class without others.
-        has_curve = (images > 0) & (images < len(self.labels))
-        areas = {
-            name: [
-                area(measures.is_of(self.labels, x), self.probabilities[:, x])
-                if has_curve[x]
-                else np.nan
-                for x in classes
-            ]
-            for name, area in of_curves.items()
-        }
-        known = [np.where(images > 0, x, np.nan) for x in scores]
-        named = zip(("precision", "recall", "f1"), known, strict=False)
-        return {"images": images, **dict(named), **areas}
-
-
-@dataclasses.dataclass(frozen=True)
-class Numbers:
-    """Numbers `(B, ..., values)` that a network predicts for examples.
-
-    `images` and `groups` are those of `Predictions`, `labels` the targets.
-    Without targets the numbers are scores, `(B,)`.
-    """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    numbers: np.ndarray
-    groups: np.ndarray
-
-    @property
-    def kind(self) -> str:
-        return SCORES if self.labels is None else NUMBERS
-
-    @property
-    def of_each(self) -> np.ndarray:
-        """What is counted of each example: its mean absolute error."""
-        if self.labels is None:
-            return self.numbers
-        errors = np.abs(self.numbers.astype("float64") - self.labels)
-        return errors.reshape(len(errors), -1).mean(axis=1)
-
-    @property
-    def are_finite(self) -> bool:
-        return bool(np.isfinite(self.numbers).all())
-
-    has_learned = are_finite
-
-
 # `Results`, which imports this file.
 Judged = Any
-Kept = Predictions | Numbers
 # What files hold by split, by variant and run, and why others are left out.
 FilesRead = dict[tuple[str, Run], dict[str, Any]]
 FilesLeftOut = dict[tuple[str, Run], str]
@@ -318,7 +202,7 @@ class PredictionTables:
                     if key != "ece" or len(x.labels) >= MANY_IMAGES
                 },
             }
-            for variant, by_seed in self.tested.items()
+            for variant, by_seed in with_probabilities(self).items()
             for x in by_seed.values()
         ]
         means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
@@ -447,6 +331,15 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
+def with_probabilities(results: Judged) -> dict[str, dict[Run, Predictions]]:
+    """Returns the predictions of networks that do not give classes alone."""
+    return {
+        variant: by_run
+        for variant, by_run in results.tested.items()
+        if not any(x.are_answers for x in by_run.values())
+    }
+
+
 def describe_left_out(results: Judged) -> str:
     """Returns of how many trainings predictions are used, if not of all."""
     used = _counts(results)
@@ -467,84 +360,11 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     frames = {"per_class": results.per_class()}
     if results.predicts == LABELS:
         return frames
-    frames["calibration"] = results.calibration()
+    if with_probabilities(results):
+        frames["calibration"] = results.calibration()
     if len(results.class_names) == 2:
         frames["thresholds"] = results.thresholds()
     return frames
-
-
-def write_predictions(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-    """Writes what a network predicts, with the name of the network."""
-    name = path.name.removesuffix(_files.PREDICTIONS)
-    _files.write_arrays(path, {**arrays, NETWORK: name})
-
-
-def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
-    """Returns what a network predicts by split, nothing where none is kept.
-
-    Arrays that are no predictions are left out. Raises a `ValueError` that
-    names the file if it is missing or damaged, of another network, or if it
-    does not give what was measured.
-    """
-    if outcome.predictions is None:
-        return {}
-    path = folder / outcome.predictions
-    try:
-        # NumPy leaves a file open that is no archive.
-        with path.open("rb") as opened, np.load(opened) as file:
-            arrays = dict(file)
-        name = path.name.removesuffix(_files.PREDICTIONS)
-        if str(arrays.pop(NETWORK, name)) != name:
-            raise ValueError("it is of another network")
-        by_split = _by_split(arrays)
-        if tested := by_split.get("test"):
-            _check_measured(tested, outcome)
-    except ImportError:
-        raise
-    # Damaged archives raise errors of many types.
-    except Exception as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        what = "is missing" if is_missing else f"is damaged ({error})"
-        raise ValueError(f'"{path}" {what}') from error
-    return by_split
-
-
-def _by_split(arrays):
-    """Returns the predictions in arrays, after checking their lengths."""
-    by_split: dict[str, Any] = {}
-    for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
-        images: Any = arrays.get(f"{split}/images")
-        groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
-        labels: Any = arrays.get(f"{split}/labels")
-        kinds = {"numbers": Numbers, "probabilities": Predictions}
-        for name, kind in kinds.items():
-            if (found := arrays.get(f"{split}/{name}")) is not None:
-                every = images, labels, found, groups
-                if len({len(x) for x in every if x is not None}) != 1:
-                    raise ValueError("its arrays have other lengths")
-                by_split[split] = kind(images, labels, found, groups)
-    return by_split
-
-
-def _check_measured(kept, outcome):
-    """Raises if predictions do not give what was measured with a network."""
-    if not kept.are_finite:
-        return
-    if kept.kind == LABELS:
-        key, of_one = "macro_f1", 0.0
-        value = measures.compute(key, kept.probabilities, kept.labels)
-    else:
-        keys = {CLASSES: measures.ACCURACY, NUMBERS: "mae"}
-        key, value = keys.get(kept.kind, measures.SCORE), kept.of_each.mean()
-        # Compiled in another way, a network may answer one image differently.
-        of_one = 1.5 / len(kept.of_each) if kept.kind == CLASSES else 0.0
-    recorded = outcome.metrics.get(key)
-    if recorded is not None and not math.isclose(
-        value, recorded, rel_tol=ROUNDING, abs_tol=of_one
-    ):
-        raise ValueError(
-            f"it gives a {key} of {value:.4g}, and {recorded:.4g} was measured"
-        )
 
 
 def mean_and_deviation(

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.checkpoints import State, peek_state
+from cbam_keras.study.files.checkpoints import State, peek_state, save_state
 from cbam_keras.study.files.folder import (
     RESULTS,
     StudyFolder,
@@ -23,7 +23,7 @@ from cbam_keras.study.files.folder import (
     read_content,
 )
 from cbam_keras.study.files.options import CallbackMakers, RunOptions
-from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.networks import (
     build_network,
@@ -33,7 +33,7 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.predictions import (
+from cbam_keras.study.results.kept import (
     read_predictions,
     write_predictions,
 )
@@ -44,6 +44,7 @@ from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.memory import free_memory
+from cbam_keras.study.running.progress import time_left
 from cbam_keras.study.running.trainer import train_network
 
 # A process that finds nothing to train looks again after so long.
@@ -259,6 +260,8 @@ class Queue:
         self.frozen = FrozenNetworks(self.folder)
         self.compiled = CompiledNetworks()
         self._has_said_busy = False
+        # How long networks took that were trained here as a whole.
+        self.seconds: dict[str, list[float]] = {}
 
     @classmethod
     def of(
@@ -369,6 +372,9 @@ class Queue:
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
         state = folder.new_state(variant, run, data)
+        if self.is_worker:
+            workers.announce(place.name)
+        is_whole, began = not state.history, time.monotonic()
         with free_memory():
             train_network(
                 self.study,
@@ -383,13 +389,32 @@ class Queue:
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
             )
+        if is_whole and state.outcome and state.outcome.finished:
+            took = time.monotonic() - began
+            self.seconds.setdefault(variant.name, []).append(took)
+
+    def give_up(self, name: str, message: str) -> None:
+        """Records a network, by its folder, that ends each process."""
+        for variant, run in self.missing():
+            if (place := self.folder.place(variant.name, run)).name != name:
+                continue
+            # Another worker may train it just now.
+            with (
+                contextlib.suppress(_files.InUse),
+                self.folder.claim(variant.name, run),
+            ):
+                state = self.folder.new_state(variant, run, self.load(run))
+                ended = {"file": None, "status": ERROR, "message": message}
+                save_state(place, state, ended=ended)
 
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
         networks = self.study.networks
         several = f", {run}" if len(self.study.runs) > 1 else ""
         number = networks.index((variant, run)) + 1
-        return f"{variant.name}{several} ({number} of {len(networks)})"
+        missing = [(variant.name, 0.0) for variant, _ in self.missing()]
+        left = time_left(self.seconds, missing)
+        return f"{variant.name}{several} ({number} of {len(networks)}{left})"
 
     def progress(self) -> dict[str, Outcome | State | None]:
         """Returns how far each network is trained, by the names of folders."""

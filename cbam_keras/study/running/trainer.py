@@ -36,7 +36,7 @@ from cbam_keras.study.plans.study import (
     Study,
     Variant,
 )
-from cbam_keras.study.results.predictions import write_predictions
+from cbam_keras.study.results.kept import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
 

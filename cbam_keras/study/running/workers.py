@@ -1,15 +1,17 @@
 """Workers: processes that train the networks of an output folder.
 
 The folder is their queue, and says what they have done. The process that runs
-the study only starts them while networks are missing: on this machine, or as
-tasks of a `concurrent.futures.Executor`, each of which runs one worker.
+the study only keeps them alive while networks are missing: on this machine, or
+as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
 import os
 import pickle
+import re
 import secrets
 import signal
 import socket
@@ -24,12 +26,14 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.files.checkpoints import State
+from cbam_keras.study.files.checkpoints import State, name_of
 from cbam_keras.study.files.folder import StudyFolder, versions
 from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.plans.study import Run, Study, Variant
 from cbam_keras.study.running.machine import part_of_machine
+from cbam_keras.study.running.progress import time_left
 
 
 class Queue(Protocol):
@@ -40,6 +44,7 @@ class Queue(Protocol):
     callbacks: CallbackMakers
 
     def missing(self) -> list[tuple[Variant, Run]]: ...
+    def give_up(self, name: str, message: str) -> None: ...
     def progress(self) -> dict[str, Outcome | State | None]: ...
 
 
@@ -51,20 +56,27 @@ os.environ["KERAS_BACKEND"], sys.path[:] = backend, paths
 from cbam_keras.study.running import workers
 workers.main(content)
 """
-# The settings of `keras.config` that workers get.
-CONFIGURED = ("floatx", "epsilon", "image_data_format", "dtype_policy")
 # Errors of arguments and files, which no other try would avoid, and the exit
 # status of a worker that ends by one. Python itself uses 1 and 2.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# The last lines that are shown of a worker that ended, and the bytes read.
-MAX_LINES, MAX_BYTES = 5, 10_000
+# How many processes one network may end.
+MOST_DEATHS = 2
+# The last lines that are shown of a worker that ended, at most so long.
+MAX_LINES, MAX_LENGTH = 5, 10_000
+# What a worker writes before the name of the network that it trains next.
+TRAINS = "cbam_keras trains "
+# What TensorFlow writes when it starts, which no worker dies of.
+START_UP = re.compile(
+    "WARNING: All log messages|To enable the following instructions|"
+    r"I\d{4} |\d{4}-\d\d-\d\d [\d:.]+: I |.* failed call to cuInit"
+)
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def train(
     queue: Queue, count: int, executor: concurrent.futures.Executor | None
 ) -> None:
-    """Starts so many workers until no network is missing."""
+    """Keeps so many workers alive until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
     try:
         while queue.missing():
@@ -76,7 +88,6 @@ def train(
 def _pickle(queue):
     """Returns what workers need, in a form that no module has to read."""
     cloudpickle = _checks.require("cloudpickle", extra="cluster")
-    settings = {name: getattr(keras.config, name)() for name in CONFIGURED}
     # cloudpickle copies classes of `__main__`, and does not register them.
     registered = {
         name: value
@@ -95,7 +106,7 @@ def _pickle(queue):
         folder = queue.folder
         here = folder.call, folder.running, folder.content["versions"]
         made = cloudpickle.dumps((make, *here))
-        return cloudpickle.dumps((settings, registered, made))
+        return cloudpickle.dumps((read_numerics(), registered, made))
     except Exception as error:
         raise TypeError(
             "Workers need a study that can be given to other processes: "
@@ -133,11 +144,15 @@ def main(content: bytes) -> None:
         sys.exit(REFUSED_STATUS)
 
 
+def announce(name: str) -> None:
+    """Says which network this worker trains, for the case that it is killed."""
+    print(f"{TRAINS}{name}", file=sys.stderr, flush=True)
+
+
 def _read(content):
-    """Returns what was pickled last, with Keras set as it was there."""
-    settings, registered, made = pickle.loads(content)
-    for name, value in settings.items():
-        getattr(keras.config, f"set_{name}")(value)
+    """Returns what was pickled last, with settings as they were there."""
+    numerics, registered, made = pickle.loads(content)
+    set_numerics(numerics)
     for full_name, value in registered.items():
         package, _, name = full_name.partition(">")
         keras.saving.register_keras_serializable(package, name)(value)
@@ -182,8 +197,7 @@ class _LocalWorker:
 
     def result(self) -> subprocess.CompletedProcess:
         with self.errors as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - MAX_BYTES))
+            file.seek(0)
             status = self.process.returncode
             return subprocess.CompletedProcess([], status, stderr=file.read())
 
@@ -208,6 +222,13 @@ class _Workers:
         self.executor, self.count = executor, count
         self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
         self.known = queue.progress()
+        # How many processes were killed that trained a network, or none yet
+        # (""), and what is said of networks that are given up.
+        self.deaths: collections.Counter[str] = collections.Counter()
+        self.given_up: dict[str, str] = {}
+        # When networks began that are trained now, and how long others took.
+        self.began: dict[str, float] = {}
+        self.seconds: dict[str, list[float]] = {}
 
     def wait(self) -> None:
         """Starts the workers that are missing, and waits a moment for them."""
@@ -224,6 +245,12 @@ class _Workers:
             if worker.done():
                 del self.workers[number]
                 self._check_end(worker)
+        self._give_up()
+
+    def _give_up(self):
+        for name, message in self.given_up.items():
+            # It does nothing while another worker tries.
+            self.queue.give_up(name, message)
 
     def _start(self, number):
         backend = keras.backend.backend()
@@ -249,34 +276,76 @@ class _Workers:
             worker.cancel()
 
     def _check_end(self, worker):
-        """Raises if a worker has died."""
+        """Raises if a worker ended by an error, which no other would avoid."""
         try:
             ended = worker.result()
         except Exception as error:
             raise self._lost(error) from error
-        text = ended.stderr.decode(errors="replace")
-        lines = [x for x in text.splitlines() if x.strip()][-MAX_LINES:]
         if ended.returncode == 0:
             return
+        network, words = _last_words(ended.stderr.decode(errors="replace"))
         if ended.returncode == REFUSED_STATUS:
-            raise ValueError(lines[-1])
+            raise ValueError(words[-1])
         how = f"with exit status {ended.returncode}"
         if ended.returncode < 0:
             how = f"by {signal.Signals(-ended.returncode).name}"
-        raise RuntimeError(
-            f"A worker ended {how} ({' '.join(lines) or 'no message'}). All "
-            "files are whole, and the same call resumes, with fewer workers in "
-            "less memory"
-        )
+        how += f" ({' '.join(words) or 'no message'})"
+        # Windows has no signals, but large numbers.
+        is_killed = ended.returncode < 0 or ended.returncode > 128
+        if not is_killed or not self._goes_on(network, how):
+            raise RuntimeError(
+                f"A worker ended {how}. All files are whole, and the same call "
+                "resumes, with fewer workers in less memory"
+            )
+
+    def _goes_on(self, network, how):
+        """Counts a killed worker, and returns whether another follows it."""
+        self.deaths[network] += 1
+        is_last = self.deaths[network] >= MOST_DEATHS
+        if not network:
+            say(f"A worker ended {how} before it trained a network")
+            return not is_last
+        self.began.pop(network, None)
+        # Its file is deleted, as nobody holds it.
+        _files.is_locked(self.folder.path / network / _files.LOCK)
+        say(f"{network}: its worker ended {how}, another takes its place")
+        if is_last:
+            self.given_up[network] = (
+                f"{self.deaths[network]} processes that trained it were "
+                f"killed, the last one {how}. SIGKILL often means too little "
+                "memory: use fewer workers or smaller batches"
+            )
+        return True
 
     def _print_progress(self):
         """Prints a line for each network that has ended."""
-        known, self.known = self.known, self.queue.progress()
+        known, self.known, now = self.known, self.queue.progress(), time.time()
+        trained, ended = 0, []
         for name, begun in self.known.items():
-            before = known.get(name)
-            is_end = isinstance(begun, Outcome)
-            if is_end and not isinstance(before, Outcome):
-                say(f"{name}: {_result(begun)}")
+            if isinstance(begun, Outcome):
+                if not isinstance(known.get(name), Outcome):
+                    ended.append((name, begun))
+            elif (self.folder.path / name / _files.LOCK).exists():
+                trained += 1
+                if begun is None or not begun.history:
+                    self.began.setdefault(name, now)
+        for name, outcome in ended:
+            began = self.began.pop(name, None)
+            if began is not None and outcome.finished:
+                self.seconds.setdefault(outcome.variant, []).append(now - began)
+        missing = [
+            (
+                variant.name,
+                now - self.began.get(name_of(variant.name, run), now),
+            )
+            for variant, run in self.queue.missing()
+        ]
+        left = time_left(self.seconds, missing, trained + len(ended))
+        before = sum(isinstance(begun, Outcome) for begun in known.values())
+        for number, (name, outcome) in enumerate(ended, before + 1):
+            self.deaths[""] = 0
+            of = f"({number} of {len(self.known)}{left})"
+            say(f"{name}: {_result(outcome)} {of}")
 
     def _lost(self, error):
         text = str(error).strip() or type(error).__name__
@@ -284,6 +353,17 @@ class _Workers:
             f"The executor runs no more tasks ({text}). All files in "
             f'"{self.folder.path}" are whole, and the same call resumes'
         )
+
+
+def _last_words(text):
+    """Returns which network a worker trained, or "", and its last errors."""
+    *before, last = re.split(f"{TRAINS}(.*)\n", text)
+    lines = [
+        line
+        for line in last[-MAX_LENGTH:].splitlines()
+        if line.strip() and not START_UP.match(line)
+    ]
+    return before[-1] if before else "", lines[-MAX_LINES:]
 
 
 def _result(outcome):

@@ -1,6 +1,6 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -8,7 +8,8 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import is_of, reliability
-from cbam_keras.study.results.predictions import Judged, Predictions
+from cbam_keras.study.results.kept import Predictions
+from cbam_keras.study.results.predictions import Judged, with_probabilities
 
 if TYPE_CHECKING:
     import pandas
@@ -102,7 +103,7 @@ def plot_roc(results: Judged) -> "style.Figure":
     figure = style.new_figure(*size, "ROC on the test split")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (index, heading) in zip(grid, panels.items(), strict=False):
-        for look, by_seed in _by_network(results):
+        for look, by_seed in _by_network(results, with_probabilities):
             curves = [
                 roc(predictions, index)
                 for predictions in by_seed
@@ -133,7 +134,7 @@ def plot_reliability(results: Judged) -> "style.Figure":
     """
     figure = style.new_figure(5.5, 5, "Reliability on the test split")
     axes = figure.subplots()
-    for look, by_seed in _by_network(results):
+    for look, by_seed in _by_network(results, with_probabilities):
         # All seeds together, in bins of equally many images.
         bins = reliability(
             np.concatenate([x.probabilities for x in by_seed]),
@@ -189,13 +190,20 @@ def plot_numbers(results: Judged) -> "style.Figure":
     return figure
 
 
-def _by_network(results: Judged) -> list[tuple[dict, Sequence[Any]]]:
-    """Returns how each network is drawn, and its predictions by seed."""
+def _by_network(
+    results: Judged, choose: Callable | None = None
+) -> list[tuple[dict, Sequence[Any]]]:
+    """Returns how each network is drawn, and its predictions by seed.
+
+    Those that are drawn may be chosen by a function of the results.
+    """
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
     return [
         ({**styles[labels[name]], "label": labels[name]}, [*by_seed.values()])
-        for name, by_seed in results.tested.items()
+        for name, by_seed in (
+            choose(results) if choose else results.tested
+        ).items()
     ]
 
 
