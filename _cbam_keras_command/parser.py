@@ -23,6 +23,7 @@ from _cbam_keras_command.options import (
     add_model,
     add_run,
     add_training,
+    checkable,
     existing,
 )
 
@@ -261,27 +262,41 @@ def report(parser):
 
 
 def check(parser):
-    """Says of each attention gate of a saved model what it computes: that of a
-    layer of ours, or what is wrong with it. It ends with 1 if something is, or
-    if there is no attention.
+    """Runs the definitions of a file of source, or loads a model, and says of
+    each attention gate what it computes, and whether that is its name: do not
+    check what you would not import. Imports, functions, classes and plain
+    assignments are executed, in another process; no model, weights or data are
+    needed. It ends with 1 if a gate is wrong, not what it is called, or could
+    not be looked into, or if there is none.
 
     examples:
+      cbam-keras check train.py
+      cbam-keras check notebook.ipynb submissions/ --json
+      cbam-keras check package.module:build
       cbam-keras check model.keras
       cbam-keras check model.keras --classes my_layers:MyGate
     """
-    parser.usage += " FILE"
+    parser.usage += " PATH [PATH ...]"
     parser.add_argument(
-        "file",
-        type=existing,
-        metavar="FILE",
-        help="a model: .keras or .h5",
+        "paths",
+        type=checkable,
+        nargs="+",
+        metavar="PATH",
+        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION, which builds "
+        "a network; or a model: .keras or .h5",
     )
     parser.add_argument(
         "--classes",
         nargs="+",
         default=[],
         metavar="MODULE:CLASS",
-        help="layers of your own in it, which Keras cannot load otherwise",
+        help="layers of your own in a model, which Keras cannot load otherwise",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as JSON: passed, and gates with their file and "
+        "line",
     )
 
 
@@ -289,6 +304,6 @@ def check(parser):
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
-    check: "say whether the attention of a model computes what it should",
+    check: "say whether attention in source or a model is what it is called",
     report: "write the page of a run again, with what its networks look at",
 }

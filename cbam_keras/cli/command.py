@@ -15,7 +15,7 @@ from cbam_keras.study import interrupts
 HANDLERS = {
     "train": runs.run,
     "tune": runs.run,
-    "check": runs.check_file,
+    "check": runs.check_paths,
     "report": runs.write_report,
 }
 

@@ -7,6 +7,7 @@ would train.
 import contextlib
 import dataclasses
 import importlib
+import json
 import logging
 import os
 import pathlib
@@ -171,26 +172,46 @@ def write_report(options: Options) -> None:
     say(f"Report in {page}")
 
 
-def check_file(options: Options) -> int:
-    """Prints what the attention in a file computes; 1 if some is wrong."""
+def check_paths(options: Options) -> int:
+    """Prints what attention computes, by path; 1 if some does not pass."""
     kind = "MODULE:CLASS, a class in the file"
     classes = [_find_object("classes", x, kind) for x in options.classes]
+    reports = []
+    for path in options.paths:
+        if pathlib.Path(path).suffix in (".keras", ".h5", ".hdf5"):
+            report = insertion.check(_load(path, classes))
+        else:
+            report = insertion.check_source(path)
+        reports.append(report)
+        if not options.json:
+            say(report)
+    passed = all(report.passed for report in reports)
+    if options.json:
+        rows = [vars(row) for report in reports for row in report.rows]
+        gates = [
+            # JSON has no NaN.
+            {name: None if x != x else x for name, x in row.items()}
+            for row in rows
+        ]
+        say(json.dumps({"passed": passed, "gates": gates}, indent=2))
+    return int(not passed)
+
+
+def _load(path, classes):
+    """Returns the model of a file."""
     try:
-        model = keras.saving.load_model(
-            options.file, {x.__name__: x for x in classes}, compile=False
+        return keras.saving.load_model(
+            path, {x.__name__: x for x in classes}, compile=False
         )
     # A file may hold anything, and Keras raises as much.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`file` must be a model that Keras loads, `.keras` or `.h5`, and "
-            "`classes` those in it that are your own, as my_layers:MyGate. "
-            f'Received: file="{options.file}" ({type(error).__name__}: '
-            f"{reason})"
+            "`path` must be source, or a model that Keras loads, `.keras` or "
+            "`.h5`, and `classes` those in it that are your own, as "
+            f'my_layers:MyGate. Received: path="{path}" '
+            f"({type(error).__name__}: {reason})"
         ) from error
-    report = insertion.check(model)
-    say(report)
-    return int(not report.passed)
 
 
 def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:

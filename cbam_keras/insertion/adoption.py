@@ -93,7 +93,7 @@ def adopt(
                 shared[key] = layer_for(cut, gate.match, **options)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
-        return model, AdoptReport(tuple(rows), 0.0)
+        return model, AdoptReport(tuple(rows))
     adopted = copy_with(graph, {}, instead=instead)
     if config := model.get_compile_config():
         # A loss that is not registered is not found.
@@ -101,7 +101,7 @@ def adopt(
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
     difference = _difference(graph, adopted, images)
-    return adopted, AdoptReport(tuple(rows), difference)
+    return adopted, AdoptReport(tuple(rows), difference=difference)
 
 
 def _difference(model, adopted, images):

@@ -94,6 +94,8 @@ class CheckedGate:
         difference: Float, the largest difference of outputs of both layers,
             relative to the largest output; NaN if there is none.
         note: String, what else is known.
+        file: String, the file of source that defines it; empty of a model.
+        line: Integer, the line of that file; 0 of a model.
     """
 
     gate: str
@@ -108,6 +110,8 @@ class CheckedGate:
     high: float
     difference: float
     note: str
+    file: str = ""
+    line: int = 0
 
     @property
     def state(self) -> str:
@@ -127,9 +131,13 @@ class CheckReport(_terminal.Tabular):
 
     Attributes:
         rows: Tuple of `CheckedGate`, in the order in which gates run.
+        place: String, what was checked.
+        note: String, what else is known of it.
     """
 
     rows: tuple[CheckedGate, ...]
+    place: str = "this model"
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -139,28 +147,31 @@ class CheckReport(_terminal.Tabular):
     @property
     def verdict(self) -> str:
         """How many gates are sound, not as called, wrong, not looked into."""
-        if not self.rows:
-            return "No attention in this model."
         counts = collections.Counter(row.state for row in self.rows)
         words = ", ".join(f"{counts[state]} {state}" for state in STATES)
-        return f"{_checks.count(len(self.rows), 'gate')}: {words}."
+        gates = _checks.count(len(self.rows), "gate")
+        said = (
+            f"{gates}: {words}." if counts else f"No attention in {self.place}."
+        )
+        return " ".join(filter(None, [said, self.note]))
 
     def _tables(self) -> Iterator[_terminal.Table]:
-        rows = [
-            {
-                "gate": row.gate,
-                "verdict": row.verdict,
-                "factors": ""
-                if math.isnan(row.low)
-                else f"{row.low:.2f} to {row.high:.2f}",
-                **({"note": row.note} if row.note else {}),
-            }
-            for row in self.rows
-        ]
-        yield _terminal.Table("", rows)
+        for file in dict.fromkeys(row.file for row in self.rows):
+            rows = [_cells(row) for row in self.rows if row.file == file]
+            yield _terminal.Table(file, rows)
 
     def _records(self) -> list[dict[str, object]]:
         return [dict(vars(row)) for row in self.rows]
+
+
+def _cells(row):
+    """Returns a row of a table."""
+    line = {"line": str(row.line)} if row.file else {}
+    low, high = row.low, row.high
+    factors = "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
+    note = {"note": row.note} if row.note else {}
+    cells = {"gate": row.gate, "verdict": row.verdict, "factors": factors}
+    return line | cells | note
 
 
 def check(

@@ -127,7 +127,7 @@ def _gates_of_function(function, shape):
     # It may raise anything.
     except Exception as error:  # noqa: BLE001
         cut = Cut(name, x, x, [_graph.origin(x)], is_given=True)
-        return [Gate(cut, problem=f"{FAILED}: {_reason(error)}")]
+        return [Gate(cut, problem=f"{FAILED}: {reason_of(error)}")]
     y = next((y for y in outputs if y.shape == x.shape), outputs[0])
     if y is x:
         y = keras.layers.Identity(name="gate")(x)
@@ -185,7 +185,7 @@ def _within(cut, values):
     except Exception as error:  # noqa: BLE001
         if not cut.own.variables:
             return []
-        return [Gate(cut, problem=f"{UNKNOWN}: {name}: {_reason(error)}")]
+        return [Gate(cut, problem=f"{UNKNOWN}: {name}: {reason_of(error)}")]
     inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
     with contextlib.suppress(Exception):
         _run_graph(inner, inputs, values)
@@ -238,7 +238,7 @@ def _measured(cut, values):
                     gate = Gate(cut, probes, match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
-                problem = problem or f"{FAILED}: {_reason(error)}"
+                problem = problem or f"{FAILED}: {reason_of(error)}"
                 continue
             if gate.match or probes.gated == {"channel"}:
                 return gate
@@ -259,7 +259,7 @@ def _own_features(cut, values):
     return x[:MOST_IMAGES] if np.isfinite(x).all() and x.any() else None
 
 
-def _reason(error):
+def reason_of(error: BaseException) -> str:
     """Returns the first line of an error, without what Keras adds."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     text = re.sub(r"^Exception encountered when calling.*\n+", "", text)

@@ -1,0 +1,337 @@
+"""`check_source`: definitions of source, executed and checked."""
+
+import json
+
+import pytest
+
+from cbam_keras import cli, insertion
+from cbam_keras.insertion import source
+
+pytest.importorskip("tensorflow")
+
+# Own forms: CBAM of functions in the style of Keras 2, with old paths.
+HALVES = """
+from keras import backend as K
+from keras.engine.topology import Layer
+from keras.layers.core import Activation, Dense
+from tensorflow.keras.layers import *
+from tensorflow.python.keras.layers import Reshape
+
+
+def pool_gate(features, ratio=8):
+    channels = K.int_shape(features)[-1]
+    one, two = Dense(channels // ratio, "relu"), Dense(channels)
+    mean = two(one(GlobalAveragePooling2D()(features)))
+    most = two(one(GlobalMaxPooling2D()(features)))
+    factors = Activation("sigmoid")(Add()([mean, most]))
+    return Multiply()([features, Reshape((1, 1, channels))(factors)])
+
+
+def place_gate(features):
+    mean = K.mean(features, axis=-1, keepdims=True)
+    maps = K.concatenate([mean, K.max(features, axis=-1, keepdims=True)])
+    conv = Conv2D(1, 7, padding="same", activation="sigmoid", use_bias=False)
+    return Multiply()([features, conv(maps)])
+"""
+NETWORK = """
+
+def build(input_shape, classes=3):
+    inputs = keras.Input(input_shape)
+    x = keras.layers.Conv2D(32, 3, activation="relu")(inputs)
+    {}
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(classes)(x))
+"""
+SQUEEZE = """
+import keras
+from keras import layers
+
+
+def se_block(x, ratio=8):
+    y = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    y = layers.Dense(x.shape[-1] // ratio, activation="relu")(y)
+    return x * layers.Dense(x.shape[-1], activation="sigmoid")(y)
+"""
+EFFECTS = (
+    SQUEEZE
+    + """
+import os
+import pathlib
+import numpy as np
+import package_of_nobody
+import argparse
+
+config = argparse.ArgumentParser().parse_args()
+marker = open(MARKER, "w")
+saved = np.save(MARKER, np.ones(3))
+RATIO, shape = 4 * 2, np.zeros((1, 1)).shape
+if True:
+    pathlib.Path(MARKER).touch()
+for RATIO_OF_LOOP in [8]:
+    pathlib.Path(MARKER).touch()
+
+class Gate(layers.Layer):
+    pathlib.Path("relative").touch()
+    (listed,) = os.listdir()
+
+    def call(self, x):
+        return x * keras.ops.sigmoid(x)
+
+def se_of_config(x):
+    return se_block(x, config.ratio)
+
+def se_of_package(x):
+    return x * package_of_nobody.factors(x)
+
+def se_of_loop(x):
+    return se_block(x, RATIO_OF_LOOP)
+
+def se_of_old_keras(x):
+    return x * layers.merge(x)
+
+def se_of_options(x, options):
+    return x * options
+
+def se_of_ratio(x, reduction, name):
+    return se_block(x, RATIO)
+
+@package_of_nobody.decorate
+def se_decorated(x):
+    return x * x
+"""
+)
+FILES = {
+    "halves.py": HALVES,
+    "whole.py": """
+from halves import place_gate, pool_gate
+
+import keras
+
+def cbam_block(x):
+    return place_gate(pool_gate(x))
+
+
+def cbam(x):
+    return pool_gate(x)
+
+
+def eca_block(x):
+    return pool_gate(x)
+""",
+    "used.py": SQUEEZE + NETWORK.format("se_block(x); x = se_block(x)"),
+    "lost.py": SQUEEZE + NETWORK.format("x = x"),
+    "inline.py": "import keras"
+    + NETWORK.format(
+        """y = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = x * keras.layers.Dense(32, "sigmoid")(y)"""
+    ),
+    "effects.py": EFFECTS,
+    "exits.py": """
+import keras, os
+class SEBlock(keras.layers.Layer):
+    os._exit(0)
+""",
+    "asks.py": """
+import keras
+class SEBlock(keras.layers.Layer):
+    input()
+""",
+    "raises.py": """
+import keras
+class SEBlock(keras.layers.Layer):
+    raise SystemExit(1)
+""",
+    "syntax.py": "import keras\ndef se_block(x):\n    print 'x'",
+    "plain.py": "import keras\ndef block(x):\n    return x",
+    "of_torch.py": "import torch\nclass SE(torch.nn.Module):\n    pass",
+    "first.py": """
+import tensorflow as tf
+def se_block(x):
+    return x * tf.get_variable("x")
+""",
+    "legacy.py": """
+from tf_keras import layers
+class SEBlock(layers.Layer):
+    pass
+""",
+    ".hidden/gate.py": SQUEEZE,
+    "site-packages/gate.py": SQUEEZE,
+    "own/pyvenv.cfg": "",
+    "own/gate.py": SQUEEZE,
+}
+CELLS = [
+    "%pip install keras\n!ls\nimport keras",
+    "%%bash\nrm -r *",
+    "this is no Python",
+    "def se_block(x):\n    return x",
+    "%%time\n" + SQUEEZE,
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """The report of all forms."""
+    folder = tmp_path_factory.mktemp("forms")
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.replace("MARKER", repr(str(folder / "marker"))))
+    cells = [{"cell_type": "code", "source": x} for x in CELLS]
+    (folder / "forms.ipynb").write_text(json.dumps({"cells": cells}))
+    before = {*folder.rglob("*")}
+    report = insertion.check_source(folder)
+    assert {*folder.rglob("*")} == before
+    assert report.place == str(folder)
+    return report
+
+
+def find(report, file, name=""):
+    """The only row of a file, or that of a name."""
+    rows = [x for x in report.rows if x.file.endswith(f"/{file}")]
+    (row,) = [x for x in rows if name in ("", x.gate)]
+    return row
+
+
+def test_gates_of_source_are_held_against_their_names(report):
+    whole = find(report, "whole.py", "cbam_block")
+    assert whole.passed and whole.verdict.startswith("CBAM(reduction_ratio=8")
+    half = find(report, "whole.py", "cbam")
+    assert (half.called, half.agrees, half.passed) == ("cbam", False, False)
+    assert half.verdict == "called CBAM, is its channel half"
+    other = find(report, "whole.py", "eca_block")
+    assert other.verdict == "called ECA, is the channel half of CBAM"
+    lines = [find(report, "whole.py", x).line for x in ("cbam_block", "cbam")]
+    assert lines == [6, 10]
+
+
+def test_old_paths_and_functions_are_those_of_keras_3(report):
+    halves = [find(report, "halves.py", x) for x in ("pool_gate", "place_gate")]
+    assert [x.kind for x in halves] == ["channel", "spatial"]
+
+
+def test_calls_that_do_not_reach_an_output_are_counted(report):
+    used = find(report, "used.py")
+    assert not used.passed
+    words = (
+        "called 2 times, 1 reach an output; SqueezeExcite(reduction_ratio=8)"
+    )
+    assert words in used.verdict
+    lost = find(report, "lost.py")
+    assert "called 0 times, no attention in this model" in lost.verdict
+    assert not lost.passed
+
+
+def test_gates_without_a_definition_are_those_of_models(report):
+    row = find(report, "inline.py")
+    assert row.gate.startswith("build/") and row.line == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "reason"),
+    [
+        ("effects.py", "se_of_config", "needs `config`"),
+        ("effects.py", "se_of_loop", "needs `RATIO_OF_LOOP`"),
+        ("effects.py", "se_of_package", "package_of_nobody is missing"),
+        ("effects.py", "se_decorated", "package_of_nobody is missing"),
+        ("effects.py", "se_of_old_keras", "needs Keras 2's `layers.merge`"),
+        ("effects.py", "se_of_options", "needs `options`"),
+        ("exits.py", "exits.py", "ends the process, or takes more than 60 s"),
+        ("asks.py", "SEBlock", "EOFError: EOF when reading a line"),
+        ("raises.py", "SEBlock", "SystemExit: 1"),
+        ("first.py", "se_block", "TensorFlow 1, which Keras 3 does not run"),
+        (
+            "legacy.py",
+            "SEBlock",
+            "`tf_keras`; install Keras 3, and import `keras`",
+        ),
+        ("syntax.py", "syntax.py", "SyntaxError: Missing parentheses in call"),
+    ],
+)
+def test_what_is_not_looked_into_says_why(report, file, name, reason):
+    row = find(report, file, name)
+    assert row.verdict.startswith(f"not looked into: {reason}")
+    assert (row.passed, row.agrees) == (False, None)
+
+
+def test_definitions_run_with_usual_arguments_and_without_effects(report):
+    # The fixture compares the folder; `listed` is what the class body saw.
+    assert find(report, "effects.py", "se_of_ratio").passed
+    assert find(report, "effects.py", "Gate").line == 26
+
+
+def test_cells_of_notebooks_are_in_order_without_magics(report):
+    row = find(report, "forms.ipynb")
+    assert row.passed and row.verdict.startswith("SqueezeExcite(")
+    assert row.line == 13
+
+
+def test_files_without_a_gate_are_counted(report):
+    names = {x.file.rpartition("/")[2] for x in report.rows}
+    assert names == {*FILES, "forms.ipynb"} - {
+        "plain.py",
+        "of_torch.py",
+        ".hidden/gate.py",
+        "site-packages/gate.py",
+        "own/gate.py",
+        "own/pyvenv.cfg",
+    }
+    assert report.note == (
+        "1 file without a gate. 1 file is PyTorch, not Keras."
+    )
+    assert report.verdict.endswith(report.note)
+    assert f"{report.place}/used.py" in str(report)
+    assert not report.passed
+
+
+def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
+    monkeypatch.setattr(source.subprocess, "run", None)
+    (tmp_path / "gate.py").write_text("import torch")
+    report = insertion.check_source(tmp_path / "gate.py")
+    assert not report.passed and not report.rows
+    assert report.verdict == (
+        f"No attention in {tmp_path}/gate.py. 1 file is PyTorch, not Keras."
+    )
+
+
+@pytest.mark.parametrize("name", ["missing.py", "no:name", "model.keras", "."])
+def test_paths_without_source_are_refused(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="`path` must be a file of Python"):
+        insertion.check_source(name)
+
+
+def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "module.py").write_text(FILES["used.py"])
+    (tmp_path / "halves.py").write_text(FILES["halves.py"])
+    (tmp_path / "whole.py").write_text(FILES["whole.py"])
+    monkeypatch.chdir(tmp_path)
+    paths = ["package.module:build", "whole.py"]
+    assert cli.main(["check", *paths, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["passed"] is False
+    assert {(x["file"], x["gate"]) for x in found["gates"]} == {
+        ("package/module.py", "se_block"),
+        ("whole.py", "cbam_block"),
+        ("whole.py", "cbam"),
+        ("whole.py", "eca_block"),
+        ("halves.py", "pool_gate"),
+        ("halves.py", "place_gate"),
+    }
+
+
+@pytest.mark.exhaustive
+def test_what_never_ends_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "SECONDS", 8)
+    loop = "import keras\nclass SEBlock(keras.layers.Layer):\n    {}"
+    for name, line in [
+        ("loops", "while True: pass"),
+        ("fills", "x = [bytearray(2**28) for _ in range(2**20)]"),
+    ]:
+        (tmp_path / f"{name}.py").write_text(loop.format(line))
+    (tmp_path / "used.py").write_text(FILES["used.py"])
+    report = insertion.check_source(tmp_path)
+    reason = "not looked into: ends the process, or takes more than 8 s"
+    assert find(report, "loops.py").verdict == reason
+    assert "MemoryError" in find(report, "fills.py").verdict
+    assert "called 2 times" in find(report, "used.py").verdict
