@@ -5,6 +5,7 @@ A test compares both with the functions that they are for.
 
 import argparse
 import contextlib
+import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -37,7 +38,7 @@ RECIPES = (
 # Options that say where images are.
 LOCATION = (
     *("data_dir", "image_column", "label_column"),
-    *("split_column", "group_column", "image_folder"),
+    *("split_column", "group_column", "fold_column", "image_folder"),
 )
 
 # One or several values, also of an option that is repeated.
@@ -77,8 +78,14 @@ def checkable(text: str) -> str:
     return text if all(map(str.isidentifier, names)) else existing(text)
 
 
-def dataset(text: str) -> str:
-    """Returns what may be the name of a dataset, or a path that exists."""
+def dataset(text: str) -> str | dict[str, str]:
+    """Returns what may be the name of a dataset, or a path that exists.
+
+    Or folders by their split, written as JSON.
+    """
+    if text.startswith("{"):
+        with contextlib.suppress(ValueError):
+            return {x: existing(y) for x, y in json.loads(text).items()}
     is_path = text.startswith((".", "/", "~")) or "." in text.split(":")[0]
     return existing(text) if is_path else text
 
@@ -268,6 +275,7 @@ def add_data(parser, default="crowded_mnist"):
         "--label-column": f"{of_table} classes",
         "--split-column": f"{of_table} train, validation or test",
         "--group-column": f"{of_table} patients, each kept in one split",
+        "--fold-column": f"{of_table} folds of its authors, each tested",
     }
     add_options(group, columns, metavar="NAME")
     group = parser.add_argument_group("masks")

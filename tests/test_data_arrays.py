@@ -177,7 +177,7 @@ def test_a_description_is_plain_json():
         "augment": ["flip", "crop"],
     }
     assert loaded.class_names == tuple("01234")
-    assert str(loaded).startswith("arrays: 50 images of 5 classes in train, ")
+    assert str(loaded).startswith("arrays: 50 images of 5 classes (0, 1,")
 
 
 def test_the_fingerprint_is_of_the_data_alone():

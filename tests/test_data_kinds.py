@@ -41,7 +41,7 @@ def test_arrays_of_any_rank_are_data(given, options, kind, input_shape):
     assert (loaded.kind, loaded.input_shape) == (kind, input_shape)
     assert loaded.output_shape == (2,)
     noun = {"inputs": "example"}.get(kind, kind[:-1])
-    assert loaded.summary.startswith(f"28 {noun}s of 2 classes in train")
+    assert loaded.summary.startswith(f"28 {noun}s of 2 classes (0, 1) in train")
     assert ("standardized" in loaded.summary) == (kind != "images")
     raw = data.load((given, LABELS), standardize=False, **options)
     assert not raw.standardization and "standardized" not in raw.summary

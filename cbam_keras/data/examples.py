@@ -64,8 +64,9 @@ class Examples:
     an array of objects `(N,)`: paths as strings, or encoded images as bytes.
     Labels are int32 `(N,)`, or float32 `(N, ..., k)`: numbers, or 0 and 1 for
     each class. Boxes are int32 `(N, 4)`. Images of one group, `(N,)`, are not
-    split. `places` `(N,)` number the images of all splits, in whatever way
-    these are cut; `None` if a seed draws them.
+    split; `folds` `(N,)` are those that authors have made. `places` `(N,)`
+    number the images of all splits, in whatever way these are cut; `None` if a
+    seed draws them.
 
     Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
     counts those of each class, `(N, classes)`, and `encoding` turns the values
@@ -76,6 +77,7 @@ class Examples:
     labels: np.ndarray
     boxes: np.ndarray | None = None
     groups: np.ndarray | None = None
+    folds: np.ndarray | None = None
     masks: np.ndarray | Rows | None = None
     pixels: np.ndarray | None = None
     # A `masks.Encoding`.

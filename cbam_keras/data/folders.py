@@ -1,6 +1,7 @@
 """Folders of images, as two layouts or a pattern say what they mean."""
 
 import collections
+import dataclasses
 import os
 import pathlib
 import re
@@ -16,14 +17,15 @@ from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
     LayoutError,
+    find_lists,
     find_masks,
     find_parts,
     is_input,
     name_splits,
-    propose,
 )
 from cbam_keras.data.patterns import make_pattern
-from cbam_keras.data.splits import SPLITS, check_names
+from cbam_keras.data.proposals import are_subjects, propose_classes
+from cbam_keras.data.splits import SPLITS, check_names, name_missing
 
 # How files of arrays end, each with one example.
 ARRAYS = ".npy"
@@ -72,7 +74,7 @@ def from_folder(
         if not is_several:
             places = _find_places(root, left_out)
         places = [(split, enter_folder(folder)) for split, folder in places]
-    files = [(*place, find_visible(place[1], "**/*")) for place in places]
+    files = [(*place, find_visible(place[1])) for place in places]
     if pattern is None:
         classes = _check_classes(root, files)
     compiled = make_pattern(pattern or "{class}/*", is_several)
@@ -108,6 +110,11 @@ def from_folder(
     dataset = make_dataset(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
+    below = [] if is_several else find_visible(root)
+    if lists := find_lists(x.relative_to(root).as_posix() for x in below):
+        remark = f"found and not read: {_checks.first_few(lists)}; a table with"
+        remark += " a column `split` takes them"
+        dataset = dataclasses.replace(dataset, remarks=(remark,))
     return read_arrays(dataset, kind) if are_arrays else keep_readable(dataset)
 
 
@@ -146,7 +153,7 @@ def make_dataset(
         )
     columns = {
         key: np.array([row[key] for row in rows], object)
-        for key in ("group", "mask")
+        for key in ("group", "fold", "mask")
         if any(key in row for row in rows)
     }
     numbers = {name: number for number, name in enumerate(class_names)}
@@ -155,6 +162,7 @@ def make_dataset(
         np.array([row["path"] for row in rows], object),
         np.array(labels, "int32"),
         groups=columns.get("group"),
+        folds=columns.get("fold"),
         masks=columns.get("mask"),
     )
     split_of_rows = np.array([split_of[row["split"]] for row in rows], object)
@@ -178,28 +186,27 @@ def find_ending(name: str) -> str:
     return "".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :])
 
 
-def find_image_files(
-    folder: pathlib.Path, pattern: str = "*"
-) -> list[pathlib.Path]:
-    """Returns the images in a folder, without our own figures."""
-    return [
-        path
-        for path in find_visible(folder, pattern)
-        if path.suffix.lower() in ENDINGS
-    ]
+def find_image_files(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the images below a folder, without our own figures."""
+    return [path for path in find_visible(folder) if is_image(path.name)]
 
 
-def find_visible(folder: pathlib.Path, pattern: str) -> list[pathlib.Path]:
-    """Returns the files in a folder that are neither hidden nor our own."""
-    within = sorted(folder.glob(pattern))
-    ours = {x.parent for x in within if x.name == _files.STUDY}
-    return [
-        path
-        for path in within
-        if not any(map(_is_hidden, path.relative_to(folder).parts))
-        and not ours & {*path.parents}
-        and not path.is_dir()
-    ]
+def find_visible(folder: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the files below a folder that are neither hidden nor our own."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        if _files.STUDY in names:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        parts = pathlib.PurePath(os.path.relpath(place, folder)).parts
+        found += [(*parts, name) for name in names if not _is_hidden(name)]
+    return [folder.joinpath(*parts) for parts in sorted(found)]
+
+
+def is_image(name: str) -> bool:
+    """Returns whether the name of a file is one of images."""
+    return name.lower().endswith(ENDINGS)
 
 
 def _find_places(root, left_out):
@@ -227,19 +234,19 @@ def _find_places(root, left_out):
         if name in trains or len(inside) > 1 or inside & trained
     }
     for name in sorted({*folders} - used):
-        images = find_image_files(folders[name], "**/*")
-        left_out[f"in {name}/"] += len(images)
+        left_out[f"in {name}/"] += len(find_image_files(folders[name]))
     return [(split_of[name], folders[name]) for name in sorted(used)]
 
 
 def _check_classes(root, files):
     """Returns the classes in folders, whose files have one meaning."""
-    classes = {x for _, folder, _ in files for x in _list_names(folder)}
+    inside = {split: _list_names(folder) for split, folder, _ in files}
+    classes = set[str]().union(*inside.values())
     paths = [
         file.relative_to(folder).parts
         for _, folder, within in files
         for file in within
-        if file.suffix.lower() in ENDINGS
+        if is_image(file.name)
     ]
     # Folders may hold files that are no images.
     named = find_parts([*paths, *((name, "") for name in classes)])
@@ -253,9 +260,14 @@ def _check_classes(root, files):
         reason = "folders in the folders of classes"
     elif masks := find_masks(paths):
         reason = f'masks beside images, as "{"/".join(min(masks))}"'
+    elif are_subjects(classes):
+        names = _checks.first_few(sorted(classes))
+        reason = f"folders of one word and a number each, {names}"
+    elif missing := name_missing(inside):
+        reason = f'classes that "train" lacks, {missing}'
     if reason:
         _refuse(root, reason, [folder for _, folder, _ in files])
-    return {unicodedata.normalize("NFC", name) for name in classes}
+    return classes
 
 
 def _refuse(root, reason, places):
@@ -263,13 +275,13 @@ def _refuse(root, reason, places):
     paths = [
         path.relative_to(root).parts
         for place in places
-        for path in find_image_files(place, "**/*")
+        for path in find_image_files(place)
     ]
     raise LayoutError(
         f'{LAYOUTS} Received: data="{root}", with {reason}',
         paths,
-        propose(paths),
-        "No pattern reads it. Pass a table of images and classes as a CSV "
+        propose_classes(root, paths),
+        "No pattern was found. Pass a table of images and classes as a CSV "
         "file or data frame, or rename folders that are classes. Masks "
         "are for cbam_keras.data.load_masks (--masks)",
     )
@@ -278,7 +290,9 @@ def _refuse(root, reason, places):
 def enter_folder(folder: pathlib.Path) -> pathlib.Path:
     """Returns a folder, or the one in it that an archive was made of."""
     while len(inside := _list_folders(folder)) == 1 and not any(
-        map(find_image_files, (folder, *inside))
+        is_image(path.name) and not _is_hidden(path.name)
+        for place in (folder, *inside)
+        for path in place.iterdir()
     ):
         (folder,) = inside
     return folder
@@ -286,7 +300,8 @@ def enter_folder(folder: pathlib.Path) -> pathlib.Path:
 
 def _list_names(folder):
     """Returns the names of the folders in one, or the one that it holds."""
-    return {inside.name for inside in _list_folders(enter_folder(folder))}
+    names = [inside.name for inside in _list_folders(enter_folder(folder))]
+    return {unicodedata.normalize("NFC", name) for name in names}
 
 
 def _list_folders(folder):

@@ -131,9 +131,11 @@ class ImageData:
     def summary(self) -> str:
         """How many images there are, and the notes, as one line."""
         (first, count), *others = self.sizes.items()
-        classes = f" of {len(self.class_names)} classes"
-        classes *= self.labels != NUMBERS
-        line = f"{_checks.count(count, self.noun)}{classes} in {first}"
+        line = _checks.count(count, self.noun)
+        if self.labels != NUMBERS:
+            names = _checks.first_few(self.class_names)
+            line += f" of {len(self.class_names)} classes ({names})"
+        line += f" in {first}"
         for split, count in others:
             line += f", {count:,} in {split}"
         return "; ".join([line, *self.notes])
@@ -204,6 +206,7 @@ def load(
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
+    fold_column: str | None = None,
     image_folder: str | os.PathLike | None = None,
     data_dir: str | os.PathLike | None = None,
     download: bool = False,
@@ -253,7 +256,8 @@ def load(
             Defaults to `"crowded_mnist"`.
         pattern: String, what the parts of paths below a folder mean, as
             `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one
-            `{group}`, as of a patient, stay in one split. A name in braces,
+            `{group}`, as of a patient, stay in one split, those of one
+            `{fold}` are tested together. A name in braces,
             `{}` or `*` matches any text within a part, `**` as a whole part any
             folders, at the end all files below; `{{` is a brace. A name used
             twice has the same text. Other images are left out. Defaults to
@@ -290,6 +294,8 @@ def load(
         group_column: String, the column of a table with the patient, or what
             else keeps images in one split. Defaults to `None`: `group`, if
             there is one.
+        fold_column: String, the column of a table with the folds that the
+            authors of the data have made. See `folds`. Defaults to `None`.
         image_folder: Path of the folder that the paths of a table start from.
             Defaults to `None`, that of the CSV file.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
@@ -298,7 +304,8 @@ def load(
             TensorFlow Datasets if necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation: the
             images of all splits are pooled and divided by the seed, each class
-            evenly. Defaults to `None`, the splits of the dataset.
+            evenly. Defaults to `None`, the splits of the dataset, or the folds
+            that it has by `fold_column` or `{fold}` in `pattern`.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
         kind: `"images"`, `"signals"`, `"volumes"` or `"vectors"`, what arrays
@@ -339,6 +346,7 @@ def load(
         label_column=label_column,
         split_column=split_column,
         group_column=group_column,
+        fold_column=fold_column,
         image_folder=image_folder,
         data_dir=data_dir,
         download=download,
@@ -417,8 +425,8 @@ def load_masks(
             `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
-        **options: `validation_fraction`, `group_column`, `split_column`,
-            `image_column` and `image_folder` of `load`.
+        **options: `validation_fraction`, `group_column`, `fold_column`,
+            `split_column`, `image_column` and `image_folder` of `load`.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, masks)`. Masks are
@@ -473,6 +481,7 @@ def load_source(
     # Later one of so many axes as the kind has.
     size: Any = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
+    folds = source.count_folds(folds)
     train = dataset.splits["train"]
     received = (
         f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '

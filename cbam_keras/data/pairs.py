@@ -4,8 +4,6 @@ import collections
 import itertools
 import os
 import pathlib
-import re
-import string
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,25 +16,13 @@ from cbam_keras.data.folders import (
     find_root,
     make_dataset,
 )
-from cbam_keras.data.layouts import (
-    PARTS,
-    LayoutError,
-    common_suffix,
-    find_levels,
-    find_masks,
-    find_parts,
-    name_splits,
-    to_word,
-    write_ending,
-    write_literal,
-)
+from cbam_keras.data.layouts import LayoutError, name_splits
+from cbam_keras.data.mask_proposals import propose_masks
 from cbam_keras.data.patterns import Pattern, normalize
+from cbam_keras.data.splits import check_splits
 
 # What names may mean in the patterns of images and of masks.
 NAMES = ("name", "split", "group")
-# A name that has more text than that of an image, and what folders and names
-# of masks end with.
-LONGER, ENDS = re.compile(r"(.+)[\W_].+"), (*PARTS, "label")
 # The values of the names in each path.
 Named = Mapping[str, Mapping[str, str]]
 
@@ -49,14 +35,14 @@ def from_pairs(
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
     root = folder = find_root(data)
-    files = find_image_files(root, "**/*")
+    files = find_image_files(root)
     patterns = [] if images is None else make_patterns(images, masks)
     if patterns:
         named = _match(root, files, patterns)
     else:
         folder = find_root(masks or data, "masks")
         files = [x for x in files if folder not in x.parents]
-        files_of_masks = find_image_files(folder, "**/*")
+        files_of_masks = find_image_files(folder)
         named = _name(root, files), _name(folder, files_of_masks)
         files += files_of_masks
     pairs, alone = _pair(*named)
@@ -77,10 +63,7 @@ def from_pairs(
             f"Images or masks are left out: {describe_counts(left_out)}"
             + (f", as {names}" if any(alone) else "")
         )
-    rows = [
-        {"split": "train", **named[0][path], "path": path, "mask": mask}
-        for path, mask in pairs.items()
-    ]
+    rows = _list_rows(named[0], pairs)
     splits = {row["split"] for row in rows}
     texts = [pattern.text for pattern in patterns]
     dataset = make_dataset(rows, splits, (), left_out, root, *texts)
@@ -168,16 +151,20 @@ def _refuse(root, folder, files, received):
     """Raises for files where no image has a mask, with what to write."""
     base = pathlib.Path(os.path.commonpath([root, folder]))
     paths = [file.relative_to(base).parts for file in files]
-    of_masks = find_parts(paths) | find_masks(paths, LONGER)
-    images, masks = [], []
-    for path in paths:
-        if folder == root:
-            words = map(to_word, (*path[:-1], pathlib.PurePath(path[-1]).stem))
-            is_mask = any(x.endswith(ENDS) for x in words)
-            is_mask |= any(path[: i + 1] in of_masks for i in range(len(path)))
-        else:
-            is_mask = folder in base.joinpath(*path).parents
-        (masks if is_mask else images).append(path)
+    masks = set()
+    if folder != root:
+        masks = {
+            path for path in paths if folder in base.joinpath(*path).parents
+        }
+
+    def read(*texts):
+        named = _match(base, files, make_patterns(*texts))
+        pairs, _ = _pair(*named)
+        rows = _list_rows(named[0], pairs)
+        dataset = make_dataset(rows, {x["split"] for x in rows}, (), {}, base)
+        check_splits(dataset)
+        return pairs
+
     raise LayoutError(
         "Each image must have one mask of the same name, with any ending, in "
         "a folder of masks, or in train, validation and test of it. Another "
@@ -185,45 +172,14 @@ def _refuse(root, folder, files, received):
         "of paths below `data` where {name} is what both share. Received: "
         f'data="{root}", {", ".join(received)}',
         paths,
-        _propose(base, images, masks),
-        "No patterns read it. Pass a table of images and masks. Join several "
-        "masks of an image, draw polygons, and save others as PNG",
+        propose_masks(base, paths, masks, read),
+        "No patterns were found. Pass a table of images and masks. Join "
+        "several masks of an image, draw polygons, and save others as PNG",
     )
 
 
-def _propose(base, images, masks):
-    """Returns patterns that pair images and masks, with what they find."""
-    files = [base.joinpath(*path) for path in images + masks]
-    lines = dict[str, None]()
-    for group in ("{group}", "{}") if images and masks else ():
-        texts = [_write_pattern(paths, group) for paths in (images, masks)]
-        try:
-            pairs, _ = _pair(*_match(base, files, make_patterns(*texts)))
-        except ValueError:
-            continue
-        if 2 * len(pairs) > len(images):
-            line = f'data="{base}", images="{texts[0]}", masks="{texts[1]}": '
-            lines[f"{line}{len(pairs):,} of {len(images):,} images"] = None
-    return [*lines]
-
-
-def _write_pattern(paths, group):
-    """Returns a pattern of paths, with {name} where most differ."""
-    _, texts = find_levels([path[:-1] for path in paths])
-    stems = [pathlib.PurePath(path[-1]).stem for path in paths]
-    parts = [text or group for text in texts]
-    ending = write_ending(path[-1] for path in paths)
-    if len({*stems}) == 1 and "" in texts:
-        # Folders have the names, as "1_json/img.png".
-        place = max(i for i, text in enumerate(texts) if not text)
-        parts[place] = _write_name([path[place] for path in paths])
-        return "/".join([*parts, write_literal(stems[0]) + ending])
-    return "/".join([*parts, _write_name(stems) + ending])
-
-
-def _write_name(names):
-    """Returns {name} between what all names begin and end with."""
-    # Numbers that begin or end alike are not cut in two.
-    prefix = os.path.commonprefix(names).rstrip(string.digits)
-    suffix = common_suffix(names).lstrip(string.digits)
-    return f"{write_literal(prefix)}{{name}}{write_literal(suffix)}"
+def _list_rows(images, pairs):
+    return [
+        {"split": "train", **images[path], "path": path, "mask": mask}
+        for path, mask in pairs.items()
+    ]

@@ -1,5 +1,6 @@
 """Patterns: what the parts of a path mean, as "{split}/{class}/*"."""
 
+import collections
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -35,6 +36,11 @@ class Pattern:
         self._parts = normalize(text.replace("\\", "/")).split("/")
         self._steps = _parse(self._parts)
         self.names = {kind for kind, _ in self._steps} - {"", FOLDERS}
+        self._regexes = [
+            re.compile(_to_regex(self._steps, x)) for x in ("?", "")
+        ]
+        # All files of a folder then mean the same.
+        self.is_of_folders = self._parts[-1] in ("*", "**")
         # How much text it asks for beside names.
         self.num_letters = sum(len(text) for _, text in self._steps)
         is_mixed = any("**" in x and x != "**" for x in self._parts)
@@ -53,6 +59,14 @@ class Pattern:
 
         Raises if a name could have two values.
         """
+        path = normalize(path)
+        # The shortest and the longest texts are the same if there is one way.
+        shortest, longest = self._regexes
+        if not (match := shortest.fullmatch(path)):
+            return None
+        other = longest.fullmatch(path)
+        if other is not None and match.regs == other.regs:
+            return match.groupdict()
         found = _find(self._steps, path)
         if len(found) > 1:
             first, second = sorted(found)[:2]
@@ -84,7 +98,9 @@ class Pattern:
 
 def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
     """Returns a pattern of images by class, as that of a split without it."""
-    names = ["class", "group"] if is_of_split else ["class", "split", "group"]
+    names = ["class", "split", "group", "fold"]
+    if is_of_split:
+        names.remove("split")
     return Pattern(text, names, "class")
 
 
@@ -108,35 +124,62 @@ def _parse(parts):
     return steps
 
 
+def _to_regex(steps, sign):
+    """Returns a regular expression of the shortest or the longest texts."""
+    seen, texts = set(), []
+    for kind, text in steps:
+        part = {"": f"([^/]+{sign})", FOLDERS: f"((?:.*{sign}/)?{sign})"}.get(
+            kind
+        )
+        if part is None:
+            is_again = kind in seen
+            part = f"(?P={kind})" if is_again else f"(?P<{kind}>[^/]+{sign})"
+            seen.add(kind)
+        texts += [part, re.escape(text.removesuffix(END))]
+    return "(?s)" + "".join(texts[1:])
+
+
 def _find(steps, path):
-    """Returns the values of the names, each different way to match once."""
+    """Returns the values of the names, each different way to match once.
+
+    Of more than two ways only two are sure to be returned.
+    """
     path = normalize(path) + END
     (_, first), *steps = steps
-    # Up to where a path is matched, and with which values.
-    states = {(len(first), ())} if path.startswith(first) else set()
+    names = [kind for kind, _ in steps if kind not in ("", FOLDERS)]
+    # Where no name is repeated, two ways to one place show what more would.
+    most = 2 if len({*names}) == len(names) else len(path) ** 2
+    # The values with which a path is matched, by where that ends.
+    states = {len(first): {()}} if path.startswith(first) else {}
     for kind, text in steps:
-        longer = set()
-        for start, values in states:
-            for end in _find_ends(path, start, kind):
-                if not path.startswith(text, end):
-                    continue
+        longer = collections.defaultdict[int, set[tuple]](set)
+        for start, ways in states.items():
+            for end in _find_ends(path, start, kind, text):
+                found = longer[end + len(text)]
                 pair = (kind, path[start:end])
-                if kind in ("", FOLDERS) or pair in values:
-                    longer.add((end + len(text), values))
-                elif kind not in dict(values):
-                    longer.add((end + len(text), (*values, pair)))
+                for values in ways:
+                    if len(found) >= most:
+                        break
+                    if kind in ("", FOLDERS) or pair in values:
+                        found.add(values)
+                    elif kind not in dict(values):
+                        found.add((*values, pair))
         states = longer
-    return {values for _, values in states}
+    return set().union(*states.values())
 
 
-def _find_ends(path, start, kind):
-    """Returns where a text of a kind may end that starts somewhere."""
+def _find_ends(path, start, kind, text):
+    """Returns where what starts somewhere may end, before a text."""
     if kind == FOLDERS:
         ends = (i + 1 for i in range(start, len(path)) if path[i] == "/")
-        return [start, *ends]
-    stop = path.find("/", start)
-    stop = len(path) - len(END) if stop < 0 else stop
-    return range(start + 1, stop + 1)
+        ends = [start, *ends]
+    else:
+        stop = path.find("/", start)
+        stop = len(path) - len(END) if stop < 0 else stop
+        # A whole part has one end.
+        least = stop if text[:1] in ("/", END) else start + 1
+        ends = range(max(start + 1, least), stop + 1)
+    return [end for end in ends if path.startswith(text, end)]
 
 
 def normalize(path: str) -> str:

@@ -28,6 +28,7 @@ from cbam_keras.data.splits import (
     check_classes,
     check_folds,
     complete,
+    number_folds,
     pool,
     warn_of_copies,
     warn_of_divided_groups,
@@ -58,6 +59,7 @@ class Source:
     label_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None
+    fold_column: str | None = None
     image_folder: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     download: bool = False
@@ -175,6 +177,8 @@ class Source:
                 places = np.arange(total, total + len(examples))
                 splits[split] = dataclasses.replace(examples, places=places)
                 total += len(examples)
+            if dataset.splits["train"].folds is not None:
+                splits = number_folds(splits)
             dataset = dataclasses.replace(dataset, splits=splits)
             self._kept["dataset"] = dataset
         return self._kept["dataset"]
@@ -225,6 +229,23 @@ class Source:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)
 
+    def count_folds(self, folds: int | None = None) -> int | None:
+        """Returns the number of folds, which the data may say.
+
+        Raises if that is another one than is asked for.
+        """
+        check_folds(folds)
+        if self.fold_column is None and "{fold}" not in str(self.pattern):
+            return folds
+        splits = self._read_once().splits.values()
+        count = 1 + max(int(x.folds.max(initial=0)) for x in splits)
+        if folds not in (None, count):
+            raise ValueError(
+                "`folds` must be the number of those in the data, or be left "
+                f"out. Received: {folds=} and {count} in the data"
+            )
+        return count
+
     def split(
         self, seed: int = 0, folds: int | None = None, fold: int = 0
     ) -> Dataset:
@@ -233,6 +254,7 @@ class Source:
         Splits that the source lacks are split off its training images. With
         `folds` all images are pooled, and those of one fold are tested.
         """
+        folds = self.count_folds(folds)
         check_folds(folds, fold)
         dataset = self._read_once()
         received = self.name
@@ -249,7 +271,8 @@ class Source:
         is_published = self.origin in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
         if is_checked:
-            check_classes(dataset, received, folds)
+            are_given = dataset.splits["train"].folds is not None
+            check_classes(dataset, received, None if are_given else folds)
         dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
         if is_checked:
             # Groups may be too few for each split.

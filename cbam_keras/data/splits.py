@@ -2,8 +2,12 @@
 
 import collections
 import dataclasses
+import difflib
 import hashlib
-from collections.abc import Mapping, Sequence
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -34,18 +38,20 @@ def stratify(
     groups: np.ndarray | None = None,
     folds: int | None = None,
     fold: int = 0,
+    fold_of: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the indices of each split, the same fraction of each class.
 
     Groups are not split, so that the fractions are only near to that. With
     `folds` the test images are those of one fold: each image is in one, and
-    another seed gives other folds.
+    another seed gives other folds, unless `fold_of` says those of all images.
     """
     rows = np.arange(len(labels))
     tested = validated = rows[:0]
     if folds is not None:
-        is_tested = _assign_folds(labels, groups, seed, folds) == fold
-        tested, rows = rows[is_tested], rows[~is_tested]
+        if fold_of is None:
+            fold_of = _assign_folds(labels, groups, seed, folds)
+        tested, rows = rows[fold_of == fold], rows[fold_of != fold]
     elif test:
         # They are chosen without the user's seed, so that results for
         # different seeds can be compared.
@@ -144,6 +150,20 @@ def check_folds(folds: object, fold: object = 0) -> None:
     _checks.positive_integer("fold", fold, or_zero=True, most=count - 1)
 
 
+def number_folds(splits: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns examples with the numbers of their folds in place of names."""
+    names = {name for each in splits.values() for name in each.folds}
+    # "fold10" comes after "fold2".
+    order = sorted(names, key=lambda x: (int(re.sub(r"\D", "", x) or 0), x))
+    numbers = {name: number for number, name in enumerate(order)}
+    return {
+        split: dataclasses.replace(
+            each, folds=np.array([numbers[x] for x in each.folds], int)
+        )
+        for split, each in splits.items()
+    }
+
+
 def pool(dataset: Dataset) -> Dataset:
     """Returns a dataset whose training images are those of all splits."""
     parts = [*dataset.splits.values()]
@@ -171,7 +191,8 @@ def complete(
     fraction = None if "validation" in splits else validation_fraction
     test = "test" not in splits
     groups = train.groups if train.is_grouped else None
-    rows = stratify(train.strata, fraction, seed, test, groups, folds, fold)
+    options = groups, folds, fold, train.folds
+    rows = stratify(train.strata, fraction, seed, test, *options)
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
@@ -225,6 +246,32 @@ def check_classes(
                 f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
                 f"add {dataset.noun}s, or remove the class everywhere{advice}"
             )
+
+
+def name_missing(classes: Mapping[str, Iterable[str]]) -> str:
+    """Returns the classes that training lacks, beside what it has instead."""
+    others = {x for split, names in classes.items() for x in names}
+    trained = {*classes["train"]}
+    texts = []
+    for name in sorted(others - trained):
+        alike = difflib.get_close_matches(
+            name, sorted(trained - {name}), 1, 0.4
+        )
+        like = [x for x in sorted(trained) if x.startswith(name)] or alike
+        texts.append(_checks.quoted(name))
+        if like:
+            texts[-1] += f' ("train" has "{like[0]}")'
+    return _checks.first_few(texts, 6)
+
+
+def check_splits(dataset: Dataset) -> None:
+    """Raises unless a dataset can be split, with its groups whole."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_classes(dataset, "")
+        if warn_of_divided_groups(dataset):
+            raise ValueError("divided groups")
+        check_classes(complete(dataset, 0.1, 0), "")
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:

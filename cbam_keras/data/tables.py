@@ -16,7 +16,7 @@ from cbam_keras.data.folders import find_ending, make_dataset, name_splits
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
-COLUMNS = ("image", "label", "split", "group")
+COLUMNS = ("image", "label", "split", "group", "fold")
 
 
 def is_table(data: object) -> bool:
@@ -85,7 +85,7 @@ def from_table(
     splits_used = {"train", *rows["split"]}
     records = rows.to_dict("records")
     dataset = make_dataset(records, splits_used, names, +left_out, roots[0])
-    hashed = [names, *rows.get("class", [])]
+    hashed = [names, *rows.get("class", []), *rows.get("fold", [])]
     # Without groups these are paths, which differ between machines.
     hashed += groups.tolist() if is_grouped else []
     dataset = dataclasses.replace(
@@ -107,7 +107,7 @@ def _read_rows(frame, used, root, of_masks):
     notes = [f"columns not used: {', '.join(unused)}"] if unused else []
     rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
     rows = rows.dropna(subset=["image", "label"]).reset_index(drop=True)
-    for key in [x for x in used if x in ("split", "group")]:
+    for key in [x for x in used if x in COLUMNS[2:]]:
         notes.append(f'{key}s by the column "{used[key]}"')
         rows[key] = _name_groups(key, used[key], rows[key])
     rows["path"], note = _locate(rows["image"], root)
@@ -155,6 +155,8 @@ def _find_columns(frame, columns, are_splits, of_masks):
     for key in COLUMNS:
         own = label if key == "label" else key
         name = columns[key] or own
+        if key == "fold" and columns[key] is None:
+            continue
         if name in frame.columns and not (key == "split" and are_splits):
             used[key] = name
         elif columns[key] or key in ("image", "label"):

@@ -88,7 +88,7 @@ class Search:
         _checks.require("keras_tuner", extra="tune")
         if self.confirm * (self.folds or 1) > 1:
             _checks.require("scipy.stats", extra="plot")
-        check_folds_of(self.test_task, self.folds)
+        folds = check_folds_of(self.test_task, self.folds)
         hypermodel = _check_hypermodel(self.hypermodel)
         default = comparison.default_recipe(
             *(hypermodel.model, hypermodel.weights, self.test_task.data),
@@ -96,6 +96,7 @@ class Search:
         )
         _checks.convert(
             self,
+            folds=folds,
             hypermodel=hypermodel,
             recipe=find_recipe(self.recipe, default),
         )
@@ -396,7 +397,8 @@ def search(
         ...     tuning.CBAMHyperModel(reduction_ratio=(4, 8)), "mnist5k",
         ...     max_trials=2, confirm=0, output=folder,
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
+        validation, 1,000 in test
         ...
         >>> [trial.values["attention"] for trial in results.trials]
         ['none', 'se']

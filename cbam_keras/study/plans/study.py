@@ -90,6 +90,10 @@ class Task(Generic[Loaded]):
     def is_loaded(self) -> bool:
         return False
 
+    def count_folds(self, folds: int | None) -> int | None:
+        """Returns `folds`, or the number of those that the data say."""
+        return folds
+
     @property
     def score(self) -> str | None:
         return None
@@ -220,7 +224,8 @@ class Study:
             `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
-            what is in which fold. Defaults to `None`.
+            what is in which fold. Defaults to `None`, those that the data
+            say, if any.
         question: String, what the study asks, for its report. Defaults to
             `""`.
 
@@ -264,9 +269,9 @@ class Study:
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
-        check_folds_of(self.task, self.folds)
         _checks.convert(
             self,
+            folds=check_folds_of(self.task, self.folds),
             variants=variants,
             seeds=check_seeds(self.seeds),
             recipe=find_recipe(self.recipe),
@@ -356,8 +361,8 @@ class Study:
         return dataclasses.replace(recipe, seed=seed, learning_rate=rate)
 
 
-def check_folds_of(task: Task, folds: int | None) -> None:
-    """Raises unless a task can load its data in so many folds, or none."""
+def check_folds_of(task: Task, folds: int | None) -> int | None:
+    """Returns the folds of a task, unless it cannot load its data in them."""
     data.check_folds(folds)
     if folds is not None and task.is_loaded:
         raise ValueError(
@@ -365,6 +370,7 @@ def check_folds_of(task: Task, folds: int | None) -> None:
             f"folder: each fold has other test images. Received: {folds=}, "
             f'loaded images of "{task.name}"'
         )
+    return task.count_folds(folds)
 
 
 def runs_of(seeds: Sequence[int], folds: int | None) -> tuple[Run, ...]:

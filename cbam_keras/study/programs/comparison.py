@@ -45,7 +45,12 @@ from cbam_keras.study.plans.recipes import (
     suit_to,
 )
 from cbam_keras.study.plans.segmentation import Segmentation
-from cbam_keras.study.plans.study import Study, Variant, check_seeds
+from cbam_keras.study.plans.study import (
+    Study,
+    Variant,
+    check_folds_of,
+    check_seeds,
+)
 from cbam_keras.study.plans.tasks import (
     Classification,
     ImageTask,
@@ -169,6 +174,7 @@ def plan(
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
     task = make_task(task, data, data_options, measure, threshold)
+    folds = check_folds_of(task, folds)
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, task.data, has_masks)
     kinds = attention_layers(
@@ -258,7 +264,8 @@ def compare(
         ...     data="mnist5k", seeds=1, output=folder,
         ...     recipe=training.Recipe(epochs=1, batch_size=400),
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
+        validation, 1,000 in test
         ...
         >>> [row.variant for row in results.rows]
         ['none', 'cbam']

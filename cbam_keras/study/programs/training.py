@@ -67,7 +67,8 @@ def train(
         ...     model, "mnist5k", Recipe(epochs=1, batch_size=400),
         ...     output=folder,
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes in train, 400 in validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
+        validation, 1,000 in test
         ...
         >>> sorted(path.name for path in folder.glob("resnet*"))
         ['resnet-seed0']
