@@ -37,8 +37,6 @@ def _settings() -> dict[str, tuple[Callable[[], object], Callable]]:
         each: (getattr(config, each), getattr(config, f"set_{each}"))
         for each in OF_KERAS
     }
-    if name not in ("jax", "tensorflow", "torch"):
-        return settings
     backend = _checks.require(name, extra=name)
     if name == "jax":
         config = backend.config

@@ -413,7 +413,7 @@ class Queue:
         networks = self.study.networks
         several = f", {run}" if len(self.study.runs) > 1 else ""
         number = networks.index((variant, run)) + 1
-        missing = [(variant.name, 0.0) for variant, _ in self.missing()]
+        missing = [variant.name for variant, _ in self.missing()]
         left = time_left(self.seconds, missing)
         return f"{variant.name}{several} ({number} of {len(networks)}{left})"
 

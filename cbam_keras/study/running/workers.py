@@ -26,7 +26,7 @@ import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.files.checkpoints import State, name_of
+from cbam_keras.study.files.checkpoints import State
 from cbam_keras.study.files.folder import StudyFolder, versions
 from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.files.outcomes import Outcome
@@ -136,8 +136,9 @@ def main(content: bytes) -> None:
         with _files.writing_to(queue.folder.path):
             while queue.missing():
                 if not queue.train_next(backwards=True):
-                    # Another worker may die.
-                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    # Another worker may die. What has killed two is recorded
+                    # before this one looks again, unless it begins just then.
+                    time.sleep(4 * SECONDS_BETWEEN_LOOKS)
     except REFUSED as error:
         message = " ".join(str(error).split())
         print(f"{type(error).__name__}: {message}", file=sys.stderr)
@@ -308,13 +309,14 @@ class _Workers:
         self.began.pop(network, None)
         # Its file is deleted, as nobody holds it.
         _files.is_locked(self.folder.path / network / _files.LOCK)
-        say(f"{network}: its worker ended {how}, another takes its place")
-        if is_last:
-            self.given_up[network] = (
-                f"{self.deaths[network]} processes that trained it were "
-                f"killed, the last one {how}. SIGKILL often means too little "
-                "memory: use fewer workers or smaller batches"
-            )
+        if not is_last:
+            say(f"{network}: its worker ended {how}, another takes its place")
+            return True
+        self.given_up[network] = (
+            f"{self.deaths[network]} processes that trained it were killed, "
+            f"the last one {how}. SIGKILL often means too little memory: use "
+            "fewer workers or smaller batches"
+        )
         return True
 
     def _print_progress(self):
@@ -333,13 +335,7 @@ class _Workers:
             began = self.began.pop(name, None)
             if began is not None and outcome.finished:
                 self.seconds.setdefault(outcome.variant, []).append(now - began)
-        missing = [
-            (
-                variant.name,
-                now - self.began.get(name_of(variant.name, run), now),
-            )
-            for variant, run in self.queue.missing()
-        ]
+        missing = [variant.name for variant, _ in self.queue.missing()]
         left = time_left(self.seconds, missing, trained + len(ended))
         before = sum(isinstance(begun, Outcome) for begun in known.values())
         for number, (name, outcome) in enumerate(ended, before + 1):
