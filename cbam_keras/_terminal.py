@@ -164,7 +164,9 @@ class Table:
             hrules=True,
             column_format="".join(self.sides[name][0] for name in names),
         )
-        # A hyphen is shorter than a minus, and straight quotes only close.
+        # A hyphen is shorter than a minus, "<" is another sign in some fonts,
+        # and straight quotes only close.
+        text = text.replace("< 0", "$<$ 0")
         text = re.sub(r"(?<=[ \[{])-(?=\d)", "$-$", text)
         text = re.sub('"([^"\n]*)"', r"``\1''", text)
         return f"% \\usepackage{{booktabs}}\n{text}"

@@ -31,15 +31,16 @@ TABLES = "tables"
 SCORES = {
     **{"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"},
     **{"average_precision": "AP", "sensitivity": "sensitivity"},
-    **{"specificity": "specificity", "ece": "calibration error (%)"},
+    **{"specificity": "specificity", "ppv": "PPV", "npv": "NPV"},
+    **{"ece": "calibration error (%)"},
 }
 TITLES = {
     **{"per_class": "Per class (%)", "calibration": "Calibration"},
-    **{"thresholds": "Thresholds (%)"},
+    **{"thresholds": "Thresholds (%)", "mcnemar": "McNemar's test"},
 }
 # The columns of a class in a paper.
 OF_CLASS = "class", "precision", "recall", "F1"
-AT_THRESHOLD = "variant", "sensitivity", "specificity"
+AT_THRESHOLD = "variant", "sensitivity", "specificity", "ppv", "npv", "auc"
 BY_CLASS = (
     "A class without test examples has no scores, and the precision of one "
     "that is never predicted is 0. The AUC is that of the ROC curve of a class "
@@ -60,8 +61,23 @@ OF_THRESHOLD = (
     'The second class, "{1}", is the positive one: sensitivity is the part of '
     'its examples that a network finds, specificity that of those of "{0}" '
     "that it leaves. In brackets: 95 % intervals by Wilson, of the examples "
-    "that one training was tested on{2}. In other sections a network answers "
+    "that one training was tested on{2}; of the AUC by a bootstrap. PPV and "
+    "NPV are the parts of positive and of negative answers that are right, "
+    "where as many are positive as here. In other sections a network answers "
     "the more probable class. The threshold"
+)
+# Numbers of examples, and p-values, in McNemar's table.
+OF_MCNEMAR = {
+    "both_right": "both right",
+    "alone_right": "network alone right",
+    "baseline_right": "baseline alone right",
+    "both_wrong": "both wrong",
+}
+P_VALUES = {"mid_p": "mid-p", "exact_p": "exact p"}
+MCNEMAR = (
+    "McNemar's test compares each run of a network with the same run of the "
+    "baseline on these examples; it tells nothing of other runs. The interval "
+    "of the difference decides what the verdict says."
 )
 OF_GROUPS = ", which groups make fewer (by the design effect)"
 
@@ -131,7 +147,11 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
             )
             for name in [*results.tested][:MAX_NETWORKS]
         ]
-        page.sections.append(Section("Confusion", figures=confusion))
+        section = Section("Confusion", figures=confusion)
+        if "mcnemar" in tables:
+            section.texts.append(MCNEMAR)
+            section.tables.append(tables["mcnemar"])
+        page.sections.append(section)
     if "calibration" in tables:
         caption = (
             f"Each point is a fifteenth of the {results.noun}s of all seeds. "
@@ -182,6 +202,12 @@ def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
         if f"{key}_low" in row and cells[heading]:
             low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
             cells[heading] += f" [{low:.1f}, {high:.1f}]"
+    cells |= {y: f"{row[x]:,}" for x, y in OF_MCNEMAR.items() if x in row}
+    for name, heading in P_VALUES.items():
+        if name in row:
+            is_small = row[name] < 0.001
+            form = "< 0.001" if is_small else "{:.3f}"
+            cells[heading] = mean_cell(row, name, form, 1)
     if "brier" in row:
         cells["Brier score"] = mean_cell(row, "brier", "{:.4f}", 1)
     return cells

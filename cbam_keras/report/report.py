@@ -322,21 +322,26 @@ def _add_examples(page, results, content):
 
 def _add_methods(page, results, content):
     """What was done, in words."""
-    if content["kind"] == "tune" or not results.networks():
+    if content["kind"] == "tune" or not results.runs:
+        return
+    if not (results.networks() or results.are_given):
         return
     reasons = (run.selected_by for run in results.runs)
-    text = find_template("page.methods.txt", autoescape=False).render(
+    name = "page.given.txt" if results.are_given else "page.methods.txt"
+    text = find_template(name, autoescape=False).render(
         results=results,
         data=next(iter(results.settings["data"].values())),
         sizes=_describe_sizes(results),
         networks=[
             _describe_network(results, name, options)
             for name, options in results.settings["variants"].items()
+            if not results.are_given
         ],
         tested=collections.Counter(filter(None, reasons)).most_common(),
         over=next((x.over for x in results.rows if x.interval), ""),
         has_heat=(results.output / study.EXPLANATIONS / HEAT).exists(),
         versions=content["versions"],
+        notes=content.get("notes") or (),
     )
     text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))
     page.sections.append(Section("Methods in words", texts=[text]))

@@ -30,9 +30,8 @@ from cbam_keras.study.programs.given_values import (
     find_reader,
 )
 from cbam_keras.study.results.kept import write_predictions
-from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.results import GIVEN, Results
 
-KIND = "predictions"
 # What a folder holds of a study, and not of predictions.
 NOT_KNOWN = ("class_counts", "leaks", "source")
 
@@ -285,7 +284,7 @@ def _make(
     content = as_written(
         {
             "format": FORMAT,
-            "kind": KIND,
+            "kind": GIVEN,
             "command": None,
             "settings": {
                 "model": "networks",
@@ -308,7 +307,7 @@ def _make(
         }
     )
     parts = Results.parts_of(
-        pathlib.Path(KIND),
+        pathlib.Path(GIVEN),
         {**content, "outcomes": outcomes},
         tuple(runs),
         tuple(content["seeds"]),

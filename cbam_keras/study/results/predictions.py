@@ -1,6 +1,7 @@
 """What networks predict for the test images, judged by scikit-learn."""
 
 import collections
+import contextlib
 import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,11 @@ from cbam_keras.study.results.kept import (
     Predictions,
     read_predictions,
 )
-from cbam_keras.study.results.statistics import interval_of_fraction
+from cbam_keras.study.results.statistics import (
+    BY_CHANCE,
+    interval_of_fraction,
+    mcnemar,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
 MANY_IMAGES = 1_000
+# How often a bootstrap draws the test images, and how often at once.
+RESAMPLED, AT_ONCE = 1_000, 50
 
 
 # `Results`, which imports this file.
@@ -212,11 +219,14 @@ class PredictionTables:
     def thresholds(self: Any) -> "pandas.DataFrame":
         """Returns how well networks for two classes find the second one.
 
-        A row per variant and seed has the `threshold`, `sensitivity` and
-        `specificity` on test images, and the ends of their 95 % intervals by
-        Wilson, `sensitivity_low` and so on, with groups, such as patients, by
-        their design effect. The threshold is 0.5 if none is to be chosen, or
-        if there are no validation images of both classes.
+        A row per variant and seed has the `threshold`, and on test images
+        `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
+        fractions of positive and of negative answers that are right) and the
+        `auc` of the ROC curve, with the ends of their 95 % intervals,
+        `sensitivity_low` and so on. These are Wilson's, with groups, such as
+        patients, by their design effect, and of the AUC by a bootstrap of
+        images or groups. The threshold is 0.5 if none is to be chosen, or if
+        there are no validation images of both classes.
         """
         pandas = _checks.require("pandas", extra="plot")
         records = []
@@ -232,14 +242,60 @@ class PredictionTables:
                 is_positive = x.probabilities[:, 1] >= chosen
             record = {"variant": run.variant, **described(run.run)}
             record["threshold"] = 0.5 if chosen is None else chosen
-            for name, index in (("sensitivity", 1), ("specificity", 0)):
-                of_class = x.labels == index
-                is_right = (is_positive == index)[of_class]
-                if len(is_right):
-                    ends = interval_of_fraction(is_right, x.groups[of_class])
-                    record[name] = float(is_right.mean())
+            is_right = is_positive == (x.labels == 1)
+            for name, rows in {
+                "sensitivity": x.labels == 1,
+                "specificity": x.labels == 0,
+                "ppv": is_positive,
+                "npv": ~is_positive,
+            }.items():
+                if rows.any():
+                    ends = interval_of_fraction(is_right[rows], x.groups[rows])
+                    record[name] = float(is_right[rows].mean())
                     record[f"{name}_low"], record[f"{name}_high"] = ends
+            if len(x.present) == 2 and not x.are_answers:
+                area = measures.compute("auc", x.probabilities, x.labels)
+                areas = bootstrap([x], "auc")[0]
+                record["auc"] = area
+                record["auc_low"], record["auc_high"] = quantiles_of(areas)
             records.append(record)
+        return pandas.DataFrame(records)
+
+    def mcnemar(self: Any) -> "pandas.DataFrame":
+        """Returns how often networks and the baseline are right alone.
+
+        A row per variant and seed has the numbers of test images that
+        `both_right`, `alone_right` (the variant alone), `baseline_right` (the
+        baseline alone) and `both_wrong` count, `mid_p` and `exact_p` of
+        McNemar's test (see Fagerland et al., 2013). Images of groups are not
+        independent, so with groups there is no p-value.
+        """
+        pandas = _checks.require("pandas", extra="plot")
+        _check_tested(self)
+        records = []
+        baseline = self.tested.get(self.baseline, {})
+        for variant, by_run in self.tested.items():
+            for run, x in by_run.items() if variant != self.baseline else ():
+                other = baseline.get(run)
+                if other is None or (other.images != x.images).any():
+                    continue
+                first, second = x.of_each == 1, other.of_each == 1
+                alone = (first & ~second).sum(), (second & ~first).sum()
+                p_values = np.nan, np.nan
+                if not self.has_groups:
+                    p_values = mcnemar(*map(int, alone))
+                records.append(
+                    {
+                        "variant": variant,
+                        **described(run),
+                        "both_right": int((first & second).sum()),
+                        "alone_right": int(alone[0]),
+                        "baseline_right": int(alone[1]),
+                        "both_wrong": int((~first & ~second).sum()),
+                        "mid_p": p_values[0],
+                        "exact_p": p_values[1],
+                    }
+                )
         return pandas.DataFrame(records)
 
 
@@ -292,6 +348,87 @@ def changes_of(
         for x, y in zip(first, second, strict=True)
     ]
     return changes, np.bincount(columns).tolist()
+
+
+def bootstrap(kept: Sequence[Any], measure: str) -> np.ndarray:
+    """Returns a measure of networks on resampled images, `(networks, times)`.
+
+    Groups are drawn whole. Where a class is not drawn, there may be no measure,
+    which is NaN.
+    """
+    names, group_of = np.unique(kept[0].groups, return_inverse=True)
+    chances, rng = np.full(len(names), 1 / len(names)), np.random.default_rng(0)
+    values: list[list[np.ndarray]] = [[] for _ in kept]
+    for _ in range(RESAMPLED // AT_ONCE):
+        drawn = rng.multinomial(len(names), chances, size=AT_ONCE)
+        times = drawn[:, group_of]
+        for x, of_one in zip(kept, values, strict=True):
+            is_binary = x.kind == CLASSES and x.probabilities.shape[1] == 2
+            if measure == "auc" and is_binary:
+                found = _areas(x.probabilities[:, 1], x.labels == 1, times)
+            else:
+                found = [_measure(x, row, measure) for row in times]
+            of_one.append(np.asarray(found))
+    return np.array([np.concatenate(x) for x in values])
+
+
+def _areas(scores, is_positive, times):
+    """Returns the area under the ROC curve, with each image so many times."""
+    order = np.argsort(scores, kind="stable")
+    times = times[:, order].astype("float64")
+    positive = times * is_positive[order]
+    _, starts = np.unique(scores[order], return_index=True)
+    above, all_of = (
+        np.add.reduceat(x, starts, axis=1) for x in (positive, times)
+    )
+    negative = all_of - above
+    # Of equal scores half count as in order.
+    below = np.cumsum(negative, axis=1) - negative / 2
+    pairs = positive.sum(axis=1) * negative.sum(axis=1)
+    pairs[pairs == 0] = np.nan
+    return (above * below).sum(axis=1) / pairs
+
+
+def _measure(kept, times, measure):
+    """Returns a measure with each image so many times, or NaN."""
+    rows = np.repeat(np.arange(len(times)), times)
+    labels = kept.labels[rows]
+    # One class has no curve.
+    with contextlib.suppress(ValueError):
+        if not isinstance(kept, Predictions):
+            numbers = kept.numbers[rows]
+            return measures.measure_numbers("mae", numbers, labels)[measure]
+        return measures.compute(measure, kept.probabilities[rows], labels)
+    return np.nan
+
+
+def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of resampled values, by their quantiles."""
+    if np.isnan(resampled).mean() > BY_CHANCE:
+        return np.nan, np.nan
+    low, high = np.nanquantile(resampled, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
+    return float(low), float(high)
+
+
+def compare_one_run(
+    results: Judged, pair: tuple[str, str], run: Run, measure: str
+) -> tuple[np.ndarray, str] | None:
+    """Returns resampled differences of one run of two networks, and of what.
+
+    `None` without predictions of both for the same images, and for a measure
+    that is not ours.
+    """
+    kept = [results.tested.get(name, {}).get(run) for name in pair]
+    is_known = measure in measures.MEASURES or measure in measures.NUMBERS
+    if None in kept or not is_known:
+        return None
+    if len({x.images.tobytes() for x in kept}) > 1:
+        return None
+    first, second = bootstrap(kept, measure)
+    count, drawn = len(np.unique(kept[0].groups)), f"test {results.noun}s"
+    if count < len(kept[0].groups):
+        drawn = f"groups of {drawn}"
+    return first - second, f"{count:,} {drawn}"
 
 
 def _check_tested(results: Judged):
@@ -364,6 +501,8 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
         frames["calibration"] = results.calibration()
     if len(results.class_names) == 2:
         frames["thresholds"] = results.thresholds()
+    if results.are_given and len(found := results.mcnemar()):
+        frames["mcnemar"] = found
     return frames
 
 

@@ -43,6 +43,9 @@ from cbam_keras.study.results.tables import (
     rows_of,
 )
 
+# The kind of results of predictions that any program has made.
+GIVEN = "predictions"
+
 
 @dataclasses.dataclass(frozen=True)
 class Results(PredictionTables, _terminal.Tabular):
@@ -205,6 +208,11 @@ class Results(PredictionTables, _terminal.Tabular):
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
 
     @property
+    def are_given(self) -> bool:
+        """Whether the predictions were given, and nothing was trained here."""
+        return self.kind == GIVEN
+
+    @property
     def first_run(self) -> Run:
         """The run of the first training that finished, if any has."""
         return next((x.run for x in self.runs), self.planned_runs[0])
@@ -303,7 +311,8 @@ class Results(PredictionTables, _terminal.Tabular):
         learned = {
             self.labels.get(name, name): x for name, x in self.learned().items()
         }
-        return verdict(learned, label, self.measures[0], self.folds)
+        first = self.measures[0]
+        return verdict(learned, label, first, self.folds, self.are_given)
 
     def learned(self) -> dict[str, Measured]:
         """Returns the networks of which the verdict judges differences."""
@@ -374,6 +383,14 @@ class Results(PredictionTables, _terminal.Tabular):
                     drawn=f"test {self.noun}s",
                     sizes=sizes,
                 )
+            is_compared = measure == self.measures[0]
+            has_mean = measure.key in MEANS
+            if len(shared) == 1 and is_compared and not has_mean:
+                found = predictions.compare_one_run(
+                    self, (name, baseline), shared[0], measure.key
+                )
+                if found is not None and self.folds is None:
+                    compared[name] = compared[name].resampled(*found)
         return compared
 
     def tables(self) -> list[Table]:

@@ -19,6 +19,8 @@ from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
 MIN_SEEDS = 3
 # A comparison that needs more seeds is not made by seeds.
 MOST_SEEDS = 10_000
+# Where fewer images differ, intervals of one run each cover less than 92 %.
+LEAST_DIFFER = 5
 # Metrics are computed in float32: equal differences differ by less than this
 # part of them.
 ROUNDING = 1e-6
@@ -46,6 +48,8 @@ class Measured:
     by_images: float = 0.0
     columns: float = 1
     drawn: str = "test images"
+    differ: int | None = None
+    mid_p: float | None = None
 
     @classmethod
     def of(
@@ -68,7 +72,8 @@ class Measured:
         pseudo-observations, images with +1/2 and -1/2, widen intervals of few
         that differ (Bonett and Price, 2012,
         https://doi.org/10.3102/1076998611411915). The interval is around the
-        observed difference.
+        observed difference. Of one seed it is that of these two networks, over
+        images alone.
 
         Trainings of different folds share training images: by Nadeau and
         Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
@@ -81,6 +86,8 @@ class Measured:
             return found
         mean, over = float(changes.mean()), describe_runs(pairs, folds)
         parts = weights = np.ones(1)
+        if pairs == 1 and changes.size > 1:
+            found = found._of_one_run(changes[0], tested, are_counts)
         if changes.ndim == 2 and changes.shape[1] == 1:
             # Nothing tells how groups differ.
             over += f", on these {tested:,} {drawn} of one group"
@@ -88,7 +95,8 @@ class Measured:
             groups = changes.shape[1]
             if groups < tested:
                 drawn = f"groups of {drawn}"
-            over += f" and {groups:,} {drawn}"
+            over = f"{over} and " if pairs > 1 else ""
+            over += f"{groups:,} {drawn}"
             parts = np.asarray(sizes or np.ones(groups), "float64")
             parts, weights = parts / parts.sum(), np.ones(groups)
             # What a group adds to the mean, beyond what its size alone does.
@@ -104,13 +112,14 @@ class Measured:
         found = dataclasses.replace(
             found, difference=mean, over=over, drawn=drawn, pairs=pairs
         )
-        if pairs == 1:
+        if pairs == 1 and (found.differ or 0) < LEAST_DIFFER:
             return found
         changes = changes.reshape(pairs, -1)
         by_images, columns = _variance_by_columns(changes, weights, parts)
-        of_seed = np.average(changes, axis=1, weights=weights)
-        share = 1 / pairs + (1 / (folds - 1) if folds else 0)
-        by_seeds = float(of_seed.var(ddof=1)) * share
+        of_seed, by_seeds = np.average(changes, axis=1, weights=weights), 0.0
+        if pairs > 1:
+            share = 1 / pairs + (1 / (folds - 1) if folds else 0)
+            by_seeds = float(of_seed.var(ddof=1)) * share
         found = dataclasses.replace(
             found, by_seeds=by_seeds, by_images=by_images, columns=columns
         )
@@ -122,6 +131,34 @@ class Measured:
         p_value = 2 * float(special.stdtr(found.degrees, -abs(mean) / error))
         ends = mean - half, mean + half
         return dataclasses.replace(found, interval=ends, p_value=p_value)
+
+    def resampled(self, differences: np.ndarray, over: str) -> "Measured":
+        """Returns it with the interval of a bootstrap of images, by quantiles.
+
+        `differences` of one run are those on resampled images, `over` says of
+        how many.
+        """
+        if np.isnan(differences).mean() > BY_CHANCE or not differences.any():
+            return self
+        known = differences[~np.isnan(differences)]
+        ends = np.quantile(known, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
+        tail = min((known <= 0).mean(), (known >= 0).mean())
+        return dataclasses.replace(
+            self,
+            interval=(float(ends[0]), float(ends[1])),
+            p_value=min(1.0, 2 * float(tail)),
+            differ=int(np.count_nonzero(known)),
+            over=f"{over} by a bootstrap",
+        )
+
+    def _of_one_run(self, changes, tested, are_counts):
+        """Returns it with how many images differ, and McNemar's mid-p."""
+        mid_p = None
+        if are_counts and len(changes) == tested:
+            alone = int((changes > 0).sum()), int((changes < 0).sum())
+            mid_p = mcnemar(*alone)[0]
+        differ = int(np.count_nonzero(changes))
+        return dataclasses.replace(self, differ=differ, mid_p=mid_p)
 
     @property
     def standard_error(self) -> float:
@@ -217,7 +254,8 @@ def _variance_by_columns(
     of_seed = np.average(changes, axis=1, weights=weights)
     mean = of_seed.mean()
     rest = np.square(changes - of_seed[:, None] - of_column + mean)
-    by_both = (rest @ weights).sum() / (pairs - 1) / (columns - 1)
+    # Of one run there is no rest.
+    by_both = (rest @ weights).sum() / max(pairs - 1, 1) / (columns - 1)
     by_column = np.square(of_column - mean) @ weights / (columns - 1)
     squares, cubes = (parts**2).sum(), (parts**3).sum()
     variance = max(float(by_column - by_both / pairs), 0.0) / columns
@@ -257,6 +295,22 @@ def interval_of_fraction(
     variance = mean * (1 - mean) / effective + part / effective / 4
     half = quantile * math.sqrt(variance) / (1 + part)
     return float(center - half), float(center + half)
+
+
+def mcnemar(first: int, second: int) -> tuple[float, float]:
+    """Returns McNemar's mid-p and exact p-value (Fagerland et al., 2013).
+
+    `first` and `second` are how many images one network alone is right about
+    (https://doi.org/10.1186/1471-2288-13-91).
+    """
+    special = _checks.require("scipy.special", extra="plot")
+    both, fewer = first + second, min(first, second)
+    up_to = float(special.bdtr(fewer, both, 0.5))
+    below = float(special.bdtr(fewer - 1, both, 0.5)) if fewer else 0.0
+    if first == second:
+        # Where none differ, there is nothing to test.
+        return 1 - (up_to - below) / 2 if both else 1.0, 1.0
+    return up_to + below, 2 * up_to
 
 
 def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
@@ -303,9 +357,10 @@ def ends_of(found: Measured, measure: Measure) -> tuple[float, float] | None:
 
 def find_clear(networks: Mapping[str, Measured]) -> set[str]:
     """Returns the networks that verdicts call better or worse."""
+    # Of one run each it is said of these networks, with two seeds of nothing.
     return holm(
         {
-            name: 1.0 if x.p_value is None or x.pairs < MIN_SEEDS else x.p_value
+            name: 1.0 if x.p_value is None or x.pairs == 2 else x.p_value
             for name, x in networks.items()
             if x.pairs
         }
@@ -325,8 +380,12 @@ def verdict(
     baseline: str,
     measure: Measure = TEST_ACCURACY,
     folds: int | None = None,
+    are_given: bool = False,
 ) -> str:
-    """Returns how networks compare with the baseline, a sentence for each."""
+    """Returns how networks compare with the baseline, a sentence for each.
+
+    Where predictions `are_given` it names no options of a training.
+    """
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
         return (
@@ -345,32 +404,60 @@ def verdict(
             "shown; each interval is of one alone."
         )
     if most < MIN_SEEDS:
-        noun = "seed" if folds is None else "fold"
-        sentences.append(
-            f"Fewer than {MIN_SEEDS} {noun}s show no difference: take five "
-            f"(--{noun}s 5, in Python {noun}s=5)."
+        of_one = most == 1 and any(
+            x.differ is not None for x in others.values()
         )
+        sentences.append(_ask_for_more(of_one, folds, are_given))
     elif len(clear) < len(others):
         sentences.append(describe_power(others.values(), measure, folds))
     return " ".join(filter(None, sentences))
+
+
+def _ask_for_more(of_one, folds, are_given):
+    """Returns what more runs would tell, and how to get them."""
+    noun = "seed" if folds is None else "fold"
+    how = f" (--{noun}s 5, in Python {noun}s=5)"
+    if are_given:
+        noun, how = "run" if folds is None else "fold", ""
+    if of_one:
+        return (
+            "This is said of these trained networks: others of the same "
+            "methods may differ, and several runs of each say whether it is "
+            f"the method{how}."
+        )
+    return f"Fewer than {MIN_SEEDS} {noun}s show no difference: take five{how}."
 
 
 def _judge(network, found, baseline, measure, is_clear):
     number = measure.number(found.difference, "+")
     start = f"No difference is shown between {network} and {baseline}: "
     ends = ends_of(found, measure)
+    of_one = found.differ is not None
     if is_clear:
         number = measure.number(abs(found.difference))
-        word = "better" if measure.merit(found.difference) > 0 else "worse"
+        is_better = measure.merit(found.difference) > 0
+        word = "better" if is_better else "worse"
+        if of_one and measure == TEST_ACCURACY:
+            word = f"right {'more' if is_better else 'less'} often"
         start = f"{network} is {word} than {baseline} by "
         # The interval is of the same amount, without its sign.
         ends = sorted(map(abs, ends))
-    limits = "no interval"
+    elif of_one and found.differ < LEAST_DIFFER:
+        start = f"Too few differ to compare {network} with {baseline}: "
+    limits = "no interval over "
     if ends is not None:
         low, high = (measure.number(end, "+") for end in ends)
-        limits = f"95 % interval {low} to {high}"
+        limits = f"95 % interval {low} to {high} over "
+    elif of_one:
+        limits = f"{found.differ} differ of "
+    more = ""
+    if found.mid_p is not None:
+        more = f", McNemar's mid-p {found.mid_p:.2g}"
+        is_other = found.mid_p <= BY_CHANCE < (found.p_value or 0)
+        is_other |= (found.p_value or 1) <= BY_CHANCE < found.mid_p
+        more += ": borderline" if is_other else ""
     amount = f"{measure.in_points(number)} {'of' if measure.unit else 'in'}"
-    return f"{start}{amount} {measure.heading} ({limits} over {found.over})."
+    return f"{start}{amount} {measure.heading} ({limits}{found.over}{more})."
 
 
 def find_detectable(
