@@ -19,6 +19,8 @@ ATTENTION = (
     *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
     *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
 )
+# Networks without attention, with as many parameters as the largest with it.
+CONTROLS = ("wider", "hidden")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 MEASURES = (
     *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
@@ -92,8 +94,9 @@ def dataset(text: str) -> str | dict[str, str]:
 
 def gate(text: str) -> str:
     """Returns what may be the name of attention, or of a class."""
-    is_known = text in ATTENTION or ":" in text or text.startswith("skip-")
-    return text if is_known else _unknown(text, ATTENTION)
+    known = *ATTENTION, *CONTROLS
+    is_known = text in known or ":" in text or text.startswith("skip-")
+    return text if is_known else _unknown(text, known)
 
 
 def network(text: str) -> str:
@@ -145,7 +148,9 @@ def add_attention(parser, default):
         metavar="NAME",
         help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
         "layer of your own; with masks also skip-gate, skip-cbam and so on, on "
-        f"the skips of a U-Net (default: {default})",
+        "the skips of a U-Net; train also takes wider and hidden, networks "
+        "without attention that have as many parameters "
+        f"(default: {default})",
     )
     parser.add_argument(
         "--stages",
@@ -384,9 +389,12 @@ def add_training(parser, *, has_threshold=False):
     group.add_argument(
         "--learning-rate",
         type=float,
+        nargs="+",
         metavar="NUMBER",
-        help="the highest learning rate of the schedule (default: 0.03 for the "
-        "network tiny, otherwise 0.01)",
+        help="the highest learning rate of the schedule; train takes several, "
+        "from which each run chooses by its validation images (default: 0.03 "
+        "for the network tiny, 0.001 0.003 0.01 0.03 for train --frozen, "
+        "otherwise 0.01)",
     )
 
 

@@ -1,12 +1,12 @@
 """What the studies measured, as tables of the pages."""
 
 import functools
-import statistics
 
 from benchmarks.measured import markdown
 from benchmarks.when_it_helps import results
 from benchmarks.when_it_helps.titles import TITLES
 from cbam_keras.explain.figures import style
+from cbam_keras.study.results import learning
 from cbam_keras.study.results.statistics import holm
 
 
@@ -84,25 +84,15 @@ def networks(name, shown=None, weights=""):
 
 
 def still_learning(found):
-    """Returns the networks that had not converged in the last epochs."""
-    names = []
-    for name in found.variants:
-        runs = [x.history for x in found.runs if x.variant == name]
-        if not any(runs):
-            continue
-        shown = ("val_accuracy", "val_miou", "loss")
-        key = next(x for x in shown if x in runs[0][0])
-        epochs = zip(*([row[key] for row in run] for run in runs), strict=True)
-        means = [*map(statistics.mean, epochs)]
-        last = means[-1] - means[-1 - len(means) // 4]
-        # The last quarter of a converged network brings less than a tenth.
-        if abs(last) >= 0.1 * abs(means[-1] - means[0]):
-            names.append(name)
-    return names
+    """Returns the networks that may not have finished learning.
+
+    A further training at a higher learning rate would decide it.
+    """
+    return [*learning.find_slow(found.runs)]
 
 
 def studies():
-    """Returns the differences of all studies, and what had not converged."""
+    """Returns the differences of all studies, and what may learn more."""
     stored = results.stored()
     parts = []
     for name, content in stored.items():
@@ -113,7 +103,8 @@ def studies():
             listed = " and ".join(TITLES[x] for x in networks)
             parts.append(f"{TITLES[name]} ({listed})")
     table = differences((*MEASURED, *MORE), ALL)
-    return f"{table}\n\nNot converged: {'; '.join(parts)}."
+    slow = "; ".join(parts)
+    return f"{table}\n\nMay not have finished learning: {slow}."
 
 
 def forest():

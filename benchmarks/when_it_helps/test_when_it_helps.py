@@ -248,11 +248,12 @@ def test_trainings_that_were_ahead_while_frozen_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("last", "is_noted"), [(0.9, True), (0.81, False)], ids=["rising", "flat"]
+    ("loss", "is_noted"), [(0.31, True), (0.29, False)], ids=["high", "low"]
 )
-def test_a_network_that_was_still_learning_is_noted(last, is_noted):
-    epochs = [0.1, 0.5, 0.7, 0.8, last]
-    history = [{"val_accuracy": x} for x in epochs]
-    run = SimpleNamespace(variant="none", history=history)
-    found = SimpleNamespace(variants=["none"], runs=[run])
+def test_a_network_that_may_learn_more_is_noted(loss, is_noted):
+    runs = [
+        study.Outcome(name, 0, "finished", history=[{"loss": last}])
+        for name, last in (("none", loss), ("cbam", 0.2))
+    ]
+    found = SimpleNamespace(runs=runs)
     assert tables.still_learning(found) == ["none"] * is_noted

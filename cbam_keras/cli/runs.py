@@ -40,6 +40,8 @@ from cbam_keras.study import (
 LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
 # Networks trained at a time by default: small ones leave cores idle.
 AT_A_TIME = {"tiny": 2}
+# The learning rate of `tune --frozen`.
+SEARCH_RATE = 0.01
 
 
 def plan_training(options: Options) -> study.Study:
@@ -257,8 +259,15 @@ def _recipe(options: Options, model: object) -> Recipe:
     recipe = find_recipe(options.recipe, default)
     changes = options.select(names)
     if changes.get("frozen"):
-        one_stage = {"frozen_epochs": 0, "least_steps": recipe.least_steps}
-        recipe = RECIPES["frozen"] if options.recipe is None else recipe
+        one_stage: dict[str, Any] = {
+            "frozen_epochs": 0,
+            "least_steps": recipe.least_steps,
+        }
+        if options.recipe is None:
+            recipe = RECIPES["frozen"]
+            if options.command == "tune":
+                # All trials of a search have one learning rate.
+                one_stage["learning_rate"] = SEARCH_RATE
         changes = one_stage | changes
     if "epochs" in changes:
         changes["least_steps"] = None

@@ -22,8 +22,10 @@ from cbam_keras.models.by_name import (
     WEIGHTS,
     ReverseChannels,
     classifier,
+    hidden_network,
     pretrained,
     segmenter,
+    wider_network,
 )
 from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.losses import PixelCrossentropy, PixelIoU

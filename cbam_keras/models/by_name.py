@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -70,6 +71,9 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     },
 }
 NETWORKS = _checks.Named(NETWORKS)
+# The channels of the narrowest layers of networks whose width can be chosen.
+RESNET_WIDTH, MOBILENET_WIDTH = 64, 32
+SMALL_WIDTHS = {"tiny": 8, "small": 16}
 # Networks with weights for ImageNet, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,
@@ -182,6 +186,62 @@ def classifier(
     return keras.Model(network.input, outputs, name=network.name)
 
 
+def hidden_network(
+    name: str, weights: str | None, is_frozen: bool, images, units: int
+) -> keras.Model:
+    """Builds a network by its name, with a hidden layer before its classifier.
+
+    That is a dense layer of so many units with a ReLU.
+    """
+    if name in NETWORKS:
+        network = NETWORKS[name](images, attention=None)
+    else:
+        network = classifier(name, weights, is_frozen, images, attention=None)
+    last = network.get_layer("predictions")
+    hidden = layers.Dense(
+        units,
+        activation="relu",
+        kernel_initializer="he_normal",
+        name="hidden",
+    )
+    head = type(last).from_config(last.get_config())
+    outputs = head(hidden(last.input))
+    return keras.Model(network.input, outputs, name=network.name)
+
+
+def wider_network(
+    name: str, weights: str | None, is_frozen: bool, images, more: int
+) -> keras.Model:
+    """Builds a network of `NETWORKS`, or a U-Net, with more channels.
+
+    Its narrowest layers have so many more, the others in proportion. Of a U-Net
+    that is the decoder: the encoder may have pretrained weights.
+    """
+    if name.startswith(UNET):
+        encoder = name.removeprefix(UNET)
+        narrow = segmenter(encoder, weights, is_frozen, images)
+        widths = decoder_widths(narrow)
+        return segmenter(
+            encoder,
+            weights,
+            is_frozen,
+            images,
+            widths=[x + x * more // min(widths) for x in widths],
+        )
+    if name in SMALL_WIDTHS:
+        build = _make_builder(SMALL_WIDTHS[name] + more)
+        stem = "strided" if name == "tiny" else "small"
+        return _build_network(build, images, None, stem)
+    build = BUILDERS[name]
+    if build in (MobileNet, MobileNetV2):
+        build = functools.partial(build, alpha=1 + more / MOBILENET_WIDTH)
+    else:
+        usual = inspect.signature(build).parameters["width_multiplier"].default
+        factor = usual + more / RESNET_WIDTH
+        build = functools.partial(build, width_multiplier=factor)
+    return _build_network(build, images, None)
+
+
 def segmenter(
     name: str,
     weights: str | None,
@@ -189,6 +249,7 @@ def segmenter(
     images,
     attention: Kind = None,
     skip_attention: Kind = None,
+    widths: Sequence[int] | None = None,
 ) -> keras.Model:
     """Builds a `UNet` for a dataset of masks, on a network by its name."""
     if name in NETWORKS:
@@ -201,8 +262,18 @@ def segmenter(
         images.output_shape[-1],
         attention=attention,
         skip_attention=skip_attention,
+        decoder_widths=widths,
         name=f"{UNET}{name}",
     )
+
+
+def decoder_widths(unet: keras.Model) -> list[int]:
+    """Returns the channels of the decoder blocks of a `UNet`."""
+    widths = []
+    for layer in unet.layers:
+        if re.fullmatch(r"decoder_stage\d+_conv1", layer.name):
+            widths.append(layer.filters)
+    return widths
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:

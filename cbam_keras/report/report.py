@@ -24,6 +24,7 @@ from cbam_keras.report.page import (
     render,
 )
 from cbam_keras.study.programs.training import draw_curves
+from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels
 
 SPLITS = {"train": "training", "test": "testing"}
@@ -229,6 +230,8 @@ def _add_results(page, results, content):
     if results.runs and (tables := results.tables()):
         page.verdict = results.verdict
         section.tables += tables
+        if rates := rates_table(results):
+            section.tables.append(rates)
         if code := getattr(results, "code", ""):
             section.listings["To use it"] = code
         if by_class := _list_classes(results, content.get("class_names", ())):
@@ -337,6 +340,11 @@ def _add_methods(page, results, content):
             for name, options in results.settings["variants"].items()
             if not results.are_given
         ],
+        controls={
+            results.labels.get(name, name): options["control"]
+            for name, options in results.settings["variants"].items()
+            if "control" in options
+        },
         tested=collections.Counter(filter(None, reasons)).most_common(),
         over=next((x.over for x in results.rows if x.interval), ""),
         has_heat=(results.output / study.EXPLANATIONS / HEAT).exists(),
@@ -358,7 +366,11 @@ def _describe_network(results, name, options):
     parameters = {x.parameters for x in results.runs if x.variant == name}
     return {
         "label": results.labels.get(name, name),
-        "facts": [f"{key}={value}" for key, value in options.items()]
+        "facts": [
+            f"{key}={value}"
+            for key, value in options.items()
+            if key != "control"
+        ]
         + [f"{count:,} parameters" for count in parameters],
     }
 

@@ -10,6 +10,7 @@ from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import Recipe, comparison, find_recipe
+from cbam_keras.study.plans.recipes import check_single_rate
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
@@ -94,12 +95,9 @@ class Search:
             *(hypermodel.model, hypermodel.weights, self.test_task.data),
             isinstance(self.task, study.Segmentation),
         )
-        _checks.convert(
-            self,
-            folds=folds,
-            hypermodel=hypermodel,
-            recipe=find_recipe(self.recipe, default),
-        )
+        recipe = find_recipe(self.recipe, default)
+        check_single_rate(recipe, "tuning.search (cbam-keras tune)")
+        _checks.convert(self, folds=folds, hypermodel=hypermodel, recipe=recipe)
 
     @functools.cached_property
     def test_task(self) -> ImageTask:

@@ -157,7 +157,10 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     kept: set[str | None] = {STATE, _files.LOCK}
     if state.ended is None or state.ended["status"] == ERROR:
         kept |= {state.latest, state.best}
-    elif state.ended["file"]:
+    elif not state.ended["file"]:
+        # Those of a candidate, until its run has chosen.
+        kept |= {state.latest, state.best}
+    else:
         whole = pathlib.PurePath(state.ended["file"])
         predictions = whole.with_suffix(PREDICTIONS).name
         kept |= {whole.name, predictions}

@@ -3,6 +3,7 @@
     study.json             what the last call asked for
     cbam-seed0/state.json  how far a network is trained, and how that has ended
     cbam-seed0/*.keras     its checkpoints, then the network that was tested
+    cbam@0.01-seed0/       a candidate: the network at one of several rates
     results.json           all of that together, for others to read
 
 Nobody writes to the folder of a network but who holds its lock, and beside
@@ -12,6 +13,7 @@ from their states, whenever it is asked for.
 
 import contextlib
 import dataclasses
+import glob
 import itertools
 import json
 import os
@@ -40,8 +42,10 @@ from cbam_keras.study.files.checkpoints import (
 from cbam_keras.study.files.fields import StudyFields, check_fields
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
+from cbam_keras.study.files.rates import delete_checkpoints, read_candidates
 from cbam_keras.study.plans.networks import without_names
 from cbam_keras.study.plans.study import (
+    AT,
     Data,
     Run,
     Study,
@@ -163,6 +167,13 @@ class StudyFolder:
             return None
         return state.outcome
 
+    def delete_candidates(self, variant: str, run: Run) -> None:
+        """Deletes the checkpoints that a run has chosen its network from."""
+        pattern = f"{glob.escape(variant)}{AT}*-{run.name}"
+        for place in self.path.glob(pattern):
+            with _files.locked(place / _files.LOCK):
+                delete_checkpoints(place)
+
     def add(self, **values: object) -> None:
         """Adds plain values to `study.json`, within `locked`."""
         self.content |= as_written(values)
@@ -194,6 +205,7 @@ class StudyFolder:
         with self.locked():
             content = read_content(self.path)
             outcomes = content.pop("outcomes")
+            del content["candidates"]
             content["networks"] = [dataclasses.asdict(x) for x in outcomes]
             _files.write_json(self.path / RESULTS, content)
             if history := history_of(outcomes, len(self.study.runs) > 1):
@@ -205,6 +217,7 @@ class StudyFolder:
                 # A process that was killed may have left some.
                 for path in leftovers(place, state):
                     path.unlink(missing_ok=True)
+                self.delete_candidates(outcome.variant, outcome.run)
 
     def _has_epochs(self):
         """Returns whether a network was trained for an epoch."""
@@ -334,8 +347,9 @@ def read_content(folder: pathlib.Path) -> _files.Json:
     """Returns what a folder holds of the networks that its last call asked for.
 
     Beside the content of `study.json`, with the data of all runs, it has
-    `outcomes`. Raises one of `DAMAGE` if something is damaged, or another
-    `OSError` if it cannot be read just now.
+    `outcomes`, and the `candidates` of runs that choose a learning rate.
+    Raises one of `DAMAGE` if something is damaged, or another `OSError` if it
+    cannot be read just now.
     """
     content = _read_study(folder)
     settings, outcomes = content["settings"], []
@@ -348,7 +362,8 @@ def read_content(folder: pathlib.Path) -> _files.Json:
         settings["data"][run.name] = state.data
         if state.outcome is not None:
             outcomes.append(state.outcome)
-    return {**content, "outcomes": outcomes}
+    candidates = read_candidates(folder, settings["variants"], runs)
+    return {**content, "outcomes": outcomes, "candidates": candidates}
 
 
 def _read_study(folder):

@@ -37,6 +37,8 @@ class Outcome:
         seconds: Number, the seconds of training and validation.
         file: String, the `.keras` file in the output folder, or `None`.
         predictions: String, the file with its predictions there, or `None`.
+        learning_rate: Number, where the run has chosen it among several, or
+            `None`.
         history: List of dictionaries, one per epoch. They have `epoch` (from
             1), the metrics of the task, `seconds`.
     """
@@ -55,6 +57,7 @@ class Outcome:
     seconds: float = 0.0
     file: str | None = None
     predictions: str | None = None
+    learning_rate: float | None = None
     fold: int | None = None
     history: list[dict[str, float]] = dataclasses.field(
         default_factory=list, repr=False

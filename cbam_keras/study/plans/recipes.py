@@ -2,7 +2,7 @@
 
 import dataclasses
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import keras
 
@@ -29,8 +29,10 @@ class Recipe:
         epochs: Positive integer, the epochs to train. Defaults to `4`.
         batch_size: Positive integer, images per step on all devices.
             Defaults to `32`.
-        learning_rate: Positive number, the highest learning rate. Defaults
-            to `0.01`.
+        learning_rate: Positive number, the highest learning rate. Or a
+            sequence of them, from which each run of a study chooses: it trains
+            a network at each of them from the same initial weights, and tests
+            the one that validates best. Defaults to `0.01`.
         weight_decay: Number from 0, for every trainable variable. It is
             decoupled from the gradient with `optimizer="adamw"`, and added to
             it as in PyTorch with `"sgd"`. Defaults to `0.0001`.
@@ -98,7 +100,7 @@ class Recipe:
 
     epochs: int = 4
     batch_size: int = 32
-    learning_rate: float = 0.01
+    learning_rate: float | tuple[float, ...] = 0.01
     weight_decay: float = 1e-4
     seed: int = 0
     optimizer: str = "adamw"
@@ -126,10 +128,10 @@ class Recipe:
         }
         for name in ("epochs", "batch_size", "step_epochs"):
             checked[name] = _checks.positive_integer(name, getattr(self, name))
-        for name in ("learning_rate", "weight_decay"):
-            checked[name] = _checks.positive_number(
-                name, getattr(self, name), or_zero=name != "learning_rate"
-            )
+        checked["learning_rate"] = _check_rates(self.learning_rate)
+        checked["weight_decay"] = _checks.positive_number(
+            "weight_decay", self.weight_decay, or_zero=True
+        )
         checked["momentum"] = _checks.momentum("momentum", self.momentum)
         for name, choices in (
             ("optimizer", ("adamw", "sgd")),
@@ -160,6 +162,19 @@ class Recipe:
         return self.frozen or self.frozen_epochs > 0
 
     @property
+    def learning_rates(self) -> tuple[float, ...]:
+        """Tuple of numbers, the learning rates from which each run chooses."""
+        if isinstance(self.learning_rate, tuple):
+            return self.learning_rate
+        return (self.learning_rate,)
+
+    @property
+    def single_rate(self) -> float:
+        """Number, the learning rate of a recipe that has only one."""
+        (rate,) = self.learning_rates
+        return rate
+
+    @property
     def total_epochs(self) -> int:
         """Integer, the epochs of both stages."""
         return self.frozen_epochs + self.epochs
@@ -172,7 +187,7 @@ class Recipe:
             return (last,)
         return (
             dataclasses.replace(last, epochs=self.frozen_epochs),
-            dataclasses.replace(last, learning_rate=self.learning_rate / 10),
+            dataclasses.replace(last, learning_rate=self.single_rate / 10),
         )
 
     def make_optimizer(
@@ -193,6 +208,31 @@ def as_field(name: str, value: object) -> str:
         return f"data_options={{{name!r}: {_checks.shown(value)}}}"
     text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
     return text if name in Recipe.__dataclass_fields__ else ""
+
+
+def _check_rates(rates):
+    """Returns a learning rate, or different ones in their order."""
+    if isinstance(rates, str) or not isinstance(rates, Iterable):
+        return _checks.positive_number("learning_rate", rates)
+    several = [_checks.positive_number("learning_rate", x) for x in rates]
+    # The names of folders have six digits of a rate.
+    if not several or len({f"{x:g}" for x in several}) < len(several):
+        raise ValueError(
+            "`learning_rate` must be a number, or several different ones. "
+            f"Received: learning_rate={rates!r}"
+        )
+    return tuple(sorted(several)) if len(several) > 1 else several[0]
+
+
+def check_single_rate(recipe: Recipe, caller: str) -> None:
+    """Raises if a recipe has several learning rates to choose from."""
+    if len(recipe.learning_rates) > 1:
+        raise ValueError(
+            f"`learning_rate` must be one number for {caller}: only "
+            "comparisons (comparison.compare, study.run, cbam-keras train) "
+            "choose among several in each run. Received: learning_rate="
+            f"{recipe.learning_rate}"
+        )
 
 
 def _check_unfreeze(unfreeze, frozen_epochs):
@@ -228,9 +268,9 @@ def _decay_by_cosine(recipe, steps_per_epoch):
     steps = recipe.epochs * steps_per_epoch
     warmup = steps // 10
     return WarmupCosineDecay(
-        recipe.learning_rate / 10,
+        recipe.single_rate / 10,
         decay_steps=steps - warmup,
-        warmup_target=recipe.learning_rate,
+        warmup_target=recipe.single_rate,
         warmup_steps=warmup,
     )
 
@@ -241,7 +281,7 @@ def _decay_by_steps(recipe, steps_per_epoch):
     return keras.optimizers.schedules.PiecewiseConstantDecay(
         # The step at a boundary, counted from 0, still has the value before.
         [drop * recipe.step_epochs * steps_per_epoch - 1 for drop in drops],
-        [recipe.learning_rate * 0.1**drop for drop in (0, *drops)],
+        [recipe.single_rate * 0.1**drop for drop in (0, *drops)],
     )
 
 
@@ -280,7 +320,11 @@ RECIPES: dict[str, Recipe] = {
     ),
     # For photographs and a pretrained network of which only the new layers are
     # trained. Without augmentation, so that frozen layers run once an image.
-    "frozen": Recipe(epochs=4, learning_rate=1e-3, frozen=True),
+    # A classifier alone needs another learning rate than one with attention:
+    # at a single one, the difference is that of their rates.
+    "frozen": Recipe(
+        epochs=20, learning_rate=(1e-3, 3e-3, 1e-2, 3e-2), frozen=True
+    ),
     # For masks and a U-Net on a pretrained network.
     "segmentation": Recipe(
         epochs=16,

@@ -18,6 +18,8 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.numerics import read_numerics
 from cbam_keras.study.plans.recipes import Recipe, find_recipe
 
+# Stands before the learning rate in the name of a candidate.
+AT = "@"
 # The name of a variant may have so many bytes: file systems allow 255, and the
 # names of files and folders hold more than that of the variant.
 MAX_NAME = 190
@@ -174,7 +176,7 @@ class Variant(Generic[Loaded]):
         options: Mapping of plain values that distinguish it. In a resumed run
             they must be the same. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that of
-            the recipe.
+            the recipe, or one of these.
         label: String, what tables call it. Defaults to `None`, which means
             its name.
 
@@ -197,6 +199,28 @@ class Variant(Generic[Loaded]):
         if self.learning_rate:
             description["learning_rate"] = self.learning_rate
         return description
+
+    @property
+    def original(self) -> str:
+        """String, its name, or that of the variant of a candidate."""
+        return self.name
+
+    def at(self, rate: float) -> "Candidate":
+        """Returns the variant at one of several learning rates."""
+        return Candidate(
+            f"{self.name}{AT}{rate:g}",
+            self.build,
+            self.options,
+            learning_rate=rate,
+        )
+
+
+class Candidate(Variant):
+    """A variant at one of several learning rates: trained, and not tested."""
+
+    @property
+    def original(self) -> str:
+        return self.name.rpartition(AT)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -267,6 +291,12 @@ class Study:
                 "`variants` must be one or several with different names. "
                 f"Received: variants named {names}"
             )
+        if any(AT in name for name in names):
+            raise ValueError(
+                f'The names of variants must be without "{AT}", which stands '
+                "before a learning rate in the names of folders. Received: "
+                f"variants named {names}"
+            )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)
         _checks.convert(
@@ -280,6 +310,12 @@ class Study:
         keys = {validation_key(self.task.measures[0].key), "val_accuracy"}
         score = validation_key(self.task.score or "")
         measured = {score, *self.task.metrics}
+        if self.chooses_rates and {*keys, "val_loss"}.isdisjoint(measured):
+            raise ValueError(
+                "Several learning rates need a task that measures validation "
+                f'images: `metrics` with "val_accuracy" or "val_loss". '
+                f"Received: metrics={self.task.metrics}. Give one learning rate"
+            )
         if patience is not None and keys.isdisjoint(measured):
             raise ValueError(
                 "`patience` needs a task whose `metrics` hold "
@@ -296,6 +332,17 @@ class Study:
     def runs(self) -> tuple[Run, ...]:
         """Each seed or, with folds, each fold of each seed."""
         return runs_of(self.seeds, self.folds)
+
+    def rates_for(self, variant: Variant) -> tuple[float, ...]:
+        """Returns the learning rates from which runs of a variant choose."""
+        if variant.learning_rate:
+            return (variant.learning_rate,)
+        return self.recipe_for().learning_rates
+
+    @property
+    def chooses_rates(self) -> bool:
+        """Whether runs choose among several learning rates."""
+        return any(len(self.rates_for(x)) > 1 for x in self.variants)
 
     def settings_to_compare(
         self, data: Mapping[str, object]
@@ -330,8 +377,19 @@ class Study:
         return settings
 
     def suited_to(self, data: Data) -> "Study":
-        """Returns the study with epochs for the least steps of its recipe."""
+        """Returns the study with epochs for the least steps of its recipe.
+
+        Raises if runs choose a learning rate, and data have nothing to choose
+        it by.
+        """
         recipe = find_recipe(self.recipe)
+        is_validated = data.validation and data.sizes.get("validation")
+        if self.chooses_rates and not is_validated:
+            raise ValueError(
+                "Several learning rates need validation data, by which each "
+                f"run chooses one. Received: learning_rate="
+                f"{recipe.learning_rate}, data with {data.sizes}. Give one"
+            )
         if recipe.least_steps is None:
             return self
         total = math.ceil(recipe.least_steps / len(data.train))

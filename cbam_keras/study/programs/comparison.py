@@ -56,6 +56,7 @@ from cbam_keras.study.plans.tasks import (
     ImageTask,
     Regression,
 )
+from cbam_keras.study.programs.controls import control, split_controls
 from cbam_keras.study.programs.training import finish
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
@@ -101,7 +102,11 @@ def plan(
             `"none"`, and layers of your own, or `"all"`. A layer is a class, or
             a callable that takes `name` and returns a layer, as
             `layers.Attention`. `"all"` stands for `"none"` and each attention
-            layer. Defaults to `("none", "cbam")`.
+            layer. `"wider"` and `"hidden"` are controls without attention, with
+            as many parameters as the largest network with it: by more channels
+            in each layer, of a network in `comparison.NETWORKS` or the decoder
+            of a U-Net, or by a hidden layer before the classifier. Defaults to
+            `("none", "cbam")`.
         stages: In which stages attention goes, see `insert_attention`, a
             sequence of these, or `"each"`. Those of a sequence are compared.
             `"each"` stands for all stages, each stage alone, the last two,
@@ -177,6 +182,7 @@ def plan(
     folds = check_folds_of(task, folds)
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, task.data, has_masks)
+    attentions, controls = split_controls(attentions)
     kinds = attention_layers(
         attentions, model_options(model), layer_options, has_masks
     )
@@ -194,17 +200,17 @@ def plan(
         variants = [Variant(ORIGINAL, functools.partial(build, attention=None))]
         build = functools.partial(_in_place_of, build, instead_of)
         settings["instead_of"], baseline = instead_of, ORIGINAL
+    for name, attention in layers.items():
+        make = functools.partial(build, **{_place_of(name): attention})
+        variants.append(Variant(name, make, _settings_of(attention)))
+    others = [x for x in variants if layers.get(x.name) is not None]
+    variants += [
+        control(x, model, weights, recipe.starts_frozen, others)
+        for x in controls
+    ]
     return Study(
         task=task,
-        variants=variants
-        + [
-            Variant(
-                name,
-                functools.partial(build, **{_place_of(name): attention}),
-                _settings_of(attention),
-            )
-            for name, attention in layers.items()
-        ],
+        variants=variants,
         seeds=seeds_of(seeds, folds, recipe, task),
         recipe=recipe,
         baseline=baseline,

@@ -10,7 +10,13 @@ from cbam_keras import _checks, _files, data
 from cbam_keras.study.files.folder import StudyFolder
 from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.plans.networks import fingerprint
-from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe, suit_to
+from cbam_keras.study.plans.recipes import (
+    RECIPES,
+    Recipe,
+    check_single_rate,
+    find_recipe,
+    suit_to,
+)
 from cbam_keras.study.plans.study import Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.figures import plot_history
@@ -74,6 +80,7 @@ def train(
         ['resnet-seed0']
     """
     recipe = find_recipe(recipe, suit_to(data))
+    check_single_rate(recipe, "training.train")
     settings = {}
     if isinstance(networks, keras.Model):
         settings["layers"] = fingerprint(networks)

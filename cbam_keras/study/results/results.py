@@ -6,7 +6,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
@@ -16,6 +16,7 @@ from cbam_keras.explain.figures import style
 from cbam_keras.study.files.checkpoints import DAMAGE
 from cbam_keras.study.files.folder import read_content
 from cbam_keras.study.files.outcomes import Outcome, history_of
+from cbam_keras.study.files.rates import variant_of
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
@@ -26,6 +27,10 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
+from cbam_keras.study.results.learning import (
+    describe_learning,
+    learning_rates,
+)
 from cbam_keras.study.results.predictions import PredictionTables
 from cbam_keras.study.results.statistics import (
     Measured,
@@ -42,6 +47,9 @@ from cbam_keras.study.results.tables import (
     networks_table,
     rows_of,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 # The kind of results of predictions that any program has made.
 GIVEN = "predictions"
@@ -82,6 +90,11 @@ class Results(PredictionTables, _terminal.Tabular):
         question: String, what the study asks, or empty.
         class_names: Tuple of strings, the classes by number.
         threshold: String, how it is chosen, or `None`.
+        candidates: Tuple of `Outcome`, the networks at several learning rates
+            that runs have chosen from.
+        learning_rates: Data frame, a row for each of these. The columns are
+            `variant`, `seed`, `fold`, `learning_rate`, `validation` (the
+            measure on the validation data) and `chosen` (boolean).
         verdict: String, networks that have collapsed, and the differences
             between others, or that no network has learned. These need a
             baseline.
@@ -109,6 +122,7 @@ class Results(PredictionTables, _terminal.Tabular):
     question: str = ""
     class_names: tuple[str, ...] = ()
     threshold: str | None = None
+    candidates: tuple[Outcome, ...] = ()
 
     # The classes of the kinds of studies that have a class of their own.
     by_kind: ClassVar[dict[str, type["Results"]]] = {}
@@ -185,6 +199,11 @@ class Results(PredictionTables, _terminal.Tabular):
             "question": content.get("question") or "",
             "class_names": tuple(content.get("class_names") or ()),
             "threshold": content.get("threshold"),
+            "candidates": tuple(
+                x
+                for x in content.get("candidates", ())
+                if variant_of(x) in variants and x.run in runs
+            ),
         }
 
     def with_subfolders(self) -> "Results":
@@ -293,6 +312,8 @@ class Results(PredictionTables, _terminal.Tabular):
             return guessing if self.baseline else ""
         sentences = [predictions.describe_collapse(self)]
         if self.baseline is not None:
+            sentences.append(describe_learning(self))
+        if self.baseline is not None:
             sentences.append(self._describe_differences())
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
@@ -323,6 +344,11 @@ class Results(PredictionTables, _terminal.Tabular):
             for name, x in self.compared().items()
             if name not in self.collapsed
         }
+
+    @property
+    def learning_rates(self) -> "pandas.DataFrame":
+        """Data frame of the networks that runs have chosen from."""
+        return learning_rates(self)
 
     @property
     def detectable(self) -> float | None:

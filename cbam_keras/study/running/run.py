@@ -15,7 +15,13 @@ from typing import Any, Protocol
 
 from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.checkpoints import State, peek_state, save_state
+from cbam_keras.study.files.checkpoints import (
+    STATE,
+    State,
+    peek_state,
+    read_state,
+    save_state,
+)
 from cbam_keras.study.files.folder import (
     RESULTS,
     StudyFolder,
@@ -24,6 +30,7 @@ from cbam_keras.study.files.folder import (
 )
 from cbam_keras.study.files.options import CallbackMakers, RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome
+from cbam_keras.study.files.rates import list_candidates
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.networks import (
     build_network,
@@ -33,6 +40,7 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
+from cbam_keras.study.results import learning
 from cbam_keras.study.results.kept import (
     read_predictions,
     write_predictions,
@@ -191,12 +199,23 @@ def estimate(study: Study | Plan) -> Estimate:
                 macs = count_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
-    frozen = recipe.frozen_epochs
+    rates = max(len(study.rates_for(x)) for x in study.variants)
+    notes = []
+    if frozen := recipe.frozen_epochs:
+        notes.append(f"{frozen} of the epochs train new layers alone")
+    if rates > 1:
+        notes.append(
+            f"each run trains at {rates} learning rates, and at one more where "
+            "the best is the lowest or the highest"
+        )
+    elif learning.can_ask(study):
+        count = _checks.count(len(costs), "further training")
+        notes.append(f"at most {count} for networks that learn slowly")
     return Estimate(
         tuple(costs),
         recipe.total_epochs,
-        times=len(study.runs),
-        about=f"{frozen} of the epochs train new layers alone" * bool(frozen),
+        times=len(study.runs) * rates,
+        about="; ".join(notes),
     )
 
 
@@ -260,6 +279,8 @@ class Queue:
     def __post_init__(self) -> None:
         self.frozen = FrozenNetworks(self.folder)
         self.compiled = CompiledNetworks()
+        # How networks have ended that are not tried again.
+        self._outcomes: dict[tuple[str, Run], Outcome] = {}
         self._has_said_busy = False
         # How long networks took that were trained here as a whole.
         self.seconds: dict[str, list[float]] = {}
@@ -278,12 +299,46 @@ class Queue:
         return cls(study, folder, load, callbacks)
 
     def missing(self) -> list[tuple[Variant, Run]]:
-        """Returns what has yet to be trained, in its order."""
-        return [
-            (variant, run)
+        """Returns what can be trained next, in its order."""
+        absent = [
+            one
             for variant, run in self.study.networks
-            if self.folder.outcome(variant.name, run) is None
+            if self._ended(variant.name, run) is None
+            for one in self._steps_to(variant, run)
         ]
+        return absent or self._further_trainings()
+
+    def _ended(self, name, run):
+        """Returns how a training has ended, `None` if it is to be tried."""
+        if (name, run) not in self._outcomes:
+            outcome = self.folder.outcome(name, run)
+            if outcome is None or outcome.status == ERROR:
+                return outcome
+            self._outcomes[name, run] = outcome
+        return self._outcomes[name, run]
+
+    def _steps_to(self, variant, run):
+        """Returns the candidates to train for a network, or the network."""
+        if len(self.study.rates_for(variant)) > 1:
+            steps, _ = list_candidates(self.study, variant, run, self._ended)
+            absent = [x for x in steps if self._ended(x.name, run) is None]
+            if absent:
+                return [(x, run) for x in absent]
+        return [(variant, run)]
+
+    def _further_trainings(self):
+        """Returns trainings that say whether others had finished learning."""
+        if not learning.can_ask(self.study):
+            return []
+        outcomes = [self._ended(v.name, run) for v, run in self.study.networks]
+        slow, first = learning.find_slow(outcomes), self.study.runs[0]
+        further = [
+            learning.at_higher_rate(self.study, variant)
+            for variant in self.study.variants
+            if variant.name in slow
+        ]
+        absent = [x for x in further if self._ended(x.name, first) is None]
+        return [(x, first) for x in absent]
 
     def check_networks(self, overwrite: bool) -> None:
         """Raises if a network cannot be built, before any is trained."""
@@ -372,9 +427,14 @@ class Queue:
     def _train(self, variant, run):
         folder, data = self.folder, self.load(run)
         place = folder.place(variant.name, run)
-        state = folder.new_state(variant, run, data)
+        state, chosen = folder.new_state(variant, run, data), None
         if self.is_worker:
             workers.announce(place.name)
+        if len(self.study.rates_for(variant)) > 1:
+            choice = self._choose(variant, run, state)
+            if choice is None:
+                return
+            variant, state, chosen = choice
         is_whole, began = not state.history, time.monotonic()
         with free_memory():
             train_network(
@@ -386,10 +446,14 @@ class Queue:
                 self.frozen,
                 self.compiled,
                 title=self._title(variant, run),
-                callbacks=self.callbacks,
+                # A chosen network is trained.
+                callbacks=() if chosen else self.callbacks,
                 is_timed=not self.is_worker
                 or bool(machine.accelerators(os.environ)),
+                chosen=chosen,
             )
+        if chosen and state.outcome.finished:
+            folder.delete_candidates(state.variant, run)
         if is_whole and state.outcome and state.outcome.finished:
             took = time.monotonic() - began
             self.seconds.setdefault(variant.name, []).append(took)
@@ -408,12 +472,47 @@ class Queue:
                 ended = {"file": None, "status": ERROR, "message": message}
                 save_state(place, state, ended=ended)
 
+    def _choose(self, variant, run, state):
+        """Returns the candidate that a run tests, its state and its folder.
+
+        `None` if there is none to test.
+        """
+        folder = self.folder
+        steps, best = list_candidates(self.study, variant, run, self._ended)
+        place = folder.place(best.variant, run)
+        if not best.finished:
+            rate = f"At a learning rate of {best.learning_rate:g}"
+            ended = {
+                "status": best.status,
+                "message": f"{rate}: {best.message}",
+                "file": None,
+            }
+            save_state(folder.place(variant.name, run), state, ended=ended)
+            return None
+        trained = read_state(place)
+        if not (place / trained.file_of(best.best_epoch)).exists():
+            # The network of the run was deleted, and its candidates before.
+            with folder.claim(best.variant, run):
+                (place / STATE).unlink()
+            self._outcomes.pop((best.variant, run), None)
+            return None
+        state = dataclasses.replace(
+            state,
+            fingerprint=trained.fingerprint,
+            history=trained.history,
+            latest=trained.latest,
+            best=trained.best,
+            random=trained.random,
+        )
+        return next(x for x in steps if x.name == best.variant), state, place
+
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
         networks = self.study.networks
         several = f", {run}" if len(self.study.runs) > 1 else ""
-        number = networks.index((variant, run)) + 1
-        missing = [variant.name for variant, _ in self.missing()]
+        names = [(x.name, of_one) for x, of_one in networks]
+        number = names.index((variant.original, run)) + 1
+        missing = [x.name for x, _ in self.missing()]
         left = time_left(self.seconds, missing)
         return f"{variant.name}{several} ({number} of {len(networks)}{left})"
 

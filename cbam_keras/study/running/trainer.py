@@ -32,6 +32,7 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import (
+    Candidate,
     Data,
     Study,
     Variant,
@@ -57,6 +58,7 @@ def train_network(
     title: str = "",
     callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
     is_timed: bool = True,
+    chosen: pathlib.Path | None = None,
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
 
@@ -64,17 +66,32 @@ def train_network(
     or fails has a status that says so, and is no error. A signal and a full
     disk are errors. A `title` is printed before the training.
     `frozen` keeps what frozen layers return for others, `compiled` the
-    networks that other seeds train again.
+    networks that other seeds train again. A candidate is not tested; `chosen`
+    is the folder of one whose network becomes that of the run.
     """
-    training = _Training(study, variant, state, data, folder, frozen, compiled)
+    training = _Training(
+        study,
+        variant,
+        state,
+        data,
+        folder,
+        frozen,
+        compiled,
+        trained_in=chosen or folder,
+    )
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None}
+    if isinstance(variant, Candidate):
+        fields["learning_rate"] = variant.learning_rate
     try:
         model = training.prepare(fields)
         if title:
             _terminal.say(f"{title}, {training.describe(fields)}")
         model = training.fit(model, [make() for make in callbacks])
-        fields |= training.test(model)
+        if isinstance(variant, Candidate) and chosen is None:
+            fields |= training.validate(model)
+        else:
+            fields |= training.test(model)
     except ChangedError:
         raise
     except Exception as error:
@@ -91,7 +108,7 @@ def train_network(
         # The first epoch compiles.
         fields["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
     changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
-    if fields["status"] == FINISHED:
+    if fields["file"] is not None or fields["status"] == DIVERGED:
         # Its checkpoints are deleted.
         changed |= {"latest": None, "best": None}
     checkpoints.save_state(folder, state, **changed)
@@ -111,6 +128,8 @@ class _Training:
     folder: pathlib.Path
     frozen: FrozenNetworks
     compiled: CompiledNetworks
+    # Where its checkpoints are: of a chosen network, with the candidate.
+    trained_in: pathlib.Path
     parts: Parts = dataclasses.field(init=False)
 
     @property
@@ -153,7 +172,7 @@ class _Training:
         self.parts = Parts(network, network)
         if self.recipe.frozen:
             is_ours = is_of_package(self.variant.build)
-            owner = None if is_ours else self.variant.name
+            owner = None if is_ours else self.variant.original
             self.parts = Parts.of(network, owner)
         model, self.data = self.frozen.trained(
             self.parts, self.recipe, self.data, self.state.run
@@ -184,7 +203,7 @@ class _Training:
 
         It holds what code has set that no file holds.
         """
-        checkpoints.load_values(model, self.folder, self.state, file)
+        checkpoints.load_values(model, self.trained_in, self.state, file)
         return model
 
     def fit(
@@ -230,7 +249,7 @@ class _Training:
         is_new = state.epochs == 0 and len(self.recipe.stages) == 1
         if is_new and len(callbacks) == 1 and self._is_by_name(model):
             model = self.compiled.reuse(
-                model, self.variant.name, state.fingerprint
+                model, self.variant.original, state.fingerprint
             )
         weights = None
         # The loss of masks has weights of its own.
@@ -263,19 +282,36 @@ class _Training:
             return {}
         return self.study.task.validate(model, data)
 
-    def test(self, model: keras.Model) -> _files.Json:
-        """Saves what was trained, and returns what it measures."""
-        (tested, reason), state = self.select_epoch(), self.state
-        row, task = state.history[tested - 1], self.study.task
+    def validate(self, model: keras.Model) -> _files.Json:
+        """Returns what a candidate measures on the validation data."""
+        tested, reason = self.select_epoch()
+        metrics = self._validated(tested)
+        if validation_key(self.measure.key) not in metrics:
+            metrics |= self.study.task.validate(model, self.data)
+        return {
+            "best_epoch": tested,
+            "selected_by": reason,
+            "metrics": _keep_numbers(metrics, self.variant),
+            "status": FINISHED,
+        }
+
+    def _validated(self, tested):
+        """Returns the metrics of the epoch that is tested."""
+        row = self.state.history[tested - 1]
         if not math.isfinite(row.get("val_loss", 0)):
             raise Diverged(
                 f"The validation loss was {row['val_loss']} in epoch {tested}"
             )
-        if not model.compiled:
-            task.compile(model, self.recipe.stages[-1], self.data)
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
-        metrics = {name: row[name] for name in best_metrics if name in row}
+        return {name: row[name] for name in best_metrics if name in row}
+
+    def test(self, model: keras.Model) -> _files.Json:
+        """Saves what was trained, and returns what it measures."""
+        (tested, reason), state = self.select_epoch(), self.state
+        task, metrics = self.study.task, self._validated(tested)
+        if not model.compiled:
+            task.compile(model, self.recipe.stages[-1], self.data)
         measured, arrays = task.test(model, self.data)
         metrics |= measured
         whole = self.folder / f"{self.folder.name}.keras"
@@ -284,7 +320,8 @@ class _Training:
             write_predictions(predictions, arrays)
         with _files.replacing(whole) as beside:
             if self.parts.base is None:
-                shutil.copyfile(self.folder / state.file_of(tested), beside)
+                trained = self.trained_in / state.file_of(tested)
+                shutil.copyfile(trained, beside)
             else:
                 network = self.parts.with_weights_of(model)
                 task.compile(network, self.recipe.stages[-1], self.data)
