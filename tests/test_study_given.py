@@ -180,7 +180,7 @@ def test_scores_need_no_labels():
         assert found.test_images == 80
     note = "It does not cover failures too rare to occur in the same 80 test"
     assert note in results.tables()[0].note
-    many = {name: [np.tile(x, 3) for x in y] for name, y in given.items()}
+    many = {name: [np.tile(x, 13) for x in y] for name, y in given.items()}
     many = study.results_of(many, task="scores", measure=measure)
     assert note[:40] not in many.tables()[0].note
     alone = study.results_of({"a": [*dice[0]]}, task="scores")

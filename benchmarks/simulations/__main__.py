@@ -16,7 +16,7 @@ from scipy import stats
 
 from benchmarks import arguments, measured
 from benchmarks.simulations import studies
-from benchmarks.simulations.search import search
+from benchmarks.simulations.search import search, search_with_folds
 from cbam_keras.study.results.statistics import BY_CHANCE, Measured, holm
 
 COMPARISONS, SEEDS = (1, 2, 7), (3, 5, 10)
@@ -121,7 +121,11 @@ TABLES = {
     "power": power,
     "folds": folds,
     "search": search,
+    "search-folds": search_with_folds,
     "groups": studies.groups,
+    "detectable": studies.detectable,
+    "sensitivity": studies.sensitivity,
+    "scores": studies.scores,
 }
 
 

@@ -1,92 +1,118 @@
-"""What a search finds in 26 trainings, and what the same find otherwise.
+"""What a search finds in 26 trainings, and what one comparison finds.
 
-The settings are no attention, then SE and twelve of CBAM from the cheapest to
-the dearest. An accuracy is that of its setting, a deviation of its seed, and
-drawing its images. Attention is ahead if Student's t over seeds says so.
+The settings are no attention and thirteen of attention, from the cheapest to
+the most expensive. Attention is better if the package's verdict says so.
 """
+
+import itertools
+import math
 
 import numpy as np
 from scipy import stats
 
-SETTINGS = 14
-# Of no attention, and between seeds, both as fractions.
-ACCURACY, DEVIATION = 0.9, 0.007
-# The gain of CBAM, how its settings differ, and the gain of SE, in points; the
-# validation and test images.
+from benchmarks.simulations import studies
+
+# Of a frozen network, heads that differ in few images are compared, too.
+KINDS = {**studies.KINDS, "alike": (0, 1.5, 0, 0.1, 0.02, 0.05**0.5)}
+SETTINGS, ACCURACY = 13, 0.9
+VALIDATION, TEST = 400, 1_000
+# The mean gain of attention, and how settings differ, in points.
 TRUTHS = {
-    "no effect": (0, 0, 0, 400, 1_000),
-    "+1, settings equal": (1, 0, 1, 400, 1_000),
-    "+1, settings differ by 0.3": (1, 0.3, 1, 400, 1_000),
-    "the same, but SE gains nothing": (1, 0.3, 0, 400, 1_000),
-    "+1, differ by 0.3, 5,000 and 10,000 images": (1, 0.3, 1, 5_000, 10_000),
-    "+1, settings differ by 1": (1, 1, 1, 400, 1_000),
+    "no effect": (0, 0),
+    "+1, settings equal": (1, 0),
+    "+1, settings differ by 0.3": (1, 0.3),
+    "+1, settings differ by 1": (1, 1),
 }
 
 
-class Searches:
-    """Many searches of one truth, as arrays whose first axis they are."""
-
-    def __init__(self, count, gain, spread, gain_of_se, *images):
-        self.rng, self.images = np.random.default_rng(0), images
-        self.gains = self.rng.normal(gain, spread, (count, SETTINGS)) / 100
-        self.gains[:, :2] = 0, gain_of_se / 100
-        scores = self.train(np.arange(SETTINGS)[None], seeds=1)[0][..., 0]
-        # Equal scores are in no order.
-        self.scores = scores + self.rng.uniform(0, 1e-9, scores.shape)
-
-    def train(self, settings, seeds):
-        """Returns validation and test accuracies by search, setting, seed."""
-        gains = np.take_along_axis(self.gains, settings, axis=1)[..., None]
-        drawn = self.rng.normal(0, DEVIATION, (*gains.shape[:2], seeds))
-        accuracies = np.clip(ACCURACY + gains + drawn, 0, 1)
-        return [self.rng.binomial(n, accuracies) / n for n in self.images]
-
-    def retrain_four(self):
-        """No attention, SE and the best two of CBAM with three new seeds."""
-        best = np.argsort(-self.scores[:, 2:], axis=1)[:, :2] + 2
-        settings = np.insert(best, [0, 0], [0, 1], axis=1)
-        validated, tested = self.train(settings, seeds=3)
-        means = validated.mean(axis=2)
-        chosen = means.argmax(axis=1)
-        # SE was no answer where no attention validated best.
-        chosen[chosen == 0] = 2 + means[chosen == 0, 2:].argmax(axis=1)
-        pick = np.arange(len(self.gains)), chosen
-        return self.judge(tested[pick] - tested[:, 0], settings[pick])
-
-    def retrain_winner(self, cheapest):
-        """No attention and the winner of the trials with six new seeds."""
-        scores = self.scores[:, 1:]
-        best = scores.max(axis=1, keepdims=True)
-        error = np.sqrt(best * (1 - best) / self.images[0]) if cheapest else 0
-        return self.compare((scores >= best - error).argmax(axis=1) + 1, 6)
-
-    def compare(self, settings, seeds):
-        """No attention and a setting with so many new seeds."""
-        both = np.stack([np.zeros_like(settings), settings], axis=1)
-        tested = self.train(both, seeds)[1]
-        return self.judge(tested[:, 1] - tested[:, 0], settings)
-
-    def judge(self, differences, settings):
-        """Returns percent ahead, bias and true gain in points, as text."""
-        quantile = stats.t.ppf(0.975, differences.shape[1] - 1)
-        means = differences.mean(axis=1)
-        ahead = np.mean(means > quantile * stats.sem(differences, axis=1))
-        gains = self.gains[np.arange(len(self.gains)), settings]
-        bias, gain = 100 * np.mean(means - gains), 100 * gains.mean()
-        return f"{100 * ahead:.1f} %, {bias:+.2f}, {gain:.2f}"
+def validate(random, kind, accuracies):
+    """Returns the validation accuracy of each network, with one seed."""
+    total = math.sqrt(np.square(kind).sum())
+    _, of_image, _, own_image, of_seed, rest = kind
+    shape = len(accuracies), VALIDATION
+    scores = of_image * random.standard_normal(VALIDATION)
+    own = math.sqrt(own_image**2 + rest**2) * random.standard_normal(shape)
+    scores = scores + own + of_seed * random.standard_normal((shape[0], 1))
+    limits = -total * stats.norm.ppf(accuracies)
+    return (scores > limits[:, None]).mean(axis=1)
 
 
-def search(searches):
-    """Returns the rows of the table, a column per way to spend trainings."""
-    every = {x: Searches(searches, *truth) for x, truth in TRUTHS.items()}
-    default = np.full(searches, SETTINGS - 1)
-    return [
-        {
-            "truth (ahead, bias, true gain)": name,
-            "14, then four x 3 (before)": one.retrain_four(),
-            "14, then none and the winner x 6": one.retrain_winner(True),
-            "the same without ties": one.retrain_winner(False),
-            "none and one setting x 13": one.compare(default, 13),
+def choose(random, scores, ties):
+    """Returns the best setting, or the cheapest within a standard error."""
+    best = scores.max()
+    error = math.sqrt(best * (1 - best) / VALIDATION) if ties else 0
+    chosen = np.flatnonzero(scores >= best - error)
+    return chosen[0] if ties else random.choice(chosen)
+
+
+def compare(random, kind, gain, seeds):
+    """Returns whether no attention is found worse, and the bias in points."""
+    sizes = [1] * TEST
+    pair = ACCURACY, ACCURACY + gain
+    found = studies.judge(studies.draw(random, kind, pair, seeds, sizes), sizes)
+    is_better = found.p_value < 0.05 and found.difference > 0
+    return is_better, 100 * (found.difference - gain), 100 * gain
+
+
+def search(count):
+    """Yields the rows of the table, a column per way to spend trainings."""
+    random = np.random.default_rng(0)
+    for (name, kind), (truth, (gain, spread)) in itertools.product(
+        KINDS.items(), TRUTHS.items()
+    ):
+        outcomes = {
+            "14, then none and the winner x 6": [],
+            "the same without ties": [],
+            "none and one setting x 13": [],
         }
-        for name, one in every.items()
-    ]
+        searched, untied, single = outcomes.values()
+        for _ in range(max(count // 20, 10)):
+            gains = random.normal(gain, spread, SETTINGS) / 100
+            gains = np.clip(gains, None, 0.09)
+            scores = validate(random, kind, ACCURACY + gains)
+            for ties, found in ((True, searched), (False, untied)):
+                best = gains[choose(random, scores, ties)]
+                found.append(compare(random, kind, best, 6))
+            single.append(compare(random, kind, gains[-1], 13))
+        row = {"networks": name, "truth (better, bias, true gain)": truth}
+        for way, found in outcomes.items():
+            better, bias, true = np.mean(found, axis=0)
+            row[way] = f"{100 * better:.1f} %, {bias:+.2f}, {true:.2f}"
+        yield row
+
+
+def search_with_folds(count):
+    """Yields how much too high gains are where trials saw the test images.
+
+    With folds, the validation images of trials are test images of the
+    confirmation. Networks err on images of their own with each seed, so that
+    the best of equal settings is partly the one that suits these images.
+    """
+    random = np.random.default_rng(1)
+    for (name, kind), images in itertools.product(KINDS.items(), (200, 500)):
+        _, of_image, _, own_image, *_ = kind
+        biases = []
+        for _ in range(max(count // 20, 10)):
+            shape = SETTINGS + 1, images
+            scores = own_image * random.standard_normal(shape)
+            scores += of_image * random.standard_normal(images)
+            trials = train(random, kind, scores[1:], 1)
+            winner = 1 + choose(random, trials, ties=True)
+            none, confirmed = train(random, kind, scores[[0, winner]], 6)
+            biases.append(100 * (confirmed - none))
+        error = np.std(biases) / math.sqrt(len(biases))
+        yield {
+            "networks": name,
+            "images": f"{images}",
+            "gain without an effect": f"{np.mean(biases):+.2f} ± {error:.2f}",
+        }
+
+
+def train(random, kind, scores, seeds):
+    """Returns the mean accuracy of networks on the images that have scores."""
+    *_, of_seed, rest = kind
+    networks, images = scores.shape
+    drawn = rest * random.standard_normal((networks, seeds, images))
+    drawn += of_seed * random.standard_normal((networks, seeds, 1))
+    limit = -math.sqrt(np.square(kind).sum()) * stats.norm.ppf(ACCURACY)
+    return (scores[:, None] + drawn > limit).mean(axis=(1, 2))
