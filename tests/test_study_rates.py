@@ -358,17 +358,17 @@ def test_controls_have_as_many_parameters_and_no_more_than_needed(model):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["none", "wider"], {}, "of which there must be one"),
-        (["cbam", "wider"], {"model": lambda attention: None}, "the name of a"),
+        (["none", "wider"], {}, "both need one with attention"),
+        (["cbam", "wider"], {"model": lambda attention: None}, "needs a netw"),
         (
             ["cbam", "wider"],
             {"model": "EfficientNetLite0", "weights": "imagenet"},
-            'take "hidden"',
+            '"hidden" any other netw',
         ),
         (
             ["cbam", "hidden"],
             {"model": "unet-tiny"},
-            'take "wider"',
+            "or a U-Net, and",
         ),
     ],
 )

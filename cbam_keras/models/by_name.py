@@ -71,9 +71,10 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     },
 }
 NETWORKS = _checks.Named(NETWORKS)
-# The channels of the narrowest layers of networks whose width can be chosen.
-RESNET_WIDTH, MOBILENET_WIDTH = 64, 32
+# The channels of their narrowest layers, and by which option these change.
+CHANNELS = {"width_multiplier": 64, "alpha": 32}
 SMALL_WIDTHS = {"tiny": 8, "small": 16}
+SMALL_STEMS = {"tiny": "strided", "small": "small"}
 # Networks with weights for ImageNet, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,
@@ -198,14 +199,10 @@ def hidden_network(
     else:
         network = classifier(name, weights, is_frozen, images, attention=None)
     last = network.get_layer("predictions")
-    hidden = layers.Dense(
-        units,
-        activation="relu",
-        kernel_initializer="he_normal",
-        name="hidden",
-    )
-    head = type(last).from_config(last.get_config())
-    outputs = head(hidden(last.input))
+    x = layers.Dense(
+        units, "relu", kernel_initializer="he_normal", name="hidden"
+    )(last.input)
+    outputs = type(last).from_config(last.get_config())(x)
     return keras.Model(network.input, outputs, name=network.name)
 
 
@@ -218,28 +215,24 @@ def wider_network(
     that is the decoder: the encoder may have pretrained weights.
     """
     if name.startswith(UNET):
-        encoder = name.removeprefix(UNET)
-        narrow = segmenter(encoder, weights, is_frozen, images)
-        widths = decoder_widths(narrow)
-        return segmenter(
-            encoder,
-            weights,
-            is_frozen,
-            images,
-            widths=[x + x * more // min(widths) for x in widths],
-        )
+        arguments = name.removeprefix(UNET), weights, is_frozen, images
+        widths = [
+            layer.filters
+            for layer in segmenter(*arguments).layers
+            if re.fullmatch(r"decoder_stage\d+_conv1", layer.name)
+        ]
+        wider = [x + x * more // min(widths) for x in widths]
+        return segmenter(*arguments, widths=wider)
     if name in SMALL_WIDTHS:
         build = _make_builder(SMALL_WIDTHS[name] + more)
-        stem = "strided" if name == "tiny" else "small"
-        return _build_network(build, images, None, stem)
+        return _build_network(build, images, None, SMALL_STEMS[name])
     build = BUILDERS[name]
-    if build in (MobileNet, MobileNetV2):
-        build = functools.partial(build, alpha=1 + more / MOBILENET_WIDTH)
-    else:
-        usual = inspect.signature(build).parameters["width_multiplier"].default
-        factor = usual + more / RESNET_WIDTH
-        build = functools.partial(build, width_multiplier=factor)
-    return _build_network(build, images, None)
+    usual = inspect.signature(build).parameters
+    option = "alpha" if "alpha" in usual else "width_multiplier"
+    factor = usual[option].default + more / CHANNELS[option]
+    return _build_network(
+        functools.partial(build, **{option: factor}), images, None
+    )
 
 
 def segmenter(
@@ -265,15 +258,6 @@ def segmenter(
         decoder_widths=widths,
         name=f"{UNET}{name}",
     )
-
-
-def decoder_widths(unet: keras.Model) -> list[int]:
-    """Returns the channels of the decoder blocks of a `UNet`."""
-    widths = []
-    for layer in unet.layers:
-        if re.fullmatch(r"decoder_stage\d+_conv1", layer.name):
-            widths.append(layer.filters)
-    return widths
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:

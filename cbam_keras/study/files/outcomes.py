@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from cbam_keras import _files
-from cbam_keras.study.plans.study import Run
+from cbam_keras.study.plans.study import AT, Run
 
 FINISHED, DIVERGED = "finished", "diverged"
 # The same call tries these again.
@@ -67,6 +67,11 @@ class Outcome:
     def run(self) -> Run:
         """Its seed and fold."""
         return Run(self.seed, self.fold)
+
+    @property
+    def original(self) -> str:
+        """String, its variant without a learning rate."""
+        return self.variant.partition(AT)[0]
 
     def as_json(self) -> _files.Json:
         """Returns what JSON holds of a training that finished."""

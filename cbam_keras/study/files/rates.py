@@ -5,52 +5,39 @@ such as `none@0.003-seed0`. The candidate that validates best becomes the
 network of the run, in `none-seed0`; only that one is tested.
 """
 
-import dataclasses
 import math
 import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
-from cbam_keras.study.files.checkpoints import (
-    STATE,
-    VALIDATED,
-    peek_state,
-    save_state,
-)
+from cbam_keras.study.files.checkpoints import STATE, peek_state, save_state
 from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.plans.measures import Measure, validation_key
-from cbam_keras.study.plans.study import AT, Candidate, Run, Study, Variant
-
-Ended = Callable[[str, Run], Outcome | None]
+from cbam_keras.study.plans.study import AT, Run, Study, Variant
 
 
 def list_candidates(
-    study: Study, variant: Variant, run: Run, ended: Ended
-) -> tuple[list[Candidate], Outcome | None]:
+    study: Study,
+    variant: Variant,
+    run: Run,
+    ended: Callable[[str, Run], Outcome | None],
+) -> tuple[list[Variant], Outcome | None]:
     """Returns the candidates of a run, and the chosen one if all have ended.
 
     If the best rate is an edge of the range, the next one beyond is tried, too.
-
-    Args:
-        study: The study.
-        variant: One of its variants.
-        run: One of its runs.
-        ended: Function of the name of a candidate and a run that returns the
-            `Outcome` of its training, or `None` before that has ended.
+    `ended` returns how the training of a name and a run has ended, or `None`.
     """
-    rates = study.rates_for(variant)
+    rates, measure = study.rates_for(variant), study.task.measures[0]
     candidates = [variant.at(rate) for rate in rates]
-    measure = study.task.measures[0]
     outcomes = [x for one in candidates if (x := ended(one.name, run))]
     if len(outcomes) < len(candidates):
         return candidates, None
     chosen = choose(outcomes, measure)
-    if chosen.finished and (rate := rate_beyond(rates, chosen.learning_rate)):
-        candidates.append(variant.at(rate))
-        last = ended(candidates[-1].name, run)
-        if last is None:
-            return candidates, None
-        chosen = choose([*outcomes, last], measure)
-    return candidates, chosen
+    beyond = rate_beyond(rates, chosen.learning_rate)
+    if beyond is None or not chosen.finished:
+        return candidates, chosen
+    candidates.append(variant.at(beyond))
+    last = ended(candidates[-1].name, run)
+    return candidates, last and choose([*outcomes, last], measure)
 
 
 def choose(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
@@ -64,32 +51,21 @@ def choose(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
     finished = [x for x in outcomes if x.finished]
     if failures or not finished:
         return [*failures, *outcomes][0]
-    return max(
-        finished,
-        key=lambda x: (
-            merit_of(x, measure),
-            -_loss_of(x),
-            -(x.learning_rate or 0.0),
-        ),
-    )
+    finished.sort(key=lambda x: x.learning_rate or 0.0)
+    return max(finished, key=lambda x: (merit_of(x, measure), -_loss_of(x)))
 
 
 def merit_of(outcome: Outcome, measure: Measure) -> float:
     """Returns how well a network validates: a larger number is better.
 
-    By the measure of the study, else by the accuracy, else by the loss.
+    By the measure of the study, or by the loss if that is not validated.
     """
-    key = validation_key(measure.key)
-    for one in (dataclasses.replace(measure, key=key), VALIDATED):
-        value = outcome.metrics.get(one.key)
-        if value is not None:
-            return one.merit(value)
-    return -_loss_of(outcome)
+    value = outcome.metrics.get(validation_key(measure.key))
+    return -_loss_of(outcome) if value is None else measure.merit(value)
 
 
 def _loss_of(outcome):
-    loss = outcome.val_loss
-    return math.inf if loss is None else loss
+    return math.inf if outcome.val_loss is None else outcome.val_loss
 
 
 def rate_beyond(rates: Sequence[float], rate: float | None) -> float | None:
@@ -97,42 +73,28 @@ def rate_beyond(rates: Sequence[float], rate: float | None) -> float | None:
 
     It is as far from the edge as the edge from the rate before it, as a factor.
     """
-    if rate == rates[0]:
-        edge, inner = rates[0], rates[1]
-    elif rate == rates[-1]:
-        edge, inner = rates[-1], rates[-2]
-    else:
-        return None
-    # 0.03, 0.1 and 0.09 are easier to read than 0.090000000000000004.
-    return float(f"{edge * edge / inner:.2g}")
+    for edge, inner in (rates[:2], rates[:-3:-1]):
+        if rate == edge:
+            # 0.09 is easier to read than 0.090000000000000004.
+            return float(f"{edge * edge / inner:.2g}")
+    return None
 
 
 def read_candidates(
     folder: pathlib.Path, variants: Iterable[str], runs: Iterable[Run]
 ) -> list[Outcome]:
-    """Returns the candidates in a folder that have ended, by variant and run.
+    """Returns the candidates in a folder that have ended.
 
-    Further trainings that say whether a network has finished learning are
-    among them.
+    So have trainings that say whether a network has finished learning.
     """
-    names, runs = {*variants}, {*runs}
-    found = []
-    for path in sorted(folder.glob(f"*{AT}*/{STATE}")):
-        state = peek_state(path.parent)
-        if state is None or state.outcome is None or state.run not in runs:
-            continue
-        if state.variant.rpartition(AT)[0] in names:
-            found.append(state.outcome)
-    return found
-
-
-def variant_of(candidate: Outcome) -> str:
-    """Returns the name of the variant that a candidate is of."""
-    return candidate.variant.rpartition(AT)[0]
+    states = (peek_state(x.parent) for x in folder.glob(f"*{AT}*/{STATE}"))
+    found = [x.outcome for x in states if x and x.outcome]
+    found.sort(key=lambda x: (x.variant, x.run))
+    return [x for x in found if x.original in variants and x.run in runs]
 
 
 def delete_checkpoints(folder: pathlib.Path) -> None:
     """Deletes the network of a candidate, once its run has one."""
     state = peek_state(folder)
-    if state is not None and state.ended and (state.latest or state.best):
+    if state is not None and state.ended and state.latest:
         save_state(folder, state, latest=None, best=None)

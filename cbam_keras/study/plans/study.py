@@ -202,25 +202,13 @@ class Variant(Generic[Loaded]):
 
     @property
     def original(self) -> str:
-        """String, its name, or that of the variant of a candidate."""
-        return self.name
+        """String, its name without a learning rate, which candidates have."""
+        return self.name.partition(AT)[0]
 
-    def at(self, rate: float) -> "Candidate":
-        """Returns the variant at one of several learning rates."""
-        return Candidate(
-            f"{self.name}{AT}{rate:g}",
-            self.build,
-            self.options,
-            learning_rate=rate,
-        )
-
-
-class Candidate(Variant):
-    """A variant at one of several learning rates: trained, and not tested."""
-
-    @property
-    def original(self) -> str:
-        return self.name.rpartition(AT)[0]
+    def at(self, rate: float) -> "Variant":
+        """Returns a candidate: the variant at one of several rates."""
+        name = f"{self.name}{AT}{rate:g}"
+        return dataclasses.replace(self, name=name, learning_rate=rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,11 +279,10 @@ class Study:
                 "`variants` must be one or several with different names. "
                 f"Received: variants named {names}"
             )
-        if any(AT in name for name in names):
+        if AT in "".join(names):
             raise ValueError(
-                f'The names of variants must be without "{AT}", which stands '
-                "before a learning rate in the names of folders. Received: "
-                f"variants named {names}"
+                f'The names of variants must be without "{AT}", after which '
+                f"folders have a learning rate. Received: {names}"
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)

@@ -56,7 +56,7 @@ from cbam_keras.study.plans.tasks import (
     ImageTask,
     Regression,
 )
-from cbam_keras.study.programs.controls import control, split_controls
+from cbam_keras.study.programs.controls import HIDDEN, WIDER, control
 from cbam_keras.study.programs.training import finish
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
@@ -182,7 +182,10 @@ def plan(
     folds = check_folds_of(task, folds)
     has_masks, model = isinstance(task, Segmentation), name_network(model, task)
     default = default_recipe(model, weights, task.data, has_masks)
-    attentions, controls = split_controls(attentions)
+    if isinstance(attentions, str):
+        attentions = [attentions]
+    controls = [x for x in attentions if x in (WIDER, HIDDEN)]
+    attentions = [x for x in attentions if x not in controls]
     kinds = attention_layers(
         attentions, model_options(model), layer_options, has_masks
     )

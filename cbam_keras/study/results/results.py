@@ -16,7 +16,6 @@ from cbam_keras.explain.figures import style
 from cbam_keras.study.files.checkpoints import DAMAGE
 from cbam_keras.study.files.folder import read_content
 from cbam_keras.study.files.outcomes import Outcome, history_of
-from cbam_keras.study.files.rates import variant_of
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
@@ -202,7 +201,7 @@ class Results(PredictionTables, _terminal.Tabular):
             "candidates": tuple(
                 x
                 for x in content.get("candidates", ())
-                if variant_of(x) in variants and x.run in runs
+                if x.original in variants and x.run in runs
             ),
         }
 

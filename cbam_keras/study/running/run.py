@@ -300,13 +300,16 @@ class Queue:
 
     def missing(self) -> list[tuple[Variant, Run]]:
         """Returns what can be trained next, in its order."""
-        absent = [
-            one
-            for variant, run in self.study.networks
-            if self._ended(variant.name, run) is None
-            for one in self._steps_to(variant, run)
-        ]
-        return absent or self._further_trainings()
+        missing = []
+        for variant, run in self.study.networks:
+            if self._ended(variant.name, run) is None:
+                steps = self._steps_to(variant, run)
+                absent = [
+                    x for x in steps if self._ended(x[0].name, run) is None
+                ]
+                # The network itself is chosen from the others.
+                missing += absent[:-1] or absent
+        return missing or self._further_trainings()
 
     def _ended(self, name, run):
         """Returns how a training has ended, `None` if it is to be tried."""
@@ -318,13 +321,11 @@ class Queue:
         return self._outcomes[name, run]
 
     def _steps_to(self, variant, run):
-        """Returns the candidates to train for a network, or the network."""
+        """Returns the candidates for a network, and itself."""
+        steps = []
         if len(self.study.rates_for(variant)) > 1:
             steps, _ = list_candidates(self.study, variant, run, self._ended)
-            absent = [x for x in steps if self._ended(x.name, run) is None]
-            if absent:
-                return [(x, run) for x in absent]
-        return [(variant, run)]
+        return [(x, run) for x in (*steps, variant)]
 
     def _further_trainings(self):
         """Returns trainings that say whether others had finished learning."""
@@ -333,7 +334,7 @@ class Queue:
         outcomes = [self._ended(v.name, run) for v, run in self.study.networks]
         slow, first = learning.find_slow(outcomes), self.study.runs[0]
         further = [
-            learning.at_higher_rate(self.study, variant)
+            variant.at(learning.faster(*self.study.rates_for(variant)))
             for variant in self.study.variants
             if variant.name in slow
         ]
@@ -481,12 +482,8 @@ class Queue:
         steps, best = list_candidates(self.study, variant, run, self._ended)
         place = folder.place(best.variant, run)
         if not best.finished:
-            rate = f"At a learning rate of {best.learning_rate:g}"
-            ended = {
-                "status": best.status,
-                "message": f"{rate}: {best.message}",
-                "file": None,
-            }
+            message = f"Learning rate {best.learning_rate:g}: {best.message}"
+            ended = {"status": best.status, "message": message, "file": None}
             save_state(folder.place(variant.name, run), state, ended=ended)
             return None
         trained = read_state(place)
@@ -494,17 +491,13 @@ class Queue:
             # The network of the run was deleted, and its candidates before.
             with folder.claim(best.variant, run):
                 (place / STATE).unlink()
-            self._outcomes.pop((best.variant, run), None)
+            del self._outcomes[best.variant, run]
             return None
-        state = dataclasses.replace(
-            state,
-            fingerprint=trained.fingerprint,
-            history=trained.history,
-            latest=trained.latest,
-            best=trained.best,
-            random=trained.random,
-        )
-        return next(x for x in steps if x.name == best.variant), state, place
+        # It has the history and the checkpoints of the candidate.
+        names = "variant", "options", "call"
+        own = {name: getattr(state, name) for name in names}
+        chosen = next(x for x in steps if x.name == best.variant)
+        return chosen, dataclasses.replace(trained, ended=None, **own), place
 
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
@@ -518,13 +511,13 @@ class Queue:
 
     def progress(self) -> dict[str, Outcome | State | None]:
         """Returns how far each network is trained, by the names of folders."""
-        return {
-            self.folder.place(variant.name, run).name: (
-                self.folder.outcome(variant.name, run)
-                or peek_state(self.folder.place(variant.name, run))
-            )
-            for variant, run in self.study.networks
-        }
+        found = {}
+        for network in self.study.networks:
+            for variant, run in self._steps_to(*network):
+                place = self.folder.place(variant.name, run)
+                ended = self._ended(variant.name, run)
+                found[place.name] = ended or peek_state(place)
+        return found
 
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""

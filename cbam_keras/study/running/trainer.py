@@ -32,7 +32,6 @@ from cbam_keras.study.plans.networks import (
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import (
-    Candidate,
     Data,
     Study,
     Variant,
@@ -81,14 +80,14 @@ def train_network(
     )
     # What becomes known of the outcome, whenever the training ends.
     fields: _files.Json = {"file": None}
-    if isinstance(variant, Candidate):
+    if variant.name != variant.original:
         fields["learning_rate"] = variant.learning_rate
     try:
         model = training.prepare(fields)
         if title:
             _terminal.say(f"{title}, {training.describe(fields)}")
         model = training.fit(model, [make() for make in callbacks])
-        if isinstance(variant, Candidate) and chosen is None:
+        if variant.name != variant.original and chosen is None:
             fields |= training.validate(model)
         else:
             fields |= training.test(model)

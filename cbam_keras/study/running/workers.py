@@ -336,7 +336,7 @@ class _Workers:
             if began is not None and outcome.finished:
                 self.seconds.setdefault(outcome.variant, []).append(now - began)
         missing = [variant.name for variant, _ in self.queue.missing()]
-        left = time_left(self.seconds, missing, trained + len(ended))
+        left = time_left(self.seconds, missing, max(1, trained + len(ended)))
         before = sum(isinstance(begun, Outcome) for begun in known.values())
         for number, (name, outcome) in enumerate(ended, before + 1):
             self.deaths[""] = 0
