@@ -71,8 +71,8 @@ def had_not_finished(
     if not after.finished:
         return False
     gain, error = merit_of(after, measure) - merit_of(before, measure), math.inf
-    value = before.metrics.get(validation_key(measure.key), math.nan)
-    if measure.unit == "%" and 0 <= value <= 1 and images:
+    value = before.metrics.get(validation_key(measure.key)) or 0.0
+    if measure.unit == "%" and 0 < value <= 1 and images:
         error = math.sqrt(value * (1 - value) / images)
     first, second = (x.history[-1].get("loss", 0) for x in (before, after))
     return gain > error or (gain >= 0 and second < first / 2)
