@@ -44,7 +44,7 @@ def control(
             f'parameters they match. Received: attention="{name}", {model=}, '
             f"{weights=}, with attention: {[x.name for x in others]}"
         )
-    arguments = model, weights, is_frozen
+    arguments = str(model), weights, is_frozen
     builds = [variant.build for variant in others]
     build = functools.partial(build_control, name, arguments, builds, {})
     return Variant(name, build, {"control": CONTROLS[name]})
