@@ -9,12 +9,7 @@ import numpy as np
 from keras import layers, ops
 
 from cbam_keras._graph.global_state import attributes
-from cbam_keras._graph.graph import (
-    Tensor,
-    as_input,
-    layers_within,
-    sublayers,
-)
+from cbam_keras._graph.graph import Tensor, as_input, layers_within, sublayers
 from cbam_keras._graph.steps import Fold, Unfold
 from cbam_keras.layers import MAPS, AttentionLayer
 

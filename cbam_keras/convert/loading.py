@@ -11,11 +11,7 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.convert.matching import Plan, gates_of, make_plan
 from cbam_keras.convert.names import GATES
-from cbam_keras.convert.torch_files import (
-    describe_source,
-    read,
-    to_numpy,
-)
+from cbam_keras.convert.torch_files import describe_source, read, to_numpy
 
 # Options that weights do not show.
 COMPUTED = (
@@ -262,9 +258,7 @@ def _describe(target: keras.layers.Layer) -> str:
 
 
 def _list_with_count(
-    label: str,
-    names: Collection[str],
-    details: Mapping[str, Any] | None = None,
+    label: str, names: Collection[str], details: Mapping[str, Any] | None = None
 ) -> str:
     """Returns the first of some names as text, with a detail after each."""
     if not names:

@@ -8,11 +8,7 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.explain.classes import (
-    class_indices,
-    image_index,
-    read_model,
-)
+from cbam_keras.explain.classes import class_indices, image_index, read_model
 from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 

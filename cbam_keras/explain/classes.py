@@ -8,10 +8,7 @@ from cbam_keras._graph import ArrayLike
 
 
 def class_probabilities(
-    model: keras.Model,
-    images: _graph.Inputs,
-    *,
-    batch_size: int = 32,
+    model: keras.Model, images: _graph.Inputs, *, batch_size: int = 32
 ) -> np.ndarray:
     """Returns the probability that a classifier assigns to each class.
 

@@ -31,9 +31,7 @@ from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
 from cbam_keras.models.mobilenet import MobileNet
 from cbam_keras.models.mobilenet_v2 import MobileNetV2
-from cbam_keras.models.preprocessing import (
-    preprocess_input,
-)
+from cbam_keras.models.preprocessing import preprocess_input
 from cbam_keras.models.pyramids import pyramid
 from cbam_keras.models.residual_networks import (
     ResNet18,

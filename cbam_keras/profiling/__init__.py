@@ -4,10 +4,6 @@
 - `macs`: multiply-accumulates of one call of a layer.
 """
 
-from cbam_keras.profiling.profile import (
-    LayerProfile,
-    Profile,
-    profile_model,
-)
+from cbam_keras.profiling.profile import LayerProfile, Profile, profile_model
 
 __all__ = ["profile_model", "Profile", "LayerProfile"]

@@ -12,12 +12,7 @@ from keras_tuner import HyperParameters
 
 from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
-from cbam_keras.layers import (
-    ATTENTION,
-    CBAM,
-    Attention,
-    attention_layers,
-)
+from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import PAPER, Values
 
