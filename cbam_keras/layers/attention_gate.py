@@ -141,14 +141,6 @@ class AttentionGate(TrainableAttention):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[1])
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "hidden_channels": self.hidden_channels,
-            "subsampling": self.subsampling,
-            "batch_norm_momentum": self.batch_norm_momentum,
-        }
-
     def _gate_value(self, inputs, mask=None):
         return self.attention_map(inputs)
 

@@ -83,7 +83,21 @@ class AttentionLayer(layers.Layer):
         return (outputs, gate) if return_attention_maps else outputs
 
     def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+        """Returns the arguments; each has an attribute of the same name."""
+        config = super().get_config()
+        for kind in type(self).__mro__:
+            if _checks.package_of(kind) != "cbam_keras":
+                continue
+            for name in inspect.signature(kind).parameters:
+                if name == "kwargs":
+                    continue
+                value = getattr(self, name)
+                if name.endswith("activation"):
+                    value = keras.activations.serialize(value)
+                elif name in SHARED_ARGUMENTS:
+                    value = keras.saving.serialize_keras_object(value)
+                config[name] = value
+        return config
 
     def load_own_variables(self, store):
         # Keras leaves out variables of parts that the layer lacks, without a
@@ -254,19 +268,6 @@ class TrainableAttention(AttentionLayer):
         )
         # Whether the last parameters start at zero.
         self._zero_last = self.identity_init
-
-    def get_config(self):
-        activation = keras.activations.serialize(self.gate_activation)
-        serialize = keras.saving.serialize_keras_object
-        return {
-            **super().get_config(),
-            "gate_activation": activation,
-            "identity_init": self.identity_init,
-            **{
-                name: serialize(getattr(self, name))
-                for name in SHARED_ARGUMENTS
-            },
-        }
 
     def _gate(self, logits):
         gate = self.gate_activation(logits)

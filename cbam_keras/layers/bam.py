@@ -103,17 +103,6 @@ class BAM(TrainableAttention):
         ]
         self.spatial = self._add_dense("spatial", (hidden, 1), last=True)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "kernel_size": self.kernel_size,
-            "dilation_rate": self.dilation_rate,
-            "combine": self.combine,
-            "activation": keras.activations.serialize(self.activation),
-            "batch_norm_momentum": self.batch_norm_momentum,
-        }
-
     def _map(self, x, training, mask):
         channel = self._channel_logits(x, training, mask)
         spatial = self._spatial_logits(x, training, mask)

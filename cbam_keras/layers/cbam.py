@@ -214,23 +214,6 @@ class CBAM(TrainableAttention):
         maps = self._in_order(maps)
         return (outputs, maps) if return_attention_maps else outputs
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "use_bias": self.use_bias,
-            "reduction_ratio": self.reduction_ratio,
-            "kernel_size": self.kernel_size,
-            "order": self.order,
-            "channel_pool_types": self.channel_pool_types,
-            "spatial_pool_types": self.spatial_pool_types,
-            "hidden_units": self.hidden_units,
-            "spatial_use_bias": self.spatial_use_bias,
-            "spatial_batch_norm": self.spatial_batch_norm,
-            "spatial_batch_norm_momentum": self.spatial_batch_norm_momentum,
-            "activation": keras.activations.serialize(self.activation),
-            "combine": self.combine,
-        }
-
     def _gates(self):
         gates = [self.channel_attention, self.spatial_attention]
         return gates[::-1] if self.order == "spatial_first" else gates

@@ -167,17 +167,6 @@ class ChannelAttention(TrainableAttention):
 
     call = fused(TrainableAttention.call)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "use_bias": self.use_bias,
-            "reduction_ratio": self.reduction_ratio,
-            "pool_types": self.pool_types,
-            "hidden_units": self.hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "combine": self.combine,
-        }
-
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
         hidden = [

@@ -86,15 +86,6 @@ class CoordinateAttention(TrainableAttention):
             for axis in range(len(input_shape) - 2)
         ]
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "min_hidden_units": self.min_hidden_units,
-            "activation": keras.activations.serialize(self.activation),
-            "batch_norm_momentum": self.batch_norm_momentum,
-        }
-
     def _map(self, x, training, mask):
         positions = self._positions(x)
         others = [tuple({*positions} - {axis}) for axis in positions]

@@ -67,9 +67,6 @@ class EfficientChannelAttention(TrainableAttention):
             size += 1 - size % 2
         self.kernel = self._add_parameter("kernel", (size, 1, 1), last=True)
 
-    def get_config(self):
-        return {**super().get_config(), "kernel_size": self.kernel_size}
-
     def _map(self, x, training, mask):
         means = self._mean(x, mask)
         logits = self._convolve(

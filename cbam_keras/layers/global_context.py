@@ -97,14 +97,6 @@ class GlobalContext(TrainableAttention):
         options = self._mask_argument(mask)
         return outputs, self.attention_map(inputs, training, **options)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "fusion": self.fusion,
-            "activation": keras.activations.serialize(self.activation),
-        }
-
     def _gate_value(self, inputs, mask=None):
         if self.fusion == "multiply":
             return super()._gate_value(inputs, mask)

@@ -105,11 +105,3 @@ class SCSE(TrainableAttention):
             return channel + spatial
         # On PyTorch, `ops.maximum` of float64 computes in float32.
         return ops.where(inputs * channel > inputs * spatial, channel, spatial)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "reduction_ratio": self.reduction_ratio,
-            "combine": self.combine,
-            "activation": keras.activations.serialize(self.activation),
-        }

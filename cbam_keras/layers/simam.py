@@ -59,9 +59,6 @@ class SimAM(AttentionLayer):
     def build(self, input_shape):
         self._check_input_shape(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "regularization": self.regularization}
-
     def _map(self, x, training, mask):
         distance = x - self._mean(x, mask)
         counted = ops.ones_like(x[..., :1])

@@ -142,15 +142,7 @@ class SpatialAttention(TrainableAttention):
     call = fused(TrainableAttention.call)
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "use_bias": self.use_bias,
-            "kernel_size": self.kernel_size,
-            "pool_types": self.pool_types,
-            "batch_norm": self.use_batch_norm,
-            "batch_norm_momentum": self.batch_norm_momentum,
-            "dilation_rate": self.dilation_rate,
-        }
+        return {**super().get_config(), "batch_norm": self.use_batch_norm}
 
     def _map_from_pools(self, pooled, training, mask=None):
         """Returns the map, given one of its shape per entry of `pool_types`."""

@@ -77,13 +77,6 @@ class TripletAttention(TrainableAttention):
             self.kernels[plane] = self._add_parameter(f"{plane}_kernel", shape)
             self.batch_norms[plane] = self._add_batch_norm(plane, 1, last=True)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "kernel_size": self.kernel_size,
-            "batch_norm_momentum": self.batch_norm_momentum,
-        }
-
     def _map(self, x, training, mask):
         if mask is not None:
             mask = ops.broadcast_to(mask, ops.shape(x))
