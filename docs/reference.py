@@ -11,7 +11,7 @@ import textwrap
 
 import cbam_keras
 from cbam_keras import ChannelAttention, comparison, plotting, tuning
-from cbam_keras.models import ResNet, ResNet18
+from cbam_keras.models import MobileNet, ResNet, ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
 # The modules, each with a page.
@@ -34,6 +34,7 @@ EVERY = re.compile(r"    The arguments of `(\w+)`(?:, and:\n|\.\n)")
 # Where that is.
 SOURCES = {
     "ChannelAttention": ChannelAttention,
+    "MobileNet": MobileNet,
     "ResNet": ResNet,
     "plan": comparison.plan,
     "Search": tuning.Search,

@@ -40,10 +40,6 @@ class CBAM(TrainableAttention):
             `ChannelAttention`. Defaults to `("avg", "max")`.
         spatial_pool_types: What the spatial gate pools over channels, see
             `SpatialAttention`. Defaults to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, in place
-            of `reduction_ratio`. Defaults to `None`.
-        use_bias: Boolean, whether both layers of the MLP have biases. Defaults
-            to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
@@ -51,14 +47,8 @@ class CBAM(TrainableAttention):
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
             moving averages. For up to a few thousand training steps 0.9 is
             better. Defaults to `0.99`, as in the authors' code.
-        activation: Activation of the hidden layer, `None` for linear. Defaults
-            to `"relu"`.
-        combine: String, `"logits"` or `"gates"`, what the channel gate adds
-            over its pools, see `ChannelAttention`. Defaults to `"logits"`.
-        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        hidden_units, use_bias, activation, combine, gate_activation,
+            identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         inputs, training, mask: See `ChannelAttention`.
@@ -75,9 +65,7 @@ class CBAM(TrainableAttention):
         `layer.spatial_attention`.
 
     Raises:
-        ValueError: If an argument is out of range, if the input is not of
-            rank 3 to 5, or if `C` is unknown.
-        TypeError: If a flag is not a boolean.
+        See `ChannelAttention`.
 
     Example:
         >>> inputs = keras.Input((32, 32, 3))

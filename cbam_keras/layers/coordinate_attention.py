@@ -28,8 +28,7 @@ class CoordinateAttention(TrainableAttention):
             to `"hard_swish"`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
-        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
-        identity_init, **kwargs: See `ChannelAttention`.
+        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:
         See `ChannelAttention`.

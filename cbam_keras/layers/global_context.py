@@ -26,8 +26,7 @@ class GlobalContext(TrainableAttention):
         fusion: String, `"add"`, or `"multiply"` by the sigmoid of the MLP. With
             `"add"` the layer returns its input until it is trained. Defaults to
             `"add"`.
-        activation: Activation of the hidden layer, `None` for linear. Defaults
-            to `"relu"`.
+        activation: See `ChannelAttention`.
         identity_init: Boolean. If `True`, the layer returns its input until it
             is trained. With `"add"` it always does. Defaults to `False`.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
@@ -37,8 +36,7 @@ class GlobalContext(TrainableAttention):
         See `ChannelAttention`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        See `SpatialAttention`.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives the gate of

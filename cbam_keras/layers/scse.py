@@ -22,9 +22,7 @@ class SCSE(TrainableAttention):
             has `max(1, C // r)` units. Defaults to `2`.
         combine: String, `"max"` as in the authors' code, or `"add"` for the
             sum. `"max"` is the larger of both results. Defaults to `"max"`.
-        activation: Activation of the hidden layer, `None` for linear. Defaults
-            to `"relu"`.
-        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        activation, gate_activation: See `ChannelAttention`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. The last kernels start at zero, and the gates
             are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
@@ -34,8 +32,7 @@ class SCSE(TrainableAttention):
         See `CBAM`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        See `SpatialAttention`.
 
     Output shape:
         The input shape. `attention_maps(inputs)` gives two, as that of `CBAM`.

@@ -35,8 +35,7 @@ class SimAM(AttentionLayer):
         See `ChannelAttention`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
-        unknown size. `C` must be known.
+        See `SpatialAttention`.
 
     Output shape:
         The input shape, which `attention_map(inputs)` has, too.

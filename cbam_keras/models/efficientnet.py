@@ -67,8 +67,7 @@ def EfficientNetLite0(
             and before the addition. For trained weights use `insert_attention`.
             Defaults to `None`.
         stages: See `ResNet`.
-        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
-            with stride 2, or 1. Defaults to `"imagenet"`.
+        stem: See `MobileNet`.
         name: String, the name of the model. Defaults to
             `"efficientnetlite0"`.
 

@@ -62,8 +62,7 @@ def MobileNetV2(
         attention: Attention in every block but the first: what
             `layers.make_attention` takes. Defaults to `None`.
         stages: See `ResNet`. The first that can have attention is 2.
-        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
-            with stride 2, or 1. Defaults to `"imagenet"`.
+        stem: See `MobileNet`.
         alpha: Positive number, by which all widths are multiplied. They are
             rounded to a multiple of 8, at least 8 and at least 90 % of the
             product; the last, 1280, only grows. Defaults to `1.0`.
