@@ -43,9 +43,6 @@ def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Gives a temporary path, which replaces `path` if no error is raised.
 
     Both have the same suffix, which Keras and others choose the format by.
-    Each process has a temporary path of its own.
-    After a power cut `path` holds the old content or the new one, and what was
-    replaced before it is new.
     """
     path = pathlib.Path(path)
     token = secrets.token_hex(4)
@@ -121,11 +118,8 @@ def write_figure(path: pathlib.Path, figure: Any) -> None:
 
 
 def load_model(path: str | os.PathLike) -> keras.Model:
-    """Returns the model in a file, not compiled.
-
-    Compiled, it would get an optimizer of layers that were frozen inside
-    another layer, which its file does not say.
-    """
+    """Returns the model in a file, not compiled."""
+    # Its optimizer would be that of layers that were frozen inside another.
     return keras.saving.load_model(path, compile=False)
 
 

@@ -20,12 +20,9 @@ Maps = tuple[np.ndarray | None, np.ndarray | None]
 def attention_layers(
     model: keras.Model, images: Tensor
 ) -> dict[AttentionLayer, str]:
-    """Returns the attention layers of a model, with a name for each.
-
-    A model that is not built yet is built by running it on some images.
-    """
+    """Returns the attention layers of a model, with a name for each."""
     if not model.built:
-        # Layers may create their sublayers only when they are built.
+        # Layers may create their sublayers only when they run.
         run_model(model, images)
     paths = gate_paths(model)
     if not paths:
@@ -58,10 +55,7 @@ def run_model(model: keras.Model, images: Tensor) -> Tensor:
 def record_maps(
     model: keras.Model, images: Tensor, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
-    """Runs a model and returns the maps of its gates, in the order they run.
-
-    Those in `TimeDistributed` layers are `(B, T, ...)`.
-    """
+    """Runs a model and returns the maps of its gates, in the order they run."""
     recorded: dict[str, Maps] = {}
     frames: list[int] = []
 
@@ -99,12 +93,10 @@ def record_maps(
 
 
 def gate_paths(model, prefix=""):
-    """Returns the attention layers inside a layer, each with its own path.
-
-    Layers of one name, in a list of a user's layer, are numbered.
-    """
+    """Returns the attention layers inside a layer, each with its own path."""
     paths: dict[AttentionLayer, str] = {}
     for layer, path in _paths_within(model, prefix).items():
+        # Layers in a list of a user's layer may have one name.
         name, number = path, 0
         while name in paths.values():
             number += 1

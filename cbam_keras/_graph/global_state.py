@@ -31,10 +31,8 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
 
 
 def global_random_state() -> keras.Variable | None:
-    """Returns the state from which layers draw that have no generator.
-
-    `None` where Keras has none yet, or calls it otherwise: it is private.
-    """
+    """Returns the state from which layers draw that have no generator."""
+    # It is private to Keras, which makes it only when it is needed.
     module = sys.modules.get("keras.src.backend.common.global_state")
     find = getattr(module, "get_global_attribute", lambda name: None)
     return getattr(find("global_seed_generator"), "state", None)
@@ -42,11 +40,8 @@ def global_random_state() -> keras.Variable | None:
 
 @contextlib.contextmanager
 def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
-    """Sets attributes of a layer, which hide those of its class.
-
-    Meanwhile the layer runs without rematerialization: Keras would trace it,
-    and run it again for the gradient.
-    """
+    """Sets attributes of a layer, which hide those of its class."""
+    # With rematerialization, Keras would run the layer again for the gradient.
     # The public `RematScope` is for layers that are yet to be made.
     values = {"_remat_mode": None, **values}
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}

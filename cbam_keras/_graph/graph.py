@@ -73,14 +73,10 @@ def is_graph(layer: keras.Operation) -> bool:
 
 
 def model_per_frame(operation: keras.Operation) -> keras.Model | None:
-    """Returns the model that a `TimeDistributed` layer runs on each frame.
-
-    `None` for other operations, if its graph cannot be read, and if a mask
-    says which frames count.
-    """
+    """Returns the model that a `TimeDistributed` layer runs on each frame."""
     if not isinstance(operation, keras.layers.TimeDistributed):
         return None
-    # Keras gives a mask as a second input.
+    # Keras gives a mask, of the frames that count, as a second input.
     masked = len(keras.tree.flatten(operation.input)) > 1
     return None if masked or not is_graph(operation.layer) else operation.layer
 
@@ -142,10 +138,7 @@ def origin(tensor: keras.KerasTensor) -> Any:
 
 
 def nodes(model: keras.Model, instead: Instead | None = None) -> list:
-    """Returns the nodes of a model in an order in which they can run.
-
-    Those that only compute what `instead` replaces are left out.
-    """
+    """Returns the nodes that outputs need, in an order that can run."""
     return nodes_between(model.inputs, model.outputs, instead)
 
 

@@ -19,14 +19,12 @@ VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """The step that turns logits into probabilities, if there is one.
+    """The step that turns logits into probabilities, if there is one."""
 
-    `kind` is `"softmax"`, `"sigmoid"` or `None`; `logits` are what the step
-    starts from, before operations that keep values.
-    """
-
+    # "softmax" or "sigmoid".
     kind: str | None
     step: Step | None
+    # What the step starts from, before operations that keep values.
     logits: keras.KerasTensor
 
 
@@ -47,10 +45,8 @@ def without_activation(
 def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     """Returns outputs `(B, values)` as a probability per class, float64.
 
-    They are probabilities already if the model ends in a softmax or sigmoid,
-    which `kind` says, or if none is negative and those of each image sum to 1,
-    as where a user's layer computes them. Otherwise they are logits. A single
-    value is that of class 1. The kind `"labels"` has a sigmoid for each.
+    `kind` is that of `find_kind`. Outputs without one are logits, unless they
+    are probabilities in sum, as where a user's layer computes them.
     """
     values = outputs.astype("float64")
     if kind == "labels":

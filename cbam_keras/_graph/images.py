@@ -25,10 +25,7 @@ Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 def number_array(
     name: str, value: ArrayLike, *, booleans: bool = False
 ) -> np.ndarray:
-    """Returns an array, tensor or nested lists as an array of finite numbers.
-
-    `name` is what errors call it. With `booleans` they count as numbers.
-    """
+    """Returns an array, tensor or nested lists as an array of numbers."""
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
     try:

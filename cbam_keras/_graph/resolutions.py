@@ -1,8 +1,4 @@
-"""The last layer at each resolution of a network, and that before its head.
-
-Insertion puts attention there, a U-Net takes its skips from there, and a
-pyramid its levels.
-"""
+"""The last layer at each resolution of a network, and that before its head."""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -68,11 +64,7 @@ def only_adjusts(step: Step) -> bool:
 
 
 def _is_head(step):
-    """Returns whether a step gives outputs instead of features.
-
-    Outputs are probabilities, pixels, and the values of a convolution without
-    activation at the end of a model.
-    """
+    """Returns whether a step gives probabilities, pixels or other values."""
     name = _activation_of(step)
     return (
         step.kind in ("Sigmoid", "Softmax", "Subtract", "Tanh")
@@ -126,6 +118,8 @@ class _Resolutions:
                     result = False
                 result = result and is_feature_map(last.outputs[0])
                 last = self._above[last]
+            # A cell may take the outputs of several earlier ones, so that no
+            # layer is on all paths.
             last = last or self._widest(level)
             if last is not None:
                 yield last
@@ -191,11 +185,7 @@ class _Resolutions:
         return steps.pop() if steps else None
 
     def _widest(self, level):
-        """Returns the last of the widest steps of a level, preferably a join.
-
-        For networks whose cells take the outputs of several earlier cells, so
-        that no layer is on all paths.
-        """
+        """Returns the last of the widest steps of a level, at best a join."""
 
         def width(step):
             x = step.outputs[0]
@@ -206,10 +196,7 @@ class _Resolutions:
         return max(joins or steps, key=width, default=None)
 
     def _levels(self):
-        """Returns the steps with feature maps by resolution, finest first.
-
-        Sizes that differ only by a border, such as 149 and 147, are one.
-        """
+        """Returns the steps with feature maps by resolution, finest first."""
         sizes: dict[tuple, set] = {}
         for step in self.graph.steps:
             x = step.outputs[0]

@@ -178,10 +178,7 @@ class Graph:
         ]
 
     def unreached(self) -> str:
-        """Returns a sentence on the first model whose layers are no steps.
-
-        Empty if there is none.
-        """
+        """Returns a sentence on the first model whose layers are no steps."""
         for step in self.wrappers:
             return (
                 f'Layer "{step.path}" wraps model "{step.operation.layer.name}"'
@@ -199,10 +196,7 @@ class Graph:
         return ""
 
     def channel_axis(self, tensor: keras.KerasTensor) -> int | None:
-        """Returns which axis of a tensor has the channels, -1 for the last.
-
-        `None` if a layer that cannot be followed has moved it.
-        """
+        """Returns where a tensor has its channels, -1 for last, if known."""
         return self._channels.get(id(tensor))
 
     def sizes(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
@@ -242,10 +236,7 @@ class Graph:
 
     @functools.cached_property
     def _expected(self):
-        """The axes in which the next layers with a data format take channels.
-
-        By the ids of tensors: `None` if a tensor has no such axis yet.
-        """
+        """The axes in which the next layers take channels, by tensor ids."""
         expected: dict[int, int | None] = {}
         # The steps run backwards: the first layer that takes a tensor decides.
         for step in reversed(self.steps):
@@ -263,11 +254,7 @@ class Graph:
         return expected
 
     def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
-        """Returns which axes of the image the axes of a tensor are.
-
-        An axis that was inserted is `None`, and so are all if the axes cannot
-        be followed, as after most `Reshape` layers.
-        """
+        """Returns the axes of the image that a tensor has, if known."""
         return self._axes.get(id(tensor))
 
     @functools.cached_property
@@ -306,9 +293,8 @@ def walk(
 ) -> list[Tensor]:
     """Runs the graph of a model, those of nested models included.
 
-    `call` gets the path of an operation, the operation, and its arguments.
-    Inputs and outputs are flat. A model in `TimeDistributed` runs on all
-    frames at once.
+    `call` gets the path of an operation, the operation, and its arguments. A
+    model in `TimeDistributed` runs on all frames at once.
     """
 
     def visit(operation, *args, **kwargs):
@@ -328,10 +314,7 @@ def walk(
 
 
 def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]]) -> Graph:
-    """Returns the graph of a model for inputs of other shapes.
-
-    It is that of its own shapes if it does not take others, as with a reshape.
-    """
+    """Returns the graph of a model for inputs of other shapes, if it can be."""
     inputs = [
         keras.KerasTensor(shape, x.dtype)
         for shape, x in zip(shapes, model.inputs, strict=True)
@@ -348,10 +331,7 @@ def is_feature_map(tensor: keras.KerasTensor) -> bool:
 
 
 def _declared_channel_axis(operation, tensor):
-    """Returns where an operation has the channels of an input or output.
-
-    `None` if it has no data format.
-    """
+    """Returns the channel axis by the data format of an operation, if any."""
     rank, times = len(tensor.shape), 0
     while isinstance(operation, layers.Wrapper):
         times += isinstance(operation, layers.TimeDistributed)
@@ -414,10 +394,7 @@ def _order(step, x, y):
 
 
 def _moved(axis, order, rank):
-    """Returns where an axis is in another order, -1 for the last place.
-
-    `None` if it was folded into another.
-    """
+    """Returns where an axis is in another order, -1 for last, if anywhere."""
     if order == list(range(rank)):
         return axis
     if axis % rank not in order:

@@ -1,12 +1,8 @@
 """Reads files in PyTorch's format from before version 1.6, without PyTorch.
 
-`EfficientNetLite0(weights="imagenet")` needs it: the package with its weights,
-the extra `pretrained`, holds such a file, and TensorFlow and JAX read it.
-
-Such a file is a row of pickles: a magic number, the protocol, the sizes of
-types, the content, whose tensors refer to storages, and the keys of these. The
-values of each storage follow. The pickles may name only what a state dict
-consists of.
+The weights of `EfficientNetLite0` are in such a file. It is a row of pickles: a
+magic number, the protocol, the sizes of types, the content, whose tensors refer
+to storages, and the keys of these. The values of each storage follow.
 """
 
 import os
@@ -25,6 +21,7 @@ def _tensor(storage, offset, shape, strides, *rest):
     return np.ndarray(shape, storage.dtype, storage, width * offset, steps)
 
 
+# Pickles may name only what a state dict consists of.
 NAMES: dict[str, Callable | np.dtype] = {
     "collections.OrderedDict": dict,
     "torch._utils._rebuild_tensor_v2": _tensor,

@@ -101,10 +101,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
 
 
 def _modules(ours: list[str]) -> dict[str, str]:
-    """Returns PyTorch's modules by the names of our layers.
-
-    The module of an attention layer is the block that contains it.
-    """
+    """Returns PyTorch's modules, or blocks of gates, by our layers' names."""
     modules = {name: NETWORK[name] for name in ours if name in NETWORK}
     for name in ours:
         if match := _PART.fullmatch(name):
@@ -130,8 +127,7 @@ def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     """Returns the modules of MobileNetV2 by the names of our layers.
 
     Torchvision has a module for each convolution with its normalization and
-    activation. In the authors' code of coordinate attention, and what it is
-    derived from, these are three modules of one sequence.
+    activation; in the code of coordinate attention these are three modules.
     """
     is_torchvision = "features.18.0.weight" in names
     head = "features.18" if is_torchvision else "conv"

@@ -22,11 +22,7 @@ COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 
 def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
-    """Returns the tensors of a checkpoint by their names, unwrapped.
-
-    `source` is the path of a file, or a mapping of names to tensors, possibly
-    nested in another one, as training scripts save it.
-    """
+    """Returns the tensors of a checkpoint by their names, unwrapped."""
     content: Any = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))

@@ -146,11 +146,7 @@ def grad_cam(
 
 
 def _features_and_gradient(model, arrays, score, graph, target, activation):
-    """Returns the target's features and their gradient, `(B, ..., C)`.
-
-    `score` is a function of the logits that returns the scores; `activation`
-    is the `Head`, which is left out.
-    """
+    """Returns features and gradient of the score of logits, `(B, ..., C)`."""
     # Gradients in float16 may underflow, so the score is scaled as in training;
     # those of a sum over positions are large.
     half = target.tensor.dtype == "float16"

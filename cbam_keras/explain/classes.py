@@ -58,10 +58,7 @@ def class_probabilities(
 def read_model(
     model: keras.Model, images: _graph.Inputs, image: int = 0
 ) -> tuple[list[np.ndarray], _graph.Graph]:
-    """Returns checked inputs of a model of one output, and the graph for them.
-
-    `image` is the index of the input with the images.
-    """
+    """Returns checked inputs of a model of one output, and their graph."""
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     if len(model.outputs) > 1:
         raise ValueError(

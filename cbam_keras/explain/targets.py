@@ -17,13 +17,10 @@ FOLLOWED = (
 
 @dataclasses.dataclass(frozen=True)
 class FeatureMap:
-    """The output of a step that has positions and channels.
-
-    `channel` is the axis of the channels, and `input_axes` are the axes of
-    the image that the others are.
-    """
+    """The output of a step that has positions and channels."""
 
     step: Step
+    # The axis of the channels, and the axes of the image that others are.
     channel: int
     input_axes: tuple[int, ...]
 
@@ -43,11 +40,7 @@ def find_target(
     layer: str | keras.Layer | None,
     coarsest: bool = False,
 ) -> FeatureMap:
-    """Returns the last feature map of a layer that leads to an output.
-
-    Without a layer it is the last one with several channels, or of the
-    coarsest ones if asked for.
-    """
+    """Returns the last feature map, of a layer, that leads to an output."""
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
     if layer is not None:

@@ -136,10 +136,7 @@ class AttentionLayer(layers.Layer):
         return inputs * value
 
     def _mask_argument(self, mask):
-        """Returns a mask as a keyword argument, or nothing for `None`.
-
-        A user's gate or `attention_map` need not take masks.
-        """
+        """Returns a mask as an argument, which users' gates need not take."""
         return {} if mask is None else {"mask": mask}
 
     def _channel_axis(self, rank):
@@ -155,10 +152,7 @@ class AttentionLayer(layers.Layer):
         return pool(x, "avg", axes, x.dtype, keepdims=True, mask=mask)
 
     def _channels_last(self, inputs, mask):
-        """Returns features, as `_map` takes them, and their mask.
-
-        The mask is `(B, H, W, 1)`, or `None`.
-        """
+        """Returns features and mask `(B, H, W, 1)`, as `_map` takes them."""
         last = len(inputs.shape) - 1
         axis = self._channel_axis(last + 1)
         x = ops.cast(ops.moveaxis(inputs, axis, last), self._gate_dtype)
@@ -173,10 +167,7 @@ class AttentionLayer(layers.Layer):
         return ops.cast(x, self.compute_dtype)
 
     def _check_input_shape(self, input_shape, any_count=False):
-        """Returns the channel count, or raises if the shape is unsuitable.
-
-        The layer takes no other count, unless `any_count`.
-        """
+        """Returns the channel count, or raises if the shape is unsuitable."""
         where = f'{type(self).__name__} layer "{self.name}"'
         shape = tuple(input_shape)
         if len(shape) not in self._ranks:
@@ -323,10 +314,7 @@ class TrainableAttention(AttentionLayer):
         )
 
     def _add_parameter(self, name, shape, last=False):
-        """Adds a bias if `name` ends in "bias", else a kernel.
-
-        `last` marks what `identity_init` starts at zero.
-        """
+        """Adds a kernel or bias; `identity_init` starts the `last` at zero."""
         kind = "bias" if name.endswith("bias") else "kernel"
         initializer = getattr(self, f"{kind}_initializer")
         if last and self._zero_last:

@@ -30,7 +30,7 @@ def attention_layers(
     """Returns each kind by its name, with the options that it gets.
 
     `defaults` are for layers given by name, `options` for all, as far as they
-    take them. With masks, names that begin with "skip-" are kinds for skips.
+    take them.
     """
     if isinstance(attentions, str):
         attentions = [attentions]

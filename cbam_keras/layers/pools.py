@@ -9,11 +9,9 @@ from cbam_keras.layers._fused.decorator import PASSES
 def maximum(x, axis, keepdims=False):
     """Returns the maximum over an axis, or over several that are adjacent.
 
-    A backend's own gradient divides by the number of elements that are equal to
-    the maximum. XLA may compute them again, with other roundings: then none is,
-    and the gradient is NaN. So where XLA compiles, one of the greatest elements
-    has all of it, as in fused attention and in the authors' code. Elsewhere
-    those that are equal share it, which is faster.
+    A backend's own gradient divides by the number of equal maxima. XLA may
+    compute these again, with other roundings: then there is none, and the
+    gradient is NaN. So where XLA compiles, one of them has all of the gradient.
     """
     if PASSES is None or isinstance(x, keras.KerasTensor):
         return ops.amax(x, axis=axis, keepdims=keepdims)

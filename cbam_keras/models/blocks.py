@@ -107,10 +107,7 @@ def attend(
     name: str,
     gating: KerasTensor | None = None,
 ) -> KerasTensor:
-    """Applies a new attention layer, or nothing if `attention` is `None`.
-
-    `gating` is what an `AttentionGate` takes besides.
-    """
+    """Applies a new attention layer, or nothing if `attention` is `None`."""
     layer = make_attention(attention, name=name)
     if layer is None:
         return x
@@ -148,9 +145,8 @@ def basic_block(
 ) -> KerasTensor:
     """Applies two 3x3 convolutions with a shortcut around them.
 
-    The first has the stride. The attention layer is at the end of the branch,
-    after the last normalization and before the addition (Figure 3 of the
-    paper). `name` is the prefix of all layer names, e.g. `"stage1_block1"`.
+    The attention layer is at the end of the branch, after the last
+    normalization and before the addition (Figure 3 of the paper).
     """
     shortcut = _shortcut(x, width, stride, name)
     x = conv(x, width, 3, stride=stride, name=f"{name}_conv1")
@@ -174,10 +170,8 @@ def bottleneck_block(
 ) -> KerasTensor:
     """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
 
-    The block gives `4 * width` channels. `groups` divides the 3x3 convolution,
-    `base_width` scales the inner channels, and `downsample_in` says which
-    convolution has the stride, see `ResNet`. Attention and names are those of
-    `basic_block`.
+    The block gives `4 * width` channels. The other arguments are those of
+    `ResNet`, and attention is where `basic_block` has it.
     """
     inner = width * base_width // 64 * groups
     first, second = (stride, 1) if downsample_in == "1x1" else (1, stride)
@@ -203,8 +197,8 @@ def depthwise_separable_block(
 ) -> KerasTensor:
     """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
 
-    The first has the stride. Each of the two is followed by an attention
-    layer, between its normalization and its ReLU.
+    Each of them is followed by an attention layer, between its normalization
+    and its ReLU.
     """
     x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")

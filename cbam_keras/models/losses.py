@@ -43,10 +43,7 @@ class IntegerLabels(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class StandardizedLoss(keras.losses.Loss):
-    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes.
-
-    `mean` and `variance` have a number for each value.
-    """
+    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes."""
 
     def __init__(self, loss, mean, variance, **kwargs):
         super().__init__(**kwargs)
@@ -235,10 +232,7 @@ class PixelIoU(keras.metrics.Metric):
 
 
 def score_of(matrix: Any, score: str, math: Any = ops) -> Any:
-    """Returns one of the `SCORES` of a confusion matrix, a row per class.
-
-    `math` is `numpy` for an array of integers.
-    """
+    """Returns one of the `SCORES` of a confusion matrix, a row per class."""
     both = math.diagonal(matrix)
     sums = math.sum(matrix, axis=0) + math.sum(matrix, axis=1)
     if score == "dice":
@@ -272,10 +266,7 @@ def _weights_of(weights, classes):
 
 
 def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
-    """Returns the class of each pixel, int32, and its weight.
-
-    The weight is 0 where the label is ignored, and NaN where it is no class.
-    """
+    """Returns the class of each pixel, and its weight, NaN for no class."""
     sizes, shape = np.shape(y_true), ops.shape(y_pred)[:-1]
     # A shape of TensorFlow may not be known.
     if isinstance(sizes, tuple) and sizes not in (shape, (*shape, 1)):

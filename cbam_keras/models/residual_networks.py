@@ -19,10 +19,7 @@ RESNEXT = (
 def _builder(
     network, depths, block, reference, *, own_groups=1, own_width=64, wider=1.0
 ):
-    """Returns the builder of a residual network.
-
-    The last arguments are the defaults of those of the builder.
-    """
+    """Returns the builder of a residual network, with these defaults."""
 
     def build(
         include_top: bool = True,

@@ -187,8 +187,7 @@ class UpsampleLike(layers.Layer):
 def _find_resolutions(encoder):
     """Returns the last output at each resolution, finest first, and strides.
 
-    Before the first is the image, unless that is as large. A stride, from one
-    to the next, has `0` for the axes of the batch and the channels.
+    Before the first is the image, unless that is as large.
     """
     if len(encoder.inputs) != 1:
         raise ValueError(

@@ -151,10 +151,7 @@ def count_macs(
     inputs: Sequence[keras.KerasTensor],
     outputs: Sequence[keras.KerasTensor],
 ) -> tuple[str, int | None]:
-    """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`.
-
-    `inputs` and `outputs` are the symbolic tensors of the call.
-    """
+    """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`."""
     return _count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
 
 

@@ -38,11 +38,7 @@ def _cheapest_of_best(ranked, results):
 
 
 def choose(results: study.Ranking) -> tuple[study.Trial, str]:
-    """Returns the best trial, and the name with which it was trained last.
-
-    It is the one with attention, unless no attention validates better over
-    the new seeds.
-    """
+    """Returns the best trial, and the name with which it was trained last."""
     if not results.confirmation:
         best = results.ranked[0]
         return best, best.variant
@@ -58,10 +54,7 @@ def _best(results):
 
 
 def verdict(results: study.Ranking, unlearned: str) -> str:
-    """Returns whether attention improves accuracy, in a sentence or two.
-
-    `unlearned` says that no network has learned, or is empty.
-    """
+    """Returns whether attention improves accuracy, or `unlearned`."""
     trials, confirmed = results.trials, results.confirmation
     if not confirmed:
         return (

@@ -150,11 +150,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         images: ImageData | None = None,
         recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
-        """Returns the network of one of the `points`, not compiled.
-
-        `images` have the shape and number of classes that this object lacks,
-        and `recipe` says whether a network with `weights` starts frozen.
-        """
+        """Returns the network of one of the `points`, not compiled."""
         return self.builder(values, recipe)(images)
 
     def builder(
@@ -229,11 +225,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         return {**values, **self.fixed.get(values["attention"], {})}
 
     def _refuse_others(self, hp):
-        """Raises if KerasTuner mixes up one of these with the user's own.
-
-        It keeps one value for a name. One that is asked for later is in the
-        space of the next network.
-        """
+        """Raises if KerasTuner, which has one value a name, mixes up some."""
         for name, options in self.options.items():
             full = hp._get_name(name)
             values = [[*x.values] for x in hp.space if x.name == full]

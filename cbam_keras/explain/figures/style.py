@@ -50,10 +50,7 @@ def kind_of(name: str) -> str | None:
 
 
 def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Returns arguments of matplotlib's `plot` for each name.
-
-    A name has the color of its kind of attention.
-    """
+    """Returns arguments of matplotlib's `plot` for each name, by its kind."""
     kinds = [kind_of(name) for name in names]
     unused = [color for kind, color in COLORS.items() if kind not in kinds]
     others = itertools.cycle([*OTHER_COLORS, *unused, *COLORS.values()])
@@ -145,10 +142,7 @@ def text_height(text: str, size: float) -> float:
 
 
 def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
-    """Returns the width of a column and the height of an image, in inches.
-
-    Images of all shapes get about the area of a square of that side.
-    """
+    """Returns the width of a column and the height of an image, in inches."""
     # Signals `(L, C)` are wide.
     height, width = (2, 5) if sample.ndim == 2 else sample.shape[-3:-1]
     # Names and numbers need some width, too.
@@ -244,10 +238,7 @@ class Grid:
     def draw_sorted(
         self, axes: "Axes", values: np.ndarray, ends: tuple[float, float]
     ) -> None:
-        """Draws values as a curve, the largest first, colored below.
-
-        The heights are from the first to the second of the ends.
-        """
+        """Draws values as a curve from high to low, colored below it."""
         low, high = ends
         values = np.sort(values)[::-1]
         curve = axes.stairs(

@@ -64,10 +64,8 @@ def can_be_fused(layer: keras.layers.Layer) -> bool:
 
 
 def is_known(function: Callable[..., Any] | None) -> bool:
-    """Returns whether a function is Keras' or ours, or is `None`.
-
-    A user's function may hold variables, which gradients have to reach.
-    """
+    """Returns whether a function is Keras' or ours, or is `None`."""
+    # A user's function may hold variables, which gradients have to reach.
     if isinstance(function, keras.layers.Layer):
         return False
     return function is None or not _checks.is_of_others(function)

@@ -14,9 +14,8 @@ def attend(passes, layer, x, training, formula):
     """Returns `x` times the attention maps of a layer's gates.
 
     `passes` is a module as `contract` describes. The layer is built, and `x` in
-    its `compute_dtype`; two gates pool different axes. `formula`
-    computes the same of `x` and `training` by single operations. If `training`
-    is `False`, no gradient is expected: it is right, but not faster.
+    its `compute_dtype`; two gates pool different axes. `formula` computes the
+    same of `x` and `training` by single operations.
     """
     weights = [
         variable.value for gate in layer._gates() for variable in gate.variables
@@ -83,10 +82,7 @@ class FusedOperation:
             return formula(x, self.training)
 
     def forward(self, x, *weights, with_argmax=True):
-        """Returns the outputs and the residuals.
-
-        The outputs are that of the layer and the values of `updated`.
-        """
+        """Returns the output, the values of `updated`, and the residuals."""
         count = len(self.gates[0].variables)
         weights = weights[:count], weights[count:]
         self.updated, state = [], []

@@ -282,10 +282,7 @@ def _signature(value):
 
 
 def _keras_predicts():
-    """Whether this graph is a step of Keras' `predict` or `evaluate`.
-
-    If Keras renames its steps, predictions take the formula.
-    """
+    """Whether this graph is a step of Keras' `predict` or `evaluate`."""
     graph = _graph()
     while graph is not None:
         if getattr(graph, "name", "").startswith("one_step_on_data"):

@@ -264,11 +264,7 @@ def _on_cpu(x):
 
 
 def _max_over_axis_1(x):
-    """Returns maximum and argmax.
-
-    As a pool over a row of pixels, which takes a fifth of the time of
-    `torch.max` over axis 1.
-    """
+    """Returns maximum and argmax, in a fifth of the time of `torch.max`."""
     row = x.transpose(1, 2).unsqueeze(2)
     pooled = functional.max_pool2d_with_indices(row, (1, x.shape[1]))
     return tuple(value.view(len(x), 1, x.shape[2]) for value in pooled)
