@@ -1,42 +1,37 @@
-"""The definitions of a file of source, executed without the rest of it.
-
-Imports, `def`, `class`, and assignments of plain values are executed. What else
-a file does leaves the names that it assigns undefined.
-"""
+"""The definitions of a file of source, executed without the rest of it."""
 
 import ast
+import builtins
 import contextlib
 import importlib
-import importlib.util
 import json
 import pathlib
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from cbam_keras.insertion import keras_2
 from cbam_keras.insertion.finding import reason_of
 
-# Modules are searched in as many folders above a file.
-MOST_ABOVE = 4
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
 # What an assignment may consist of, beside calls of these libraries.
 PLAIN = (
     *(ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice),
-    *(ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
     *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
+    *(ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
     *(ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.keyword),
-    *(ast.JoinedStr, ast.FormattedValue),
 )
 # Parts of names of functions that read or write files, train, or wait.
 FILES = re.compile(
     "load|save|read|write|file|directory|dataset|memmap|fit|train|predict|"
-    r"evaluate|export|applications|^(io|data|open|config|distribute|summary)$"
+    r"evaluate|export|applications|\b(io|data|open|config|distribute)\b"
 )
 # The rest of such a cell of a notebook is Python.
 PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|python3?|prun)\b.*")
+# Modules are searched in as many folders above a file.
+MOST_ABOVE = 4
 
 
 class Unknown(Exception):
@@ -44,18 +39,20 @@ class Unknown(Exception):
 
 
 class Late:
-    """A package, or a name in it, that is imported where it is used."""
+    """What a package has under a name, imported where it is used."""
 
-    def __init__(self, module: str, name: str = ""):
-        self._module, self._name = module, name
+    def __init__(self, name: str):
+        self._name = name
 
     def _load(self):
-        root = self._module.partition(".")[0]
+        module, _, name = self._name.rpartition(".")
+        root = self._name.partition(".")[0]
         if root == "torch":
             raise Unknown("PyTorch, not Keras")
         try:
-            module = importlib.import_module(self._module)
-            return getattr(module, self._name) if self._name else module
+            with contextlib.suppress(ImportError):
+                return importlib.import_module(self._name)
+            return getattr(importlib.import_module(module), name)
         # A package may raise anything, or end the process.
         except (Exception, SystemExit) as error:
             raise Unknown(f"{root} is missing") from error
@@ -63,7 +60,7 @@ class Late:
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._load(), name)
+        return Late(f"{self._name}.{name}")
 
     def __call__(self, *args, **kwargs):
         return self._load()(*args, **kwargs)
@@ -73,11 +70,11 @@ class Late:
 
 
 class Source:
-    """A file of source, of which the definitions were executed.
+    """A file of source, of which imports and definitions were executed.
 
-    `definitions` are the last `def` or `class` of each name, `missing` says why
-    a name has no value, and `reads` are the modules beside it. `define` gets
-    each function or class, and returns what takes its place.
+    `definitions` are the last `def` or `class` of each name, `missing` says
+    why a name has no value, and `reads` are the modules beside it. `define`
+    gets each function or class, and returns what takes its place.
     """
 
     def __init__(
@@ -89,7 +86,6 @@ class Source:
         known[path] = self
         self.path, self.known, self.define = path, known, define
         self.module = types.ModuleType(f"source_of_{path.stem}")
-        self.module.__file__ = str(path)
         self.namespace = vars(self.module)
         sys.modules[self.module.__name__] = self.module
         self.definitions: dict[str, Any] = {}
@@ -97,6 +93,10 @@ class Source:
         self.reads: list[Source] = []
         self.futures: list[ast.stmt] = []
         self.statements = [] if path.is_dir() else [*statements_of(path)]
+        self.namespace["__builtins__"] = {
+            **vars(builtins),
+            "__import__": self._import,
+        }
         self._run(self.statements)
 
     def closure(self) -> list["Source"]:
@@ -109,60 +109,69 @@ class Source:
     def reason(self, error: BaseException) -> str:
         """Returns why an error keeps something from being looked into."""
         text = str(error)
-        if isinstance(error, Unknown):
+        if isinstance(error, Unknown) or keras_2.NEEDS in text:
             return text
-        if name := re.search(r"name '(\w+)' is not defined", text):
-            return self.missing.get(name[1], f"needs `{name[1]}`")
-        if name := re.search(r"No module named '([\w.]+)'", text):
-            root = name[1].partition(".")[0]
-            old = keras_2.needs(name[1])
-            return old if root in LIBRARIES else f"{root} is missing"
-        lacking = r"module '(?:\w+\.)*(\w+)' has no attribute '(\w+)'"
-        if name := re.search(lacking, text):
-            return keras_2.needs(f"{name[1]}.{name[2]}")
-        if isinstance(error, AttributeError) and "Keras 2's" in text:
-            return text
+        if found := re.search(r"name '(\w+)' is not defined", text):
+            return self.missing.get(found[1], f"needs `{found[1]}`")
+        for pattern in (
+            r"No module named '((?:keras|tensorflow)\.[\w.]+)'",
+            r"module '(?:\w+\.)*(\w+)' has no attribute '(\w+)'",
+            r"cannot import name '(\w+)' from '(?:keras|tensorflow)",
+        ):
+            if found := re.search(pattern, text):
+                return keras_2.needs(".".join(found.groups()))
+        if found := re.search(r"No module named '(\w+)", text):
+            return f"{found[1]} is missing"
         return reason_of(error)
 
     def _run(self, statements):
         for node in statements:
-            try:
-                if isinstance(node, ast.Import | ast.ImportFrom):
-                    self._import(node)
-                elif isinstance(node, ast.Try) or _only_imports(node):
-                    self._run(node.body)
-                elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-                    self.definitions[node.name] = node
-                    self._execute(node)
-                    value = self.namespace[node.name]
-                    self.namespace[node.name] = self.define(value)
-                elif self._is_plain(node):
-                    self._execute(node)
-                else:
-                    self._forget(node)
-            # Definitions may raise anything, or end the process.
-            except (Exception, SystemExit) as error:
-                self._forget(node, self.reason(error))
+            if isinstance(node, ast.Try) or _only_imports(node):
+                self._run(node.body)
+                continue
+            parts = [node]
+            if isinstance(node, ast.ImportFrom):
+                # One that fails does not keep others.
+                parts = [
+                    ast.ImportFrom(node.module, [x], node.level)
+                    for x in node.names
+                ]
+            for part in parts:
+                self._execute(ast.copy_location(part, node))
 
-    def _execute(self, *nodes):
-        module = ast.Module([*self.futures, *nodes], [])
-        exec(compile(module, str(self.path), "exec"), self.namespace)
+    def _execute(self, node):
+        is_definition = isinstance(node, ast.FunctionDef | ast.ClassDef)
+        if is_definition:
+            self.definitions[node.name] = node
+        is_import = isinstance(node, ast.Import | ast.ImportFrom)
+        if not (is_definition or is_import or self._is_plain(node)):
+            self._forget(node)
+            return
+        if is_import and getattr(node, "module", "") == "__future__":
+            self.futures.append(node)
+        module = ast.Module([*self.futures, node], [])
+        code = ast.fix_missing_locations(module)
+        try:
+            exec(compile(code, str(self.path), "exec"), self.namespace)
+            if is_definition:
+                value = self.namespace[node.name]
+                self.namespace[node.name] = self.define(value)
+        # Definitions may raise anything, or end the process.
+        except (Exception, SystemExit) as error:
+            self._forget(node, self.reason(error))
 
     def _forget(self, node, reason=""):
         """Leaves the names that a statement gives undefined."""
+        names = {getattr(node, "name", "")}
         for x in ast.walk(node):
-            name = getattr(x, "id", getattr(x, "name", None))
-            is_bound = not isinstance(x, ast.Name | ast.alias)
             if isinstance(x, ast.alias):
-                name, is_bound = x.asname or x.name.partition(".")[0], True
-            elif isinstance(x, ast.Name):
-                is_bound = isinstance(x.ctx, ast.Store)
-            if is_bound and isinstance(name, str):
-                self.namespace.pop(name, None)
-                if reason:
-                    self.missing[name] = reason
-            if isinstance(x, ast.FunctionDef | ast.ClassDef) and x is node:
-                break
+                names.add(x.asname or x.name.partition(".")[0])
+            if isinstance(x, ast.Name) and isinstance(x.ctx, ast.Store):
+                names.add(x.id)
+        for name in names:
+            self.namespace.pop(name, None)
+            if reason:
+                self.missing[name] = reason
 
     def _is_plain(self, node):
         """Returns whether a statement assigns what may be computed."""
@@ -172,119 +181,84 @@ class Source:
         names = [x for target in targets for x in ast.walk(target)]
         kinds = (ast.Name, ast.Tuple, ast.List, ast.Store)
         return all(isinstance(x, kinds) for x in names) and all(
-            self._is_library(x.func)
+            self._is_of_library(x.func)
             if isinstance(x, ast.Call)
             else isinstance(x, PLAIN)
             for x in ast.walk(node.value)
         )
 
-    def _is_library(self, function):
+    def _is_of_library(self, function):
         """Returns whether a function is of a library, and takes no files."""
-        names = []
-        while isinstance(function, ast.Attribute):
-            names.append(function.attr)
-            function = function.value
-        if isinstance(function, ast.Call):
-            # What a call of a library returns may be called.
-            return not any(map(FILES.search, names))
-        if not isinstance(function, ast.Name):
-            return False
-        value = self.namespace.get(function.id)
-        names += [getattr(value, x, "") for x in ("__name__", "__module__")]
-        if not isinstance(value, types.ModuleType):
-            names.append(function.id)
-            value = value if hasattr(value, "__name__") else type(value)
+        path = ast.unparse(function)
+        value = self.namespace.get(path.partition(".")[0].partition("(")[0])
+        if not hasattr(value, "__name__"):
+            value = type(value)
         package = getattr(value, "__module__", None) or value.__name__
         is_of_library = package.partition(".")[0] in LIBRARIES
-        return is_of_library and not any(map(FILES.search, names))
+        return is_of_library and not FILES.search(f"{path} {package}")
 
-    def _import(self, node):
-        if isinstance(node, ast.Import):
-            for x in node.names:
-                module, root = self._find(x.name), x.name.partition(".")[0]
-                bound = module if x.asname else self._find(root)
-                self.namespace[x.asname or root] = bound
-            return
-        if node.module == "__future__":
-            self.futures.append(node)
-            return
-        module = self._find(node.module or "", node.level)
-        for x in node.names:
-            if x.name == "*":
-                if isinstance(module, Late):
-                    continue
-                names = getattr(module, "__all__", None) or vars(module)
-                self.namespace.update(
-                    (name, getattr(module, name))
-                    for name in [*names]
-                    if name[0] != "_" and hasattr(module, name)
-                )
-                continue
-            name = x.asname or x.name
-            try:
-                self.namespace[name] = self._member(node, module, x.name)
-            except Exception as error:
-                self._forget(x, self.reason(error))
+    def _import(self, name, given=None, local=None, names=(), level=0):
+        """Imports a module: one beside the file is read by the same rule."""
+        if name == "__future__":
+            return importlib.import_module(name)
+        module = self._module(name, level)
+        for x in names or ():
+            if x != "*" and not hasattr(module, x):
+                inner = self._beside(f"{name}.{x}".strip("."), level)
+                if inner is not None:
+                    setattr(module, x, inner.module)
+                for source in self.reads:
+                    if source.module is module and x in source.missing:
+                        raise Unknown(source.missing[x])
+        root, _, others = name.partition(".")
+        if names or not others:
+            return module
+        top = self._module(root, level)
+        place = top
+        for x in others.split("."):
+            name = f"{root}.{x}"
+            root = name
+            if not hasattr(place, x):
+                setattr(place, x, self._module(name, level))
+            place = getattr(place, x)
+        return top
 
-    def _member(self, node, module, name):
-        if isinstance(module, Late):
-            return Late(module._module, name)
-        if isinstance(module, types.ModuleType) and not hasattr(module, name):
-            path = f"{node.module}.{name}" if node.module else name
-            source = self._beside(path, node.level)
-            if source is not None:
-                return source.module
-            for source in self.known.values():
-                if source.module is module and name in source.missing:
-                    raise Unknown(source.missing[name])
-            if path.partition(".")[0] in LIBRARIES:
-                raise Unknown(keras_2.needs(path))
-            with contextlib.suppress(ImportError):
-                return importlib.import_module(path)
-            raise Unknown(f"needs `{name}`")
-        return getattr(module, name)
-
-    def _find(self, name, level=0):
-        """Returns a module: one beside the file is read, not imported."""
+    def _module(self, name, level):
         root = name.partition(".")[0]
         if not level and root in LIBRARIES:
-            try:
-                return keras_2.find_module(name)
-            except ImportError as error:
-                raise Unknown(f"{root} is missing") from error
+            return keras_2.find_module(name)
         source = self._beside(name, level)
         if source is not None:
             return source.module
+        if not level and root in sys.stdlib_module_names:
+            return importlib.import_module(name)
         if level:
             raise Unknown(f"{name} is missing")
-        if root in sys.stdlib_module_names:
-            return importlib.import_module(name)
         return Late(name)
 
-    def _beside(self, name, level=0):
+    def _beside(self, name, level):
         """Returns the source of a module beside the file, or above it."""
-        parts = name.split(".") if name else []
         folders = [*self.path.parents][:MOST_ABOVE]
         for folder in folders[level - 1 : level] if level else folders:
-            module = folder.joinpath(*parts)
-            for path in (module.with_suffix(".py"), module / "__init__.py"):
-                if path.is_file() and path != self.path:
-                    return self._known(path)
-            if parts and any(module.glob("*.py")) or level and not parts:
-                return self._known(module)
+            module = folder.joinpath(*filter(None, name.split(".")))
+            for path in (
+                module.with_suffix(".py"),
+                module / "__init__.py",
+                module,
+            ):
+                is_folder = path.is_dir() and (level or any(path.glob("*.py")))
+                if path != self.path and (path.is_file() or is_folder):
+                    source = self.known.get(path)
+                    source = source or Source(path, self.known, self.define)
+                    self.reads.append(source)
+                    return source
         return None
-
-    def _known(self, path):
-        source = self.known.get(path)
-        source = source or Source(path, self.known, self.define)
-        self.reads.append(source)
-        return source
 
 
 def _only_imports(node):
-    return isinstance(node, ast.If) and all(
-        isinstance(x, ast.Import | ast.ImportFrom) for x in node.body
-    )
+    kinds = (ast.Import, ast.ImportFrom)
+    is_if = isinstance(node, ast.If)
+    return is_if and all(isinstance(x, kinds) for x in node.body)
 
 
 def statements_of(path: pathlib.Path) -> Iterator[ast.stmt]:
@@ -301,14 +275,10 @@ def statements_of(path: pathlib.Path) -> Iterator[ast.stmt]:
         line += text.count("\n") + 1
 
 
-def cells_of(path: pathlib.Path) -> Iterable[str]:
+def cells_of(path: pathlib.Path) -> Iterator[str]:
     """Yields the code of the cells of a notebook, without magics."""
     notebook = json.loads(path.read_text("utf-8"))
-    sheets = notebook.get("worksheets", [notebook])
-    for cell in [x for sheet in sheets for x in sheet["cells"]]:
-        if cell["cell_type"] != "code":
-            continue
-        text = "".join(cell.get("source", cell.get("input", "")))
-        text = PYTHON_MAGICS.sub("", text, count=1)
-        if not text.lstrip().startswith("%%"):
+    for cell in notebook["cells"]:
+        text = PYTHON_MAGICS.sub("", "".join(cell["source"]), count=1)
+        if cell["cell_type"] == "code" and text.lstrip()[:2] != "%%":
             yield re.sub(r"(?m)^(\s*)[%!?].*", r"\1pass", text)

@@ -135,7 +135,8 @@ def _gates_of_function(function, shape):
     given = Cut(name, x, y, nodes, is_given=True)
     inner = _gates(keras.Model(x, y), {})
     for gate in inner:
-        if gate.cut.source is x and gate.cut.product is y:
+        is_whole = gate.cut.source is x and gate.cut.product is y
+        if is_whole and not gate.problem:
             return [dataclasses.replace(gate, cut=given)]
     whole, _ = _examine(given, {})
     if whole.probes and whole.probes.is_attention:

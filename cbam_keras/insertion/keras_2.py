@@ -7,21 +7,24 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import keras
 
-# Modules that Keras 2 had, `keras.layers.core`, have their names here now.
+NEEDS = "needs Keras 2's "
+# Where names are now that were in modules such as `keras.layers.core`.
 PLACES = ("layers", "models", "utils", "optimizers", "callbacks", "backend")
+MODULES = ("core", "convolutional", "normalization", "pooling", "wrappers")
 # Functions of `keras.backend` that return no tensor.
 PLAIN = ("int_shape", "ndim", "dtype", "is_keras_tensor", "is_sparse")
 
 
 def needs(name: str) -> str:
     """Returns the reason why something of Keras 2 is not looked into."""
-    return f"needs Keras 2's `{name}`"
+    return f"{NEEDS}`{name}`"
 
 
 class Old(ModuleType):
@@ -29,9 +32,17 @@ class Old(ModuleType):
 
     def __getattr__(self, name):
         for place in (keras, *(getattr(keras, x) for x in PLACES)):
-            if hasattr(place, name) and not name.startswith("__"):
+            if hasattr(place, name) and name[:2] != "__":
                 return getattr(place, name)
         raise AttributeError(needs(f"{self.__name__}.{name}"))
+
+
+class Shape(tuple):
+    """The shape of a symbolic tensor, with what TensorFlow's have."""
+
+    def as_list(self) -> list[int | None]:
+        """Returns the sizes."""
+        return list(self)
 
 
 def find_module(name: str) -> Any:
@@ -61,66 +72,43 @@ def on_symbols(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
         def run(values):
-            values = values if isinstance(values, list) else [values]
-            pairs = zip(map(id, tensors), values, strict=True)
-            by_id = dict(pairs)
-            given = keras.tree.map_structure(
+            by_id = dict(zip(map(id, tensors), values, strict=True))
+            args_of, kwargs_of = keras.tree.map_structure(
                 lambda x: by_id.get(id(x), x), (args, kwargs)
             )
-            return function(*given[0], **given[1])
+            return function(*args_of, **kwargs_of)
 
         layer = keras.layers.Lambda(run)
         layer.given = [x for x in given if isinstance(x, keras.Variable)]
-        return layer(tensors if len(tensors) > 1 else tensors[0])
+        return layer(tensors)
 
     return call
 
 
-class Shape(tuple):
-    """The shape of a symbolic tensor, with what TensorFlow's have."""
-
-    def as_list(self) -> list[int | None]:
-        """Returns the sizes."""
-        return list(self)
-
-
-def _with_whole_units(inner):
-    """Returns a constructor that takes 4.0 units as 4, as Keras 2 did."""
-
-    @functools.wraps(inner)
-    def init(self, *args, **kwargs):
-        given = inspect.signature(inner).bind(self, *args, **kwargs)
-        for name in {"units", "filters"} & given.arguments.keys():
-            given.arguments[name] = int(given.arguments[name])
-        inner(*given.args, **given.kwargs)
-
-    # Keras reads the names of arguments.
-    init.__signature__ = inspect.signature(inner)
-    return init
-
-
 def install() -> None:
     """Lets this process run source for Keras 2, and use no files."""
-    _leave_files(keras.applications)
-    keras.Model.load_weights = lambda self, *args, **kwargs: None
     given = keras.KerasTensor.shape.fget
-    keras.KerasTensor.shape = property(lambda self: Shape(given(self)))
-    for name in ("_keras_shape", "keras_shape"):
-        setattr(keras.KerasTensor, name, keras.KerasTensor.shape)
-    for layer in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D):
-        layer.__init__ = _with_whole_units(layer.__init__)
+    shape = property(lambda self: Shape(given(self)))
+    for name in ("shape", "_keras_shape", "keras_shape", "_shape_val"):
+        setattr(keras.KerasTensor, name, shape)
+    for name in MODULES:
+        old = sys.modules[f"keras.layers.{name}"] = Old(f"keras.layers.{name}")
+        setattr(keras.layers, name, old)
+    keras.Model.load_weights = lambda self, *args, **kwargs: None
+    _leave_files(keras.applications)
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
+    # What is traced would keep values of weights.
+    tf.config.run_functions_eagerly(True)
     _leave_files(tf.keras.applications)
-    backend = tf.keras.backend
-    for name, function in [*vars(backend).items()]:
+    keras.KerasTensor.get_shape = lambda self: self.shape
+    for name, function in [*vars(tf.keras.backend).items()]:
         if inspect.isfunction(function) and name[0] != "_":
             new = function if name in PLAIN else on_symbols(function)
-            for module in (backend, keras.backend):
-                setattr(module, name, new)
-    keras.KerasTensor.get_shape = lambda self: self.shape
+            setattr(tf.keras.backend, name, new)
+            setattr(keras.backend, name, new)
 
     class Dispatcher(tf.__internal__.dispatch.GlobalOpDispatcher):
         """Gives functions of TensorFlow symbolic tensors, as Keras 2 did."""
@@ -143,16 +131,10 @@ def _leave_files(module):
         if inspect.ismodule(value) and name[0] != "_":
             _leave_files(value)
         elif inspect.isfunction(value) and name[0].isupper():
-            setattr(module, name, _without_files(value))
 
+            def build(*args, builder=value, **kwargs):
+                given = inspect.signature(builder).bind(*args, **kwargs)
+                given.arguments["weights"] = None
+                return builder(*given.args, **given.kwargs)
 
-def _without_files(builder):
-    """Returns a builder of networks that ignores `weights`."""
-
-    @functools.wraps(builder)
-    def build(*args, **kwargs):
-        given = inspect.signature(builder).bind(*args, **kwargs)
-        given.arguments["weights"] = None
-        return builder(*given.args, **given.kwargs)
-
-    return build
+            setattr(module, name, functools.wraps(value)(build))

@@ -28,7 +28,6 @@ SECONDS = 60
 STARTING = 300
 KERAS = re.compile(r"\b((tf_|cbam_)?keras|tensorflow)\b")
 TORCH = re.compile(r"\b(import|from) torch\b")
-NOT_KERAS = "PyTorch, not Keras"
 # What Keras 3 does not run, and the definition of a gate.
 OLD = {
     "TensorFlow 1, which Keras 3 does not run": re.compile(
@@ -40,7 +39,7 @@ OLD = {
     ),
 }
 GATE = re.compile(
-    r"^ *(?:def|class) (\w*(?:cbam|attention|se_?(?:block|layer)|squeeze|eca_|"
+    r"^ *(?:def|class) (\w*(?:cbam|attention|se_?block|se_?layer|squeeze|eca_|"
     r"excit)\w*)",
     re.I | re.M,
 )
@@ -72,89 +71,75 @@ def check_source(path: str | os.PathLike) -> CheckReport:
 
     Raises:
         ValueError: If there is no such file, or none in the folder.
+        RuntimeError: If the process does not start.
 
     Example:
         >>> report = check_source("train.py")  # doctest: +SKIP
         >>> report.passed  # doctest: +SKIP
         False
     """
-    files, only = _files(path)
-    rows: dict[pathlib.Path, list[CheckedGate]] = {x: [] for x in files}
+    files, only = _files(str(path))
+    rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
     texts, torch = {}, 0
     for file in files:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            text = _text(file)
+            text = _text(pathlib.Path(file))
             if KERAS.search(text):
                 texts[file] = text
             else:
                 torch += bool(TORCH.search(text))
-    alone = not pathlib.Path(path).is_dir()
-    for row in _found([(x, only, alone) for x in texts]):
-        file = pathlib.Path(row.file)
+    alone = not os.path.isdir(path)
+    for row in found_in([(x, only, alone) for x in texts]):
         # A file that cannot be read may have none.
-        if row.gate != file.name or GATE.search(texts[file]):
-            rows.setdefault(file, []).append(row)
+        if row.line or GATE.search(texts[row.file]):
+            known = rows.setdefault(row.file, {})
+            first = known.setdefault((row.line, row.gate), row)
+            if first.passed and not row.passed:
+                # Another file says that its output is not used.
+                known[row.line, row.gate] = row
     for file, text in texts.items():
-        if not all(x.verdict.startswith(UNKNOWN) for x in rows[file]):
-            continue
-        gate = GATE.search(text)
-        for reason, pattern in OLD.items():
-            if gate and pattern.search(text):
-                line = text.count("\n", 0, gate.start()) + 1
-                rows[file] = [not_looked_into(gate[1], reason, file, line)]
-    without = sum(not x for x in rows.values()) - torch
-    notes = []
+        if all(x.verdict.startswith(UNKNOWN) for x in rows[file].values()):
+            gate = GATE.search(text)
+            for reason, pattern in OLD.items():
+                if gate and pattern.search(text):
+                    line = text.count("\n", 0, gate.start()) + 1
+                    row = not_looked_into(gate[1], reason, file, line)
+                    rows[file] = {(): row}
+    without, notes = sum(not x for x in rows.values()) - torch, []
     if without:
         notes.append(f"{_checks.count(without, 'file')} without a gate.")
     if torch:
-        notes.append(f"{_checks.count(torch, 'file', 'are')} {NOT_KERAS}.")
-    several = [row for found in rows.values() for row in _once(found)]
-    if not pathlib.Path(path).is_absolute():
-        several = [
-            dataclasses.replace(row, file=os.path.relpath(row.file))
-            for row in several
+        notes.append(
+            f"{_checks.count(torch, 'file', 'are')} PyTorch, not Keras."
+        )
+    every = [row for found in rows.values() for row in found.values()]
+    every.sort(key=lambda x: (x.file, x.line))
+    if not os.path.isabs(path):
+        every = [
+            dataclasses.replace(x, file=os.path.relpath(x.file)) for x in every
         ]
-    return CheckReport(
-        tuple(several),
-        place=str(path),
-        note=" ".join(notes),
-    )
-
-
-def _once(rows):
-    """Yields rows of a file, each once, with what other files say of it."""
-    by_place = {}
-    for row in sorted(rows, key=lambda x: x.line):
-        known = by_place.setdefault((row.line, row.gate), row)
-        if known.passed and not row.passed:
-            by_place[row.line, row.gate] = row
-    yield from by_place.values()
+    return CheckReport(tuple(every), place=str(path), note=" ".join(notes))
 
 
 def _files(path):
     """Returns the files of a path, and the only name that counts."""
-    given = pathlib.Path(path).expanduser()
-    module, _, name = str(path).partition(":")
-    if not given.exists() and all(
-        map(str.isidentifier, (*module.split("."), name))
-    ):
+    given, only = pathlib.Path(path).expanduser(), ""
+    module, _, name = path.partition(":")
+    if not given.exists() and name.isidentifier():
+        only = name
         given = pathlib.Path(*module.split(".")).with_suffix(".py")
-        if not given.is_file():
-            with contextlib.suppress(ImportError, ValueError):
-                spec = importlib.util.find_spec(module)
-                given = pathlib.Path(spec.origin if spec else given)
-    else:
-        name = ""
-    if given.is_file() and given.suffix in SUFFIXES:
-        return [given.resolve()], name
-    files = sorted(_walk(given.resolve())) if given.is_dir() else []
+    files = [str(given.absolute())]
+    if given.is_dir():
+        files = sorted(_walk(given.absolute()))
+    elif not given.is_file() or given.suffix not in SUFFIXES:
+        files = []
     if not files:
         raise ValueError(
             "`path` must be a file of Python, .py or .ipynb, a folder of such "
             "files, or a function of a module, as package.module:build. "
-            f"Received: path={str(path)!r}"
+            f"Received: path={path!r}"
         )
-    return files, ""
+    return files, only
 
 
 def _walk(folder):
@@ -163,13 +148,12 @@ def _walk(folder):
         names[:] = [
             x
             for x in names
-            if x[0] != "."
-            and x not in SKIPPED
-            and not pathlib.Path(place, x, "pyvenv.cfg").exists()
+            if x[0] != "." and x not in SKIPPED
+            if not os.path.exists(os.path.join(place, x, "pyvenv.cfg"))
         ]
         for file in files:
             if file.endswith(SUFFIXES) and file[0] != ".":
-                yield pathlib.Path(place, file)
+                yield os.path.join(place, file)
 
 
 def _text(file):
@@ -178,74 +162,65 @@ def _text(file):
     return file.read_text("utf-8", "replace")
 
 
-def _found(
-    files: Sequence[tuple[pathlib.Path, str, bool]],
-) -> Iterator[CheckedGate]:
-    """Yields what processes find in files; one that ends is replaced."""
-    left = [(i, str(file), *others) for i, (file, *others) in enumerate(files)]
-    while left:
-        current: pathlib.Path | None = None
-        for line in _lines(left):
+def found_in(jobs: Sequence[tuple[str, str, bool]]) -> Iterator[CheckedGate]:
+    """Yields what processes find in files; one that ends is replaced.
+
+    A job is a file, the only name in it that counts or an empty string, and
+    whether modules beside it are not checked, too.
+    """
+    while jobs:
+        current, begun = "", 0
+        for line in _lines(jobs):
             if "begun" in line:
-                current = files[line["begun"]][0]
-                left = [x for x in left if x[0] > line["begun"]]
+                current, begun = line["begun"], begun + 1
             elif "row" in line:
                 yield CheckedGate(**line["row"])
             elif "problem" in line:
                 yield _row_of_file(current, line["problem"])
             else:
-                current = None
+                current = ""
         if current:
             reason = f"ends the process, or takes more than {SECONDS} s"
             yield _row_of_file(current, reason)
+        jobs = jobs[begun:]
 
 
 def _row_of_file(file, reason):
-    return not_looked_into(file.name, reason, file, 1)
+    return not_looked_into(os.path.basename(file), reason, file, 0)
 
 
-def _lines(job: Sequence[tuple]) -> list[dict[str, Any]]:
-    """Returns what one process writes of files before it ends.
-
-    Raises:
-        RuntimeError: If it cannot start.
-    """
-    root = pathlib.Path(__file__).parents[2]
+def _lines(jobs: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
+    """Returns what one process writes of files before it ends."""
     settings = {
-        # Files may hold any use of a GPU, and need none.
+        # A GPU is not needed.
         "CUDA_VISIBLE_DEVICES": "-1",
         "MPLBACKEND": "Agg",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
     if importlib.util.find_spec("tensorflow"):
         settings["KERAS_BACKEND"] = "tensorflow"
+    root = pathlib.Path(__file__).parents[2]
+    errors = b""
     with tempfile.TemporaryDirectory() as folder:
-        given, found, own = (
-            pathlib.Path(folder, x) for x in ("job", "found", "own")
-        )
+        job, found, own = (pathlib.Path(folder, x) for x in ("a", "b", "own"))
         own.mkdir()
         found.touch()
-        given.write_text(json.dumps(job))
+        job.write_text(json.dumps(jobs))
         with contextlib.suppress(subprocess.TimeoutExpired):
-            done = subprocess.run(
-                [sys.executable, "-c", START, root, given, found, str(SECONDS)],
+            errors = subprocess.run(
+                [sys.executable, "-c", START, root, job, found, str(SECONDS)],
                 cwd=own,
                 env=os.environ | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                timeout=STARTING + SECONDS * len(job),
-            )
-        lines = []
-        for line in found.read_text("utf-8").splitlines():
-            # The process may have ended while it wrote.
-            with contextlib.suppress(ValueError):
-                lines.append(json.loads(line))
-        if not lines:
-            raise RuntimeError(
-                "The process that reads source did not start. Received: "
-                f"{done.stderr.strip()[-500:]}"
-            )
-        return lines
+                timeout=STARTING + SECONDS * len(jobs),
+            ).stderr
+        # The process may have ended while it wrote a line.
+        lines = found.read_text("utf-8").split("\n")[:-1]
+    if not lines:
+        raise RuntimeError(
+            "The process that reads source did not start. Received: "
+            f"{errors.decode(errors='replace').strip()[-500:]}"
+        )
+    return [json.loads(x) for x in lines]

@@ -1,7 +1,4 @@
-"""The process that executes definitions of source, and checks their gates.
-
-It writes what it finds line by line, since any definition may end it.
-"""
+"""The process that executes definitions of source, and checks their gates."""
 
 import ast
 import contextlib
@@ -24,38 +21,39 @@ from cbam_keras.insertion import keras_2
 from cbam_keras.insertion.checking import CheckedGate, row_of
 from cbam_keras.insertion.claims import claim_of
 from cbam_keras.insertion.definitions import Source, Unknown
-from cbam_keras.insertion.finding import MEANT, UNKNOWN, gates_of
+from cbam_keras.insertion.finding import FAILED, MEANT, UNKNOWN, gates_of
 
 # More memory the process does not get, in bytes.
 MEMORY = 16 * 2**30
-CHANNELS = 32
-# Features in ranks 4, 3 and 5, and images of a network.
-SHAPES = [(12, 10, CHANNELS), (12, CHANNELS), (6, 5, 4, CHANNELS)]
+# Features of 32 channels in ranks 4, 3 and 5, and images of a network.
+SHAPES = [(12, 10, 32), (12, 32), (6, 5, 4, 32)]
 IMAGES = [(64, 64, 3), (64, 8), (16, 16, 16, 1)]
 # Values of arguments that have no default, by patterns of their names.
 USUAL: dict[str, Any] = {
-    r"se_ratio": 0.25,
     r".*r.tio|r|red|.*reduction.*|squeeze.*": 8,
-    r".*(channel|filter|unit|plane|feature).*|ch|c|n?f|.*dim|nb_.*|k|inr?|"
-    r"out|n_?(in|out)|size": CHANNELS,
+    r".*(channel|filter|unit|plane|feature).*|ch|c|n?f|.*dim|k|inr?|out": 32,
     r"kernel.*|k_?size|ks": 7,
     r".*name|prefix|scope": "gate",
-    r".*(classes|labels)|n_?class|num_class|output_size": 4,
-    r"strides?|dilation.*|.*depth|blocks?|stage|i|idx|index|n|layers": 1,
+    r".*(classes|labels)|n_?class": 4,
+    r"strides?|dilation.*|.*depth|stage|i|index|n": 1,
     r"padding": "same",
-    r"activation|act": "relu",
-    r"data_format": "channels_last",
-    r".*dropout.*|drop.*|rate": 0.0,
-    r"weight_decay|l2.*|reg": 1e-4,
+    r"act(ivation)?": "relu",
+    r".*drop.*|rate": 0.0,
+    r"weight_decay|l2.*": 1e-4,
     r"training|mask|weights|.*regularizer": None,
     r"gamma": 2,
     r"b": 1,
-    r"heads|num_heads|groups": 4,
-    r".*bias|include_top|trainable|is_?[a-z].*|use_.*": True,
+    r"block": "a",
+    r"h|height": 12,
+    r"w|width": 10,
+    r".*heads|groups": 4,
+    r".*bias|include_top|is_?[a-z].*|use_.*": True,
 }
 # The first argument of a function of features.
 FEATURES = re.compile(
-    "x|y|ip|net|fm|z|u|.*(input|tensor|feature|layer|inp|map).*", re.I
+    "x|y|ip|net|fm|z|u|(?!.*(shape|size|dim|name))"
+    ".*(input|tensor|feature|layer|inp|map).*",
+    re.I,
 )
 # Another tensor, which no value replaces.
 TENSOR = re.compile("g|.*(input|tensor|inp_|_map|gating|skip|hidden|query).*")
@@ -63,15 +61,15 @@ PRODUCT = re.compile("multiply|mul|scale|dot", re.I)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Candidate:
-    """A function or class of a file that may be a gate."""
+class Definition:
+    """A function or class of a file, by its name."""
 
     source: Source
     name: str
 
     @property
     def node(self) -> Any:
-        """Its definition."""
+        """Its syntax tree."""
         return self.source.definitions[self.name]
 
     @property
@@ -79,11 +77,44 @@ class Candidate:
         """The function or class, or `None` if it is not defined."""
         return self.source.namespace.get(self.name)
 
-    def not_looked_into(self, error: BaseException | str) -> CheckedGate:
+    @property
+    def names(self) -> set[str]:
+        """The names in it."""
+        nodes = [*ast.walk(self.node)]
+        return {getattr(x, "id", getattr(x, "attr", "")) for x in nodes}
+
+    @property
+    def multiplies(self) -> bool:
+        """Whether there is a product in it."""
+        is_product = any(isinstance(x, ast.Mult) for x in ast.walk(self.node))
+        return is_product or any(map(PRODUCT.fullmatch, self.names))
+
+    @property
+    def builds_model(self) -> bool:
+        """Whether it may be a function that returns a model."""
+        kinds = {type(x) for x in ast.walk(self.node)}
+        is_function = isinstance(self.node, ast.FunctionDef)
+        has_model = bool({"Model", "Sequential"} & self.names)
+        return is_function and has_model and ast.Return in kinds
+
+    @property
+    def may_be_gate(self) -> bool:
+        """Whether it looks like a gate, by its name or by a product."""
+        is_meant = bool(_is_meant(self.name))
+        if isinstance(self.node, ast.FunctionDef):
+            arguments = self.node.args.posonlyargs + self.node.args.args
+            first = arguments[0].arg if arguments else ""
+            is_kind = FEATURES.fullmatch(first) and not self.builds_model
+        else:
+            is_kind = self.value is None and is_meant or _is_layer(self.value)
+        return bool(is_kind and (is_meant or self.multiplies))
+
+    def row(self, reason: BaseException | str) -> CheckedGate:
         """Returns its row if it cannot be looked into."""
-        reason = error if isinstance(error, str) else self.source.reason(error)
-        file, line = self.source.path, self.node.lineno
-        return not_looked_into(self.name, reason, file, line)
+        if not isinstance(reason, str):
+            reason = self.source.reason(reason)
+        path, line = str(self.source.path), self.node.lineno
+        return not_looked_into(self.name, reason, path, line)
 
 
 class Reader:
@@ -97,121 +128,96 @@ class Reader:
 
     def define(self, value: Any) -> Any:
         """Returns a function or layer class whose calls are counted."""
-        if isinstance(value, types.FunctionType):
+        is_layer = _is_layer(value)
+        if not (is_layer or isinstance(value, types.FunctionType)):
+            return value
+        inner = value.__call__ if is_layer else value
 
-            @functools.wraps(value)
-            def call(*args, **kwargs):
-                outputs = value(*args, **kwargs)
-                self._note(call, args, kwargs, outputs)
-                return outputs
+        @functools.wraps(inner)
+        def call(*args, **kwargs):
+            outputs = inner(*args, **kwargs)
+            called, given = (args[0], args[1:]) if is_layer else (call, args)
+            is_own = not is_layer or type(called) is value
+            if is_own and _symbols((given, kwargs)) and _symbols(outputs):
+                self.calls.append((called, given, kwargs, outputs))
+            return outputs
 
+        if not is_layer:
             return call
-        if _is_layer(value):
-            inner = value.__call__
-
-            @functools.wraps(inner)
-            def call_layer(layer, *args, **kwargs):
-                outputs = inner(layer, *args, **kwargs)
-                if type(layer) is value:
-                    self._note(layer, args, kwargs, outputs)
-                return outputs
-
-            value.__call__ = call_layer
+        value.__call__ = call
         return value
-
-    def _note(self, called, args, kwargs, outputs):
-        if _symbols((args, kwargs)):
-            self.calls.append((called, args, kwargs, outputs))
 
     def rows(
         self, path: pathlib.Path, only: str = "", alone: bool = True
     ) -> Iterator[CheckedGate]:
-        """Yields what is found in a file.
+        """Yields what is found in a file, and in modules beside it.
 
-        Args:
-            path: Path of the file.
-            only: String, the only definition that counts; all by default.
-            alone: Boolean, whether modules beside it are not checked, too, so
-                that their gates are yielded with it.
+        With `only`, nothing but that definition counts. Unless `alone`,
+        modules beside the file are checked by themselves.
         """
         source = self.sources.get(path)
         source = source or Source(path, self.sources, self.define)
-        candidates = [
-            Candidate(x, name)
+        found = [
+            Definition(x, name)
             for x in source.closure()
             for name in x.definitions
-            if _may_be_gate(x, name)
         ]
+        gates = [x for x in found if x.may_be_gate]
         builders = [
-            Candidate(x, name)
-            for x in (source.closure() if alone else [source])
-            for name, node in x.definitions.items()
-            if _builds_model(node) and only in ("", name)
-            if candidates
-            or _multiplies(node)
-            or any(map(_is_meant, _names(node)))
+            x
+            for x in found
+            if x.builds_model and only in ("", x.name)
+            if alone or x.source is source
+            if gates or x.multiplies or any(map(_is_meant, x.names))
         ]
         del self.calls[:]
-        models, tensors = {}, set()
+        models, tensors, inner = {}, set(), []
         for builder in builders:
             try:
-                models[builder] = model = _built(builder.value)
+                model = models[builder] = _built(builder.value)
             # It may raise anything.
             except Exception as error:
-                if builder.name == only:
-                    yield builder.not_looked_into(error)
+                if only:
+                    yield builder.row(error)
                 continue
-            tensors |= {id(y) for x in _nodes(model) for y in x.outputs}
-        uses = {x: self._calls_of(x) for x in candidates}
-        inner = []
+            layers = filter(_graph.is_graph, model._flatten_layers())
+            nodes = [x for layer in layers for x in _graph.nodes(layer)]
+            tensors |= {id(y) for x in nodes for y in x.outputs}
+        uses = {x: self._calls_of(x) for x in gates}
+        is_used = any(uses.values())
         for builder, model in models.items():
-            if not any(uses.values()) and _graph.is_graph(model):
-                for gate in gates_of(model):
-                    name = f"{builder.name}/{gate.cut.path}"
-                    inner.append(_placed(row_of(gate), builder, name))
+            if not is_used and _graph.is_graph(model):
+                inner += [_placed(x, builder) for x in gates_of(model)]
         yield from inner
-        is_lost = (
-            models.keys() == {*builders} != set()
-            and not inner
-            and not any(map(_has_option, builders))
-        )
-        for candidate, calls in uses.items():
+        is_lost = models.keys() == {*builders} and models and not inner
+        if is_used or any(map(_has_option, models)):
+            is_lost = False
+        for gate, calls in uses.items():
             reached = sum(id(_symbols(y)[0]) in tensors for *_, y in calls)
             words = ""
             if reached < len(calls):
-                counts = f"called {len(calls)} times, {reached} reach an output"
-                words = f"unused: {counts}"
-            elif is_lost and not any(uses.values()):
-                words = "unused: called 0 times, no attention in this model"
-            if words or alone or candidate.source is source:
-                if only and candidate.name != only and not calls:
-                    continue
-                for row in self._rows_of(candidate, calls):
-                    yield _with(words, row)
+                words = f"called {len(calls)} times, {reached} reach an output"
+            elif is_lost:
+                words = "called 0 times, no attention in this model"
+            is_asked = not only or gate.name == only or calls
+            if is_asked and (words or alone or gate.source is source):
+                key = gate.source.path, gate.name
+                if key not in self.known:
+                    self.known[key] = [*self._examine(gate, calls)]
+                yield from (_with(words, row) for row in self.known[key])
 
-    def _calls_of(self, candidate):
-        value = candidate.value
-        return [
-            x
-            for x in self.calls
-            if (x[0] is value or type(x[0]) is value) and _symbols(x[3])
-        ]
+    def _calls_of(self, gate):
+        value = gate.value
+        return [x for x in self.calls if value in (x[0], type(x[0]))]
 
-    def _rows_of(self, candidate, calls):
-        key = candidate.source.path, candidate.name
-        if key not in self.known:
-            self.known[key] = [*self._examine(candidate, calls)]
-        return self.known[key]
-
-    def _examine(self, candidate, calls):
+    def _examine(self, gate, calls):
         """Yields rows of a gate, called in the first way that works."""
-        node, value, problem = candidate.node, candidate.value, None
-        is_meant = bool(_is_meant(candidate.name))
-        if value is None:
-            reason = candidate.source.missing.get(candidate.name)
-            yield candidate.not_looked_into(reason or "not defined")
+        if gate.value is None:
+            reason = gate.source.missing.get(gate.name)
+            yield gate.row(reason or "not defined")
             return
-        for make, shape in _ways(value, calls, " ".join(_names(node))):
+        problem = None
+        for make, shape in _ways(gate, calls):
             del self.calls[:]
             x = keras.Input(shape)
             try:
@@ -220,28 +226,33 @@ class Reader:
             except Exception as error:
                 problem = problem or error
                 continue
-            others = {
-                name
-                for called, *_ in self.calls
-                for name in [getattr(called, "__name__", type(called).__name__)]
-                if name != candidate.name and _is_meant(name)
+            called = {
+                getattr(z, "__name__", type(z).__name__) for z, *_ in self.calls
             }
-            for gate in gates_of(make(), shape):
-                is_whole = gate.cut.is_given
+            others = any(map(_is_meant, called - {gate.name}))
+            found = gates_of(make(), shape)
+            if failed := [z.problem for z in found if FAILED in z.problem]:
+                # Keras 2 may have run it.
+                problem = problem or Unknown(failed[0].partition(": ")[2])
+                continue
+            for part in found:
+                is_whole = part.cut.is_given
                 if is_whole and not _fits(y.shape, x.shape):
                     continue
                 # Gates of other definitions have rows of their own.
-                if not is_whole and others and not claim_of(candidate.name):
+                if not is_whole and others and not claim_of(gate.name):
                     continue
-                is_gate = gate.probes and gate.probes.is_attention
-                if is_meant or gate.match or is_gate and not is_whole:
-                    name = candidate.name
-                    if not is_whole:
-                        name += f"/{gate.cut.path}"
-                    yield _placed(row_of(gate), candidate, name)
+                is_gate = part.probes and part.probes.is_attention
+                is_gate = part.match or is_gate and not is_whole
+                if is_gate or _is_meant(gate.name):
+                    yield _placed(part, gate)
             return
-        if claim_of(candidate.name) or is_meant and _multiplies(node):
-            yield candidate.not_looked_into(problem)
+        others = gate.names & gate.source.definitions.keys()
+        if isinstance(problem, Unknown) and any(map(_is_meant, others)):
+            # A block of several tensors: its gates have rows of their own.
+            return
+        if claim_of(gate.name) or _is_meant(gate.name) and gate.multiplies:
+            yield gate.row(problem)
 
 
 def main(job: str, found: str, seconds: str) -> None:
@@ -261,23 +272,21 @@ def main(job: str, found: str, seconds: str) -> None:
         def write(**values):
             print(json.dumps(values), file=file)
 
-        for index, path, only, alone in json.loads(
-            pathlib.Path(job).read_text()
-        ):
-            write(begun=index)
+        for path, *options in json.loads(pathlib.Path(job).read_text()):
+            write(begun=path)
             faulthandler.dump_traceback_later(float(seconds), exit=True)
             try:
-                for row in reader.rows(pathlib.Path(path), only, alone):
+                for row in reader.rows(pathlib.Path(path), *options):
                     write(row=vars(row))
             # Definitions may raise anything, or end the process.
             except BaseException as error:
                 write(problem=f"{type(error).__name__}: {error}")
             faulthandler.cancel_dump_traceback_later()
-            write(ended=index)
+            write(ended=path)
 
 
 def not_looked_into(
-    gate: str, reason: str, file: pathlib.Path, line: int
+    gate: str, reason: str, file: str, line: int
 ) -> CheckedGate:
     """Returns the row of a gate of which nothing is known."""
     return CheckedGate(
@@ -293,35 +302,31 @@ def not_looked_into(
         high=math.nan,
         difference=math.nan,
         note="",
-        file=str(file),
+        file=file,
         line=line,
     )
 
 
-def _placed(row, candidate, name):
-    """Returns a row with its place in the source."""
-    file, line = str(candidate.source.path), candidate.node.lineno
-    return dataclasses.replace(row, gate=name, file=file, line=line)
+def _placed(gate, definition):
+    """Returns the row of a gate that is a definition, or in one."""
+    name = definition.name
+    if not gate.cut.is_given:
+        name += f"/{gate.cut.path}"
+    file, line = str(definition.source.path), definition.node.lineno
+    return dataclasses.replace(row_of(gate), gate=name, file=file, line=line)
 
 
 def _with(words, row):
     """Returns a row with what is wrong about its calls."""
     if not words or row.verdict.startswith(UNKNOWN):
         return row
-    verdict = f"{words}; {row.verdict}"
+    verdict = f"unused: {words}; {row.verdict}"
     return dataclasses.replace(row, passed=False, verdict=verdict)
 
 
 def _symbols(values):
     given = keras.tree.flatten(values)
     return [x for x in given if keras.utils.is_keras_tensor(x)]
-
-
-def _nodes(model):
-    """Yields calls in a model, and in models in it."""
-    for layer in model._flatten_layers():
-        if _graph.is_graph(layer):
-            yield from _graph.nodes(layer)
 
 
 def _is_layer(value):
@@ -332,58 +337,19 @@ def _is_meant(name):
     return claim_of(name) or MEANT.search(name)
 
 
-def _may_be_gate(source, name):
-    """Returns whether a definition looks like a gate."""
-    node, value = source.definitions[name], source.namespace.get(name)
-    if _builds_model(node):
-        return False
-    is_candidate = _is_layer(value)
-    if isinstance(node, ast.FunctionDef):
-        arguments = [*node.args.posonlyargs, *node.args.args]
-        is_candidate = arguments and FEATURES.fullmatch(arguments[0].arg)
-    elif value is None:
-        is_candidate = _is_meant(name)
-    return bool(is_candidate and (_is_meant(name) or _multiplies(node)))
-
-
-def _names(node):
-    for x in ast.walk(node):
-        yield from filter(None, (getattr(x, "id", ""), getattr(x, "attr", "")))
-
-
-def _multiplies(node):
-    is_product = any(isinstance(x, ast.Mult) for x in ast.walk(node))
-    return is_product or any(map(PRODUCT.fullmatch, _names(node)))
-
-
-def _builds_model(node):
-    """Returns whether a function returns what may be a model."""
-    called = (
-        {*_names(x.func)} for x in ast.walk(node) if isinstance(x, ast.Call)
-    )
-    return (
-        isinstance(node, ast.FunctionDef)
-        and any(isinstance(x, ast.Return) for x in ast.walk(node))
-        and any({"Model", "Sequential"} & names for names in called)
-    )
-
-
 def _has_option(builder):
     """Returns whether an argument may put attention into a model."""
     parameters = inspect.signature(builder.value).parameters.values()
-    return any(
-        x.default in (None, False) and (_is_meant(x.name) or "mod" in x.name)
-        for x in parameters
-    )
+    falsy = [x.name for x in parameters if x.default in (None, False)]
+    return any(_is_meant(x) or "mod" in x for x in falsy)
 
 
 def _arguments(function, skipped, usual):
     """Returns arguments for the parameters that have no default."""
     arguments = {}
     for x in [*inspect.signature(function).parameters.values()][skipped:]:
-        if x.kind in (x.VAR_POSITIONAL, x.VAR_KEYWORD):
-            continue
-        if x.default is not x.empty:
+        is_needed = x.kind not in (x.VAR_POSITIONAL, x.VAR_KEYWORD)
+        if not is_needed or x.default is not x.empty:
             continue
         values = [v for p, v in usual.items() if re.fullmatch(p, x.name, re.I)]
         if not values or usual is USUAL and TENSOR.fullmatch(x.name):
@@ -394,52 +360,55 @@ def _arguments(function, skipped, usual):
 
 def _built(builder):
     """Returns the model that a function of a file builds."""
-    problem = None
-    for shape in IMAGES:
+    problem: Exception = Unknown("builds no model")
+    for shape in IMAGES[::-1]:
         usual = {
-            ".*(shape|input_size|input_dim|img_size|image_size).*": shape,
+            ".*(shape|(input|img|image)_(size|dim)).*": shape,
             ".*(height|width|rows|cols|size)|h|w": shape[0],
             ".*channels?": shape[-1],
-            **USUAL,
         }
         try:
-            model = builder(**_arguments(builder, 0, usual))
+            model = builder(**_arguments(builder, 0, usual | USUAL))
             if isinstance(model, keras.Model):
                 return model
         # It may raise anything.
         except Exception as error:
-            problem = problem or error
-    raise problem or Unknown("builds no model")
+            problem = error
+    raise problem
 
 
-def _ways(value, calls, text):
+def _ways(gate, calls):
     """Yields ways to call a gate: functions that give it, and features."""
-    shapes = SHAPES
-    for rank, shape in (("1D", SHAPES[1]), ("3D", SHAPES[2])):
-        if rank in text:
-            shapes = [shape, *(x for x in SHAPES if x is not shape)]
-    for shape in shapes:
-        yield functools.partial(_gate, value), shape
+    every = {
+        x
+        for name in gate.source.definitions
+        for x in Definition(gate.source, name).names
+    }
+    ranks = {x[-2] for x in gate.names if re.search("[123]D$", x)}
+    ranks = ranks or {x[-2] for x in every if re.search("[123]D$", x)}
+    first = {("1",): SHAPES[1], ("3",): SHAPES[2]}.get((*ranks,), SHAPES[0])
+    for shape in sorted(SHAPES, key=lambda x: x is not first):
+        yield functools.partial(_usual, gate.value, shape), shape
     for called, args, kwargs, _ in calls:
-        (first, *others) = _symbols((args, kwargs))
-        if not others and args and args[0] is first:
-            arguments = called, args[1:], kwargs
-            yield (
-                functools.partial(_with_arguments, *arguments),
-                first.shape[1:],
-            )
+        tensors = _symbols((args, kwargs))
+        if len(tensors) == 1 and args and args[0] is tensors[0]:
+            make = functools.partial(_function, called, args[1:], kwargs)
+            yield make, tensors[0].shape[1:]
 
 
-def _gate(value):
+def _usual(value, shape):
     """Returns a layer of a class, or a function, with usual arguments."""
     if not inspect.isclass(value):
-        return _with_arguments(value, (), _arguments(value, 1, USUAL))
+        return _function(value, (), _arguments(value, 1, USUAL))
     layer = value(**_arguments(value, 0, USUAL))
     arguments = _arguments(layer.call, 1, USUAL)
-    return _with_arguments(layer, (), arguments) if arguments else layer
+    # Keras 2 built inner layers also where a class gives its output shape.
+    with contextlib.suppress(Exception):
+        layer(keras.ops.zeros((1, *shape)), **arguments)
+    return _function(layer, (), arguments) if arguments else layer
 
 
-def _with_arguments(function, args, kwargs):
+def _function(function, args, kwargs):
     def gate(x):
         return function(x, *args, **kwargs)
 
@@ -450,9 +419,7 @@ def _with_arguments(function, args, kwargs):
 
 def _fits(shape, features):
     """Returns whether an output may be features, or factors of them."""
-    return tuple(shape[1:]) == features[-1:] or (
-        len(shape) == len(features)
-        and all(
-            x in (1, y) for x, y in zip(shape[1:], features[1:], strict=True)
-        )
+    is_broadcast = len(shape) == len(features) and all(
+        x in (1, y) for x, y in zip(shape[1:], features[1:], strict=True)
     )
+    return is_broadcast or tuple(shape[1:]) == features[-1:]
