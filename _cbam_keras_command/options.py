@@ -5,7 +5,6 @@ A test compares both with the functions that they are for.
 
 import argparse
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -80,14 +79,8 @@ def checkable(text: str) -> str:
     return text if all(map(str.isidentifier, names)) else existing(text)
 
 
-def dataset(text: str) -> str | dict[str, str]:
-    """Returns what may be the name of a dataset, or a path that exists.
-
-    Or folders by their split, written as JSON.
-    """
-    if text.startswith("{"):
-        with contextlib.suppress(ValueError):
-            return {x: existing(y) for x, y in json.loads(text).items()}
+def dataset(text: str) -> str:
+    """Returns what may be the name of a dataset, or a path that exists."""
     is_path = text.startswith((".", "/", "~")) or "." in text.split(":")[0]
     return existing(text) if is_path else text
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from data_checks import SPLITS, whole
+from data_checks import SPLITS, joined, whole
 
 from cbam_keras import data
 
@@ -107,3 +107,78 @@ def test_batches_of_several_inputs_are_read():
     assert train[0]["signal"].shape == (28, 12, 2)
     rows = [np.argmin(abs(BOTH["age"] - age)) for age in train[0]["age"][:, 0]]
     np.testing.assert_array_equal(LABELS[rows], train[1])
+
+
+def _check_rows(loaded, given):
+    """Compares what is read with rows by their content, and their labels."""
+    values, labels = given
+    for part in loaded:
+        batches, read = joined([*part])
+        for example, label in zip(batches, read, strict=True):
+            (row,) = np.flatnonzero(
+                np.isclose(values.reshape(40, -1), example.ravel()).all(axis=1)
+            )
+            assert int(loaded.class_names[label]) == labels[row]
+
+
+SIGNALS = numbers(12, 2)
+SUBJECTS = np.arange(40) // 5
+
+
+@pytest.mark.parametrize("form", ["npy", "npz", "folder", "table"])
+def test_signals_as_people_have_them(tmp_path, form):
+    path = tmp_path / "X_train.npy"
+    if form == "npy":
+        np.save(path, SIGNALS)
+        np.save(tmp_path / "y_train.npy", LABELS)
+    elif form == "npz":
+        path = tmp_path / "a.npz"
+        np.savez(path, X_train=SIGNALS, Y_train=LABELS)
+    else:
+        rows = ["image,label"]
+        for number, label in enumerate(LABELS):
+            name = f"{label}/{number}.npy"
+            (tmp_path / "data" / str(label)).mkdir(parents=True, exist_ok=True)
+            np.save(tmp_path / "data" / name, SIGNALS[number])
+            rows.append(f"data/{name},{label}")
+        (tmp_path / "a.csv").write_text("\n".join(rows))
+        path = tmp_path / ("data" if form == "folder" else "a.csv")
+    loaded = data.load(path, kind="signals")
+    assert sum(loaded.sizes.values()) == 40 and loaded.kind == "signals"
+    _check_rows(loaded, (SIGNALS, LABELS))
+
+
+def test_examples_of_one_group_stay_together(tmp_path):
+    np.savez(
+        tmp_path / "a.npz",
+        x_train=SIGNALS,
+        y_train=LABELS,
+        groups_train=SUBJECTS,
+    )
+    for given, options in (
+        ((SIGNALS, LABELS), {"groups": SUBJECTS}),
+        (tmp_path / "a.npz", {}),
+    ):
+        loaded = data.load(given, kind="signals", **options)
+        groups = [{*part.groups} for part in loaded]
+        assert len(set.union(*groups)) == sum(map(len, groups)) == 8
+    with pytest.raises(ValueError, match=r"`groups` must be a group for each"):
+        data.load((SIGNALS, LABELS), kind="signals", groups=SUBJECTS[1:])
+    with pytest.raises(TypeError, match="belong to is groups="):
+        data.load((SIGNALS, LABELS, SUBJECTS), kind="signals")
+
+
+@pytest.mark.parametrize("shape", [(7, 7, 7), (9, 8, 5)])
+def test_volumes_are_not_taken_for_images_of_many_channels(shape):
+    volumes = LEVELS.repeat(20, 2)[:, :1, :1, None] * np.ones(shape, "uint8")
+    with pytest.raises(ValueError, match="`kind` must say what arrays of four"):
+        data.load((volumes, LABELS))
+    loaded = data.load((volumes, LABELS), kind="volumes")
+    assert loaded.input_shape == (*shape, 1)
+    assert data.load((volumes, LABELS), kind="images").input_shape == shape
+
+
+def test_a_folder_of_other_files_is_refused_with_the_forms(tmp_path):
+    (tmp_path / "a.txt").write_text("1 2")
+    with pytest.raises(ValueError, match="X_train.npy beside.*.txt': 1"):
+        data.load(tmp_path, kind="signals")

@@ -194,7 +194,6 @@ def test_folders_of_masks_of_the_same_names(image, mask, folders):
         ("{p}/{i}.png", "{p}/{i}_mask.png", ". .", "{name} {name}_mask"),
         ("i/k{p}/{i}.png", "m/k{p}/{i}.png", "i m", "{name}.png m/"),
         ("x ({i}).png", "x ({i})_mask.png", ". .", "{name})_mask"),
-        ("{i}_json/img.png", "{i}_json/label.png", ". .", "{name}_json/la"),
     ],
 )
 def test_other_folders_are_refused_with_patterns(
@@ -397,3 +396,41 @@ def test_masks_are_turned_by_exif_like_their_images():
     for path in pathlib.Path().rglob("*.png"):
         _save(path, _turned(np.array(Image.open(path))))
     _check(load_masks("images", "masks"))
+
+
+def test_numbers_of_instances_are_no_classes():
+    """As in GlaS, where each gland has a number."""
+    masks = np.stack(
+        [np.arange(48).reshape(8, 6) % (i % 4 + 2) for i in range(10)]
+    )
+    _write(masks.astype("uint8"))
+    with pytest.raises(ValueError, match='"foreground": "> 0"} if they do'):
+        load_masks("images", "masks")
+    colors = {"background": 0, "gland": "> 0"}
+    loaded = load_masks("images", "masks", colors=colors, batch_size=None)
+    assert loaded.class_names == ("background", "gland")
+    assert {*np.unique(loaded.train[1])} == {0, 1}
+    rows = np.round(loaded.train[0].mean(axis=(1, 2, 3)) / 20).astype(int)
+    np.testing.assert_array_equal(loaded.train[1], masks[rows] > 0)
+    names = [*"abcde"]
+    assert [
+        *load_masks("images", "masks", class_names=names).class_names
+    ] == names
+
+
+def test_a_table_of_colors_is_read():
+    """As Kaggle has it."""
+    _write(RGB[TRUTH])
+    rows = [
+        f"{x},{','.join(map(str, y))}" for x, y in zip(NAMES, RGB, strict=True)
+    ]
+    pathlib.Path("class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    _check(load_masks("images", "masks", colors="class_dict.csv"))
+
+
+def test_a_split_with_a_letter_is_one_where_it_is_written():
+    _write(image="{s}A_{i}.png", mask="{s}A_{i}_anno.png")
+    loaded = load_masks(
+        ".", images="{split}_{name}.png", masks="{split}_{name}_anno.png"
+    )
+    assert _check(loaded) == [*SPLITS.values()]

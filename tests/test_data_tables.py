@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 from data_checks import assert_same, whole, write_folder
+from PIL import Image
 
 from cbam_keras import data, study
 
@@ -221,7 +222,7 @@ REFUSED = {
     'a CSV file that exists.*data="none.csv" .*No such file': "none.csv",
     'a CSV file that.*data="rows.csv" .No columns': b"",
     "a CSV file that.*Expected 3 fields": b"a,b\n1,2,3\n4,5\n6,7,8,9\n",
-    '"image" among "0.png" .1.png., "a" .b.': b"0.png,a\n1.png,b\n",
+    '"image" among "0" .0.png., "1" .a.': b"0.png,a\n1.png,b\n",
     "in UTF-8,.*can't decode": b"image,label\n0.png,\xe9\n",
     "in UTF-8,.*0xff": "image,label\n0.png,a\n".encode("utf-16"),
     "which is a file .* a data frame": "rows.xlsx",
@@ -251,3 +252,79 @@ def test_tables_that_make_no_dataset_are_refused(forty, message, table):
         table = "rows.csv"
     with pytest.raises(ValueError, match=message):
         data.load(table)
+
+
+def _write_labels(folder, name, labels, count=4):
+    """Writes images of some labels, and a table of them."""
+    rows = ["image,label"]
+    for number, label in enumerate(labels):
+        for i in range(count):
+            pixels = np.random.default_rng([number, i]).integers(0, 255, (4, 4))
+            path = folder / f"{name}{number}_{i}.png"
+            Image.fromarray(pixels.astype("uint8")).save(path)
+            rows.append(f"{path.name},{label}")
+    (folder / f"{name}.csv").write_text("\n".join(rows))
+    return folder / f"{name}.csv"
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ("01 1 2", "01 1 2"),
+        ("1e3 1000 5", "1000 1e3 5"),
+        ("10 9 0", "0 9 10"),
+        ("12345678901234567890123 12345678901234567890124 5", None),
+    ],
+)
+def test_classes_are_the_texts_as_written(tmp_path, labels, names):
+    loaded = data.load(_write_labels(tmp_path, "a", labels.split()))
+    expected = names.split() if names else sorted(labels.split(), key=int)
+    assert [*loaded.class_names] == expected
+
+
+@pytest.mark.filterwarnings("ignore:.*lacks images")
+def test_tables_of_a_source_share_one_rule_for_classes(tmp_path):
+    tables = {
+        "train": _write_labels(tmp_path, "train", ["0", "1", "other"], 8),
+        "test": _write_labels(tmp_path, "test", ["0", "1"]),
+    }
+    loaded = data.load(tables, batch_size=None)
+    assert loaded.class_names == ("0", "1", "other")
+    assert np.bincount(loaded.test[1]).tolist() == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("image,label\n", {}, "with none below its first line"),
+        ("a.png,0\nb.png,1", {}, r'among "0" \(a.png\), "1" \(0\)'),
+        ("image,A,B\na,1,0\nb,0,1", {}, r"frame\[\['A', 'B'\]\].idxmax"),
+        (
+            "image,label\na.png,x\nb.png,y\nc.png,x y",
+            {},
+            "label .x y..*multi_label=True",
+        ),
+        (
+            "image,label,fold\na,x,1\nb,y,2",
+            {"split_column": "fold"},
+            "fold_column= .--fold-column. takes folds",
+        ),
+        (",".join(f"c{i}" for i in range(99)) + "\n" + 99 * "1,", {}, "c7"),
+    ],
+)
+def test_what_a_table_lacks_is_said_with_what_helps(
+    tmp_path, text, options, message
+):
+    for name in "abc":
+        Image.new("L", (4, 4)).save(tmp_path / f"{name}.png")
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        data.load(tmp_path / "a.csv", **options)
+    assert len(str(caught.value)) < 1000
+
+
+def test_splits_may_be_numbered(tmp_path):
+    path = _write_labels(tmp_path, "a", ["x", "y"], 9)
+    frame = pandas.read_csv(path).assign(split=[*range(3)] * 6)
+    loaded = data.load(frame, image_folder=tmp_path)
+    assert loaded.sizes == {"train": 6, "validation": 6, "test": 6}

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -51,29 +52,45 @@ def load_fashion_mnist() -> Dataset:
     return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
 
 
-def _read_file(path):
-    """Returns the arrays of a file by split, called as in Keras or MedMNIST."""
+def _load_file(path):
+    """Returns the arrays of a `.npz` file, or `.npy` files of a folder."""
+    path = pathlib.Path(path).expanduser()
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            return dict(loaded)
+        return {x.stem: np.load(x) for x in path.parent.glob("*.npy")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            "`data` must be a file that exists, written by numpy.savez. "
-            f'Received: data="{path}" ({error})'
+            "`data` must be a file that exists, written by numpy.savez or "
+            f'numpy.save. Received: data="{path}" ({error})'
         ) from error
-    pairs = {}
-    for split in ("train", "val", "validation", "test"):
-        for names in ("x_{}", "y_{}"), ("{}_images", "{}_labels"):
-            images, labels = (arrays.get(name.format(split)) for name in names)
-            if images is not None and labels is not None:
-                pairs[split] = images, labels
+
+
+def _read_file(path):
+    """Returns the arrays and groups of a file by split, by usual names."""
+    arrays = _load_file(path)
+    by_name = {name.lower(): array for name, array in arrays.items()}
+    pairs, groups = {}, {}
+    for split in (*SPLITS, "val"):
+        for name in (
+            f"x_{split}",
+            f"{split}_images",
+            *["x"][split != "train" :],
+        ):
+            labels = name.replace("images", "labels").replace("x", "y")
+            if name in by_name and labels in by_name:
+                pairs[split] = by_name[name], by_name[labels]
+        if f"groups_{split}" in by_name:
+            groups[split] = by_name[f"groups_{split}"]
     if "train" not in pairs:
         raise ValueError(
-            "A file must hold the arrays x_train and y_train, or train_images "
-            f'and train_labels. Received: data="{path}" with {[*arrays]}. '
+            "A file must hold the arrays x_train and y_train, train_images and "
+            "train_labels, or x and y, or be X_train.npy beside y_train.npy. "
+            f'Received: data="{path}" with {[*arrays]}. '
             "Pass the images and labels of np.load: data=(images, labels)"
         )
-    return pairs
+    return pairs, groups or None
 
 
 def from_arrays(
@@ -81,13 +98,14 @@ def from_arrays(
     of_masks: bool = False,
     kind: str | None = None,
     label_kind: str | None = None,
+    groups: Any = None,
 ) -> Dataset:
     """Returns arrays of examples and labels, or masks, as a dataset.
 
-    `label_kind` says what labels are.
+    `label_kind` says what labels are, `groups` what examples belong to.
     """
     if isinstance(arrays, str | os.PathLike):
-        arrays = _read_file(os.path.expanduser(arrays))
+        arrays, groups = _read_file(arrays)
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
         is_two = _is_pair(arrays) and all(
@@ -103,6 +121,9 @@ def from_arrays(
         splits_given = ("train", "test") if is_two else ("train",)
         parts = arrays if is_two else [arrays]
         arrays = dict(zip(splits_given, parts, strict=True))
+        if groups is not None and not isinstance(groups, Mapping):
+            each = groups if is_two else [groups]
+            groups = dict(zip(splits_given, each, strict=False))
     arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
     pairs = {
@@ -117,7 +138,30 @@ def from_arrays(
     names = getattr(arrays["train"], "class_names", None)
     names = names or sorted(indices, key=lambda x: indices[x])
     kind = IMAGES if of_masks else kind
-    return _make_dataset(pairs, names, of_masks, kind, label_kind)
+    dataset = _make_dataset(pairs, names, of_masks, kind, label_kind)
+    return dataset if groups is None else _group(dataset, groups)
+
+
+def _group(dataset, groups):
+    """Returns a dataset whose examples of one group stay together."""
+    names = {x: np.array([*map(str, y)], object) for x, y in groups.items()}
+    counts = {x: len(y) for x, y in dataset.splits.items()}
+    if {x: len(y) for x, y in names.items()} != counts:
+        raise ValueError(
+            "`groups` must be a group for each example, (N,), by split where "
+            f"data are. Received: groups={_checks.shown(groups)} for {counts}"
+        )
+    count = _checks.count(len({*np.concatenate([*names.values()])}), "group")
+    return dataclasses.replace(
+        dataset,
+        splits={
+            x: dataclasses.replace(y, groups=names[x])
+            for x, y in dataset.splits.items()
+        },
+        grouped_by="groups",
+        remarks=(*dataset.remarks, f"{count}, each in one split"),
+        fingerprint=digest(dataset.fingerprint, *map(list, names.values())),
+    )
 
 
 def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
@@ -259,7 +303,8 @@ def _check_pair(split, arrays, of_masks):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
-            f"{noun}), without weights of images. Received: "
+            f"{noun}), without weights of images; what examples belong to is "
+            "groups=. Received: "
             f'{type(arrays).__name__}{count} for the split "{split}"'
         )
     examples, labels = arrays

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.data.arrays import read_arrays
+from cbam_keras.data.arrays import (
+    read_arrays,
+)
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
@@ -28,7 +30,13 @@ from cbam_keras.data.proposals import are_subjects, propose_classes
 from cbam_keras.data.splits import SPLITS, check_names, name_missing
 
 # How files of arrays end, each with one example.
-ARRAYS = ".npy"
+ARRAYS = (".npy",)
+# What signals may be in.
+FORMS = (
+    "arrays in Python; a .npz file of x_train and y_train, or x and y; "
+    "X_train.npy beside y_train.npy; folders of .npy by class, or a table of "
+    "their paths"
+)
 LAYOUTS = (
     "`data` must be a folder with a folder of images per class, or with train "
     "and test of such folders. For another layout, `pattern` says which part "
@@ -75,20 +83,29 @@ def from_folder(
             places = _find_places(root, left_out)
         places = [(split, enter_folder(folder)) for split, folder in places]
     files = [(*place, find_visible(place[1])) for place in places]
+    names = [file.name.lower() for _, _, within in files for file in within]
+    has_images = any(map(is_image, names))
+    has_arrays = any(name.endswith(ARRAYS) for name in names)
+    are_arrays = holds_arrays(pattern) or (has_arrays and not has_images)
+    endings_read = ARRAYS if are_arrays else ENDINGS
+    if not are_arrays and kind is not None:
+        counts = collections.Counter(map(find_ending, names)).most_common(4)
+        raise ValueError(
+            f"`data` must hold arrays for `kind`: {FORMS}. "
+            f'Received: data="{root}", {kind=} of {dict(counts)}'
+        )
     if pattern is None:
-        classes = _check_classes(root, files)
+        classes = _check_classes(root, files, endings_read)
     compiled = make_pattern(pattern or "{class}/*", is_several)
-    are_arrays = holds_arrays(pattern)
-    endings_read = (ARRAYS,) if are_arrays else ENDINGS
     found, others = [], []
     for split, folder, within in files:
         for file in within:
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
-            is_image = file.suffix.lower() in endings_read
+            is_read = file.suffix.lower() in endings_read
             if values is None:
-                others += [name] * is_image
-            elif is_image:
+                others += [name] * is_read
+            elif is_read:
                 found.append({"split": split, "path": str(file), **values})
             else:
                 endings[find_ending(name) or name] += 1
@@ -143,6 +160,10 @@ def make_dataset(
     have a "class", a "group" and a "mask".
     """
     split_of = name_splits(splits)
+    for name in {*splits} - {*split_of}:
+        # "testA" says a split where it is written as one.
+        if match := re.fullmatch(r"(train|val|test)_?[A-Z\d]", name):
+            split_of[name] = name_splits([match[1]])[match[1]]
     others = [*map(_checks.quoted, sorted({*splits} - {*split_of}))]
     if others or "train" not in split_of.values():
         raise ValueError(
@@ -238,7 +259,7 @@ def _find_places(root, left_out):
     return [(split_of[name], folders[name]) for name in sorted(used)]
 
 
-def _check_classes(root, files):
+def _check_classes(root, files, endings):
     """Returns the classes in folders, whose files have one meaning."""
     inside = {split: _list_names(folder) for split, folder, _ in files}
     classes = set[str]().union(*inside.values())
@@ -246,7 +267,7 @@ def _check_classes(root, files):
         file.relative_to(folder).parts
         for _, folder, within in files
         for file in within
-        if is_image(file.name)
+        if file.name.lower().endswith(endings)
     ]
     # Folders may hold files that are no images.
     named = find_parts([*paths, *((name, "") for name in classes)])
@@ -266,16 +287,17 @@ def _check_classes(root, files):
     elif missing := name_missing(inside):
         reason = f'classes that "train" lacks, {missing}'
     if reason:
-        _refuse(root, reason, [folder for _, folder, _ in files])
+        _refuse(root, reason, [folder for _, folder, _ in files], endings)
     return classes
 
 
-def _refuse(root, reason, places):
+def _refuse(root, reason, places, endings=ENDINGS):
     """Raises for a folder that is in neither layout, with what to write."""
     paths = [
         path.relative_to(root).parts
         for place in places
-        for path in find_image_files(place)
+        for path in find_visible(place)
+        if path.name.lower().endswith(endings)
     ]
     raise LayoutError(
         f'{LAYOUTS} Received: data="{root}", with {reason}',

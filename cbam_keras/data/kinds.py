@@ -74,6 +74,17 @@ def choose_kind(examples: np.ndarray, kind: str | None) -> str:
     if examples.dtype.names:
         return INPUTS
     usual, sides = kind_of(examples.shape[1:]), {*examples.shape[1:]}
+    if usual == IMAGES and not kind:
+        first, *others = examples.shape[1:]
+        # Another error says how to put channels last.
+        is_first = first in (1, 3, 4) and len({*others}) == 1 and len(sides) > 1
+        if not is_first and (len(sides) == 1 or others[-1] > 4):
+            raise ValueError(
+                "`kind` must say what arrays of four axes are: "
+                '"volumes" (--kind volumes) of one channel (N, D, H, W), or '
+                '"images" of as many channels as the last axis. Received: an '
+                f"array {examples.shape}"
+            )
     if kind or usual != "signals":
         return kind or (IMAGES if usual == INPUTS else usual)
     if examples.dtype != "uint8" and len(sides) > 1:

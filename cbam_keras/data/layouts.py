@@ -2,7 +2,6 @@
 
 import collections
 import os
-import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
@@ -131,13 +130,12 @@ def find_masks(paths: Iterable[Parts]) -> set[Parts]:
 
 def find_lists(names: Iterable[str]) -> list[str]:
     """Returns the files that seem to say the splits or classes of images."""
-    found = []
-    for name in names:
-        path = pathlib.PurePath(name)
-        is_list = path.suffix == ".txt" and LISTED & {*find_words(path.stem)}
-        if is_list or path.suffix.lower() in (".csv", ".tsv"):
-            found.append(name)
-    return found
+    return [
+        name
+        for name in names
+        if name.lower().endswith((".csv", ".tsv"))
+        or (name.endswith(".txt") and LISTED & {*find_words(name)})
+    ]
 
 
 def write_literal(name: str) -> str:

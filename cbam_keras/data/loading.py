@@ -213,6 +213,7 @@ def load(
     folds: int | None = None,
     fold: int = 0,
     kind: str | None = None,
+    groups: Any = None,
     standardize: bool = True,
 ) -> ImageData:
     """Loads training, validation and test images of any source, or signals.
@@ -233,7 +234,7 @@ def load(
               or `(N, H, W)` from 0 to 255; labels whole
               numbers `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
               `(N, D, H, W, C)` or vectors `(N, F)` of any numbers, or a mapping
-              of names to arrays `(N, ...)`, several inputs.
+              of names to arrays `(N, ...)`, several inputs; or `X_train.npy`.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
               `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
               Labels may be one-hot.
@@ -242,8 +243,7 @@ def load(
               `train` is needed, and other names are known, as `Training`, `val`
               and `test_set`. Or a mapping of splits to folders of classes.
               Images of more than 8 bits, damaged files, and those without a
-              class are left out, with a warning. The `pattern`
-              `"{class}/*.npy"` reads arrays.
+              class are left out, with a warning. `.npy` files are read alike.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
@@ -310,7 +310,12 @@ def load(
             Defaults to `0`.
         kind: `"images"`, `"signals"`, `"volumes"` or `"vectors"`, what arrays
             are. Defaults to `None`: by their number of axes. Arrays `(N, A, B)`
-            are gray images if they are of uint8 or `A` is `B`, else refused.
+            are gray images if they are of uint8 or `A` is `B`, else refused;
+            so are `(N, A, B, C)` where `C` is more than 4 or all are equal.
+        groups: Sequence `(N,)` of what each example of arrays belongs to, as a
+            patient, whose examples stay in one split; for several splits a
+            mapping of them. Defaults to `None`: `groups_train` and so on of a
+            `.npz` file.
         standardize: Boolean, whether networks of a study standardize inputs, by
             mean and deviation of each channel of the training split. Images,
             and inputs of whole numbers, are not. Defaults to `True`.
@@ -351,6 +356,7 @@ def load(
         data_dir=data_dir,
         download=download,
         kind=kind,
+        groups=groups,
         standardize=standardize,
     )
     return load_source(

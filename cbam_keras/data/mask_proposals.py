@@ -1,6 +1,7 @@
 """What reads folders of images and masks, read by names before it is shown."""
 
 import collections
+import contextlib
 import itertools
 import os
 import pathlib
@@ -19,7 +20,6 @@ from cbam_keras.data.proposals import (
     TRIED,
     common_suffix,
     draw_sample,
-    group_by_folder,
     write_ending,
     write_splits,
 )
@@ -44,8 +44,7 @@ def propose_masks(
     `masks` are the paths of masks, empty if no one knows where they are; `read`
     returns the pairs of two patterns, or raises.
     """
-    sample = draw_sample(group_by_folder(paths))
-    rows = [(*folder, x) for folder, names in sample.items() for x in names]
+    rows = draw_sample(paths)
     words = [{*find_words("/".join(path))} for path in paths]
     shared = set.intersection(*words) if words else set()
     masked = sum(_says_mask(x - shared) for x in words)
@@ -66,22 +65,21 @@ def propose_masks(
                         size = len(image + mask)
                         score = -count, sum(is_open), size
                         scored.setdefault((image, mask), score)
-    lines: list[str] = []
-    seen = [set[tuple[str, str]]()]
+    lines, seen = list[str](), list[set]()
     for image, mask in sorted(scored, key=lambda x: scored[x])[:TRIED]:
         # Folders that are no patients may be too few to be kept whole.
         for word in ("{group}", "{}"):
             texts = [x.replace("{group}", word) for x in (image, mask)]
-            try:
+            with contextlib.suppress(ValueError):
                 found = {*read(*texts).items()}
-            except ValueError:
-                continue
-            is_new = not any(found <= other for other in seen)
-            most = min(total, len(paths) - len(found))
-            if is_new and 2 * len(found) >= most and len(lines) < SHOWN:
-                seen.append(found)
-                line = f'data="{base}", images="{texts[0]}", masks="{texts[1]}"'
-                lines.append(f"{line}: {len(found):,} of {most:,} images")
+                most = min(total, len(paths) - len(found))
+                is_seen = not found or any(found <= other for other in seen)
+                if not is_seen and 2 * len(found) >= most and len(seen) < SHOWN:
+                    seen.append(found)
+                    lines.append(
+                        f'data="{base}", images="{texts[0]}", masks='
+                        f'"{texts[1]}": {len(found):,} of {most:,} images'
+                    )
     return lines
 
 
@@ -92,20 +90,19 @@ def _says_mask(words):
 
 def _is_mask_of(mask, image):
     """Returns whether two patterns differ by words that say masks."""
-    places = [text.split("/")[:-1] for text in (mask, image)]
-    if len(places[0]) == len(places[1]):
+    *places, _ = image.split("/")
+    *others, _ = mask.split("/")
+    if len(places) == len(others):
         # Other folders are other images.
-        pairs = [x for x in zip(*places, strict=True) if x[0] != x[1]]
-        if not all(_says_mask(find_words(name)) for name, _ in pairs):
+        names = [x for x, y in zip(others, places, strict=True) if x != y]
+        if not all(_says_mask(find_words(name)) for name in names):
             return False
-    more, less = (
-        {*find_words(x)} - {*find_words(y)}
-        for x, y in ((mask, image), (image, mask))
-    )
+    of_mask, of_image = {*find_words(mask)}, {*find_words(image)}
+    more, less = of_mask - of_image, of_image - of_mask
     if "box" in f"{mask} {image}".lower() or not more or _says_mask(less):
         return False
-    is_longer = not less and places[0] == places[1]
-    return _says_mask(more) or (is_longer and not _says_mask(find_words(image)))
+    is_longer = not less and places == others and not _says_mask(of_image)
+    return is_longer or _says_mask(more)
 
 
 def _find_forms(rows, is_open, has_splits):
@@ -137,17 +134,9 @@ def _find_forms(rows, is_open, has_splits):
         for kept in _divide(found):
             ending = write_ending(x[1] for x in kept)
             stems = [x[0] for x in kept]
-            if len({*stems}) == 1 < len(kept) and "{group}" in place:
-                # Folders have the names, as "1_json/img.png".
-                stems = [x[2][-1] for x in kept]
-                start, _, rest = place.rpartition("{group}")
-                rest += write_literal(kept[0][0]) + ending
-                kept = [(*x[:2], x[2][:-1], x[3]) for x in kept]
-            else:
-                start, rest = place, ending
             for prefix, suffix in _find_affixes(stems):
                 word = f"{write_literal(prefix)}{{name}}{write_literal(suffix)}"
-                with_groups, without = forms[f"{start}{word}{rest}"]
+                with_groups, without = forms[f"{place}{word}{ending}"]
                 for stem, (*_, groups, split) in zip(stems, kept, strict=True):
                     name = stem[len(prefix) : len(stem) - len(suffix)]
                     with_groups.add((split, name, *groups))
@@ -157,12 +146,8 @@ def _find_forms(rows, is_open, has_splits):
 
 def _divide(files):
     """Returns images and masks of one folder, which differ in their ends."""
-    stems = [x[0] for x in files]
-    if len({*stems}) <= min(4, len(files) / 3):
-        ends = stems
-    else:
-        found = [LAST_WORD.search(stem) for stem in stems]
-        ends = [match[0] if match else "" for match in found]
+    found = [LAST_WORD.search(file[0]) for file in files]
+    ends = [match[0] if match else "" for match in found]
     counts = collections.Counter(ends)
     least = 0.05 * len(files)
     divided = collections.defaultdict[str, list](list)

@@ -21,8 +21,12 @@ BINARY = ("background", "foreground")
 # Values of a JPEG mask of two classes are this near to black or white, but for
 # this fraction of the pixels, at the edges.
 NEAR, EDGES = 32, 0.1
-# A line of CVAT's labelmap.txt, as "road:128,64,128::".
-COLOR_LINE = re.compile(r"^ *([^#:\n]+):(\d+), *(\d+), *(\d+)", re.MULTILINE)
+# A line of CVAT's labelmap.txt, as "road:128,64,128::", or of a CSV file.
+COLOR_LINE = re.compile(r"^ *([^#:,\n]+)[:,] *(\d+), *(\d+), *(\d+)", re.M)
+# All gray levels above one, as the numbers of instances.
+ABOVE = re.compile(r" *> *(\d+) *")
+# Masks with so many different numbers of values may number instances.
+INSTANCES = 4
 
 # A gray pixel is its value, any other one COLOR + 65536 red + 256 green + blue.
 COLOR = 2**32
@@ -76,18 +80,27 @@ def _check_colors(given):
     if isinstance(given, str | os.PathLike):
         text = pathlib.Path(given).expanduser().read_text("utf-8-sig")
         given = {name: color for name, *color in COLOR_LINE.findall(text)}
-    colors = {
-        str(name): np.broadcast_to(np.array(color, int), 3).tolist()
-        for name, color in dict(given).items()
-    }
-    if len({*map(tuple, colors.values())}) < max(2, len(colors)):
+    colors = {str(name): _check_color(x) for name, x in dict(given).items()}
+    if len({*map(str, colors.values())}) < max(2, len(colors)) or (
+        None in colors.values()
+    ):
         raise ValueError(
             "`colors` must map two classes or more to different colors or gray "
-            'levels, as {"sky": 0, "road": (128, 64, 128)}, or be a file with '
+            'levels, as {"sky": 0, "road": (128, 64, 128)} or {"no": 0, '
+            '"gland": "> 0"}, or be a file with '
             'lines as "road:128,64,128" (the labelmap.txt of CVAT). Received: '
-            f"{colors}"
+            f"{given}"
         )
     return colors
+
+
+def _check_color(color):
+    """Returns red, green and blue, or "> 0"; nothing of anything else."""
+    if isinstance(color, str) and ABOVE.fullmatch(color):
+        return color
+    values = np.array([] if isinstance(color, str) else color, int)
+    is_color = values.size in (1, 3)
+    return np.broadcast_to(values, 3).tolist() if is_color else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +264,11 @@ def _find_table(scans, masks):
     two = names or BINARY
     if masks.colors is not None:
         names = tuple(masks.colors)
-        codes = _to_codes(np.array([*masks.colors.values()])).tolist()
+        # What stands for many values is none of them.
+        codes = [
+            -n if isinstance(color, str) else int(_to_codes(np.array(color)))
+            for n, color in enumerate(masks.colors.values(), 1)
+        ]
         ignored = None if ignored is None else codes[ignored]
     elif any(scan.is_lossy for scan in scans):
         if len(two) == 2 and ignored is None and _are_black_or_white(scans):
@@ -262,6 +279,14 @@ def _find_table(scans, masks):
     elif len(two) == 2 and {*totals} - {ignored} == {0, 255}:
         names, codes = two, (0, 255)
     else:
+        counts = {len(x.counts) for x in scans if max(x.counts) < len(x.counts)}
+        if names is None and len(counts) >= INSTANCES:
+            raise ValueError(
+                "Masks must hold the class of each pixel. Received: values "
+                f"from 0 to other numbers in other files, up to {max(totals)}, "
+                'as if they counted instances. Write colors={"background": 0, '
+                '"foreground": "> 0"} if they do, else class_names=[...]'
+            )
         known = {*totals, ignored}
         count = next(x for x in itertools.count() if x not in known)
         names = range(count) if names is None else names
@@ -271,6 +296,11 @@ def _find_table(scans, masks):
     names = tuple(str(name) for _, name in pairs)
     if ignored is not None:
         table[ignored] = IGNORED
+    for code, color in zip(codes, (masks.colors or {}).values(), strict=False):
+        if isinstance(color, str):
+            least = int(color.strip(" >"))
+            found = (x for x in totals if least < x < COLOR)
+            table = dict.fromkeys(found, table[code]) | table
     if not {*totals} <= {*table} or not 1 < len(names) <= IGNORED:
         raise _refuse(scans, totals, {*table}, names)
     return table, names, ""

@@ -1,6 +1,5 @@
 """Patterns: what the parts of a path mean, as "{split}/{class}/*"."""
 
-import collections
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -8,8 +7,6 @@ from collections.abc import Iterable, Sequence
 # A brace that is doubled, any folders, any text, with or without a name.
 PIECE = re.compile(r"(?P<brace>{{|}})|\*\*/|\*|{(?P<name>[^{}/]*)}")
 FOLDERS = "**/"
-# Ends each path, so that the last text of a pattern is the last of a path.
-END = "\0"
 
 
 class Pattern:
@@ -34,15 +31,12 @@ class Pattern:
                 f". Received: {argument}={text!r}"
             )
         self._parts = normalize(text.replace("\\", "/")).split("/")
-        self._steps = _parse(self._parts)
-        self.names = {kind for kind, _ in self._steps} - {"", FOLDERS}
-        self._regexes = [
-            re.compile(_to_regex(self._steps, x)) for x in ("?", "")
-        ]
+        pieces = [*PIECE.finditer("/".join(self._parts))]
+        self.names = {piece["name"] for piece in pieces} - {None, ""}
         # All files of a folder then mean the same.
         self.is_of_folders = self._parts[-1] in ("*", "**")
         # How much text it asks for beside names.
-        self.num_letters = sum(len(text) for _, text in self._steps)
+        self.num_letters = len(PIECE.sub("", "/".join(self._parts)))
         is_mixed = any("**" in x and x != "**" for x in self._parts)
         if is_mixed or needed not in self.names or not self.names <= {*names}:
             listed = ", ".join(f"{{{name}}}" for name in names)
@@ -54,38 +48,37 @@ class Pattern:
                 "in one split, as a patient, and {} for what means nothing"
             )
 
+        self._regexes = [
+            re.compile(_to_regex(self._parts, x)) for x in ("?", "")
+        ]
+
     def match(self, path: str) -> dict[str, str] | None:
         """Returns the values of the names in a path, `None` if it is another.
 
         Raises if a name could have two values.
         """
         path = normalize(path)
-        # The shortest and the longest texts are the same if there is one way.
-        shortest, longest = self._regexes
-        if not (match := shortest.fullmatch(path)):
+        # Where a name could have two values, its shortest and longest differ.
+        short, long = (regex.fullmatch(path) for regex in self._regexes)
+        if short is None or long is None:
             return None
-        other = longest.fullmatch(path)
-        if other is not None and match.regs == other.regs:
-            return match.groupdict()
-        found = _find(self._steps, path)
-        if len(found) > 1:
-            first, second = sorted(found)[:2]
-            pairs = zip(first, second, strict=True)
-            (name, one), (_, two) = next(x for x in pairs if x[0] != x[1])
-            raise ValueError(
-                f"`{self.argument}` must give each file one value. Received: "
-                f'{self.argument}="{self.text}", whose {{{name}}} may be '
-                f'"{one}" or "{two}" in "{path}". Write more of the text '
-                f"around {{{name}}}"
-            )
-        return dict(*found) if found else None
+        for name, value in short.groupdict().items():
+            if long[name] != value:
+                raise ValueError(
+                    f"`{self.argument}` must give each file one value. "
+                    f'Received: {self.argument}="{self.text}", whose '
+                    f'{{{name}}} may be "{value}" or "{long[name]}" in '
+                    f'"{path}". Write more of the text around {{{name}}}'
+                )
+        return short.groupdict()
 
     def describe_mismatch(self, paths: Iterable[str]) -> str:
         """Returns up to which part the first of some paths match."""
 
         def find_reached(path):
             for count in reversed(range(1, len(self._parts))):
-                if _find(_parse([*self._parts[:count], "**"]), path):
+                regex = _to_regex([*self._parts[:count], "**"], "")
+                if re.fullmatch(regex, normalize(path)):
                     return count
             return 0
 
@@ -104,82 +97,23 @@ def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
     return Pattern(text, names, "class")
 
 
-def _parse(parts):
-    """Returns the steps of a pattern: what matches, and the text after it.
-
-    What matches is a name, "" for any text, or folders; in the first step
-    nothing.
-    """
+def _to_regex(parts, sign):
+    """Returns a regular expression; the sign "?" finds the shortest texts."""
     whole = "/".join([*parts, "*"] if parts[-1] == "**" else parts)
-    steps, start = [["", ""]], 0
+    text, start, seen = "(?s)", 0, set[str]()
     for piece in PIECE.finditer(whole):
-        steps[-1][1] += whole[start : piece.start()]
-        start = piece.end()
+        text += re.escape(whole[start : piece.start()])
+        start, name = piece.end(), piece["name"]
         if piece["brace"]:
-            steps[-1][1] += piece["brace"][0]
+            text += re.escape(piece["brace"][0])
+        elif piece[0] == FOLDERS:
+            text += f"(?:.*{sign}/)?{sign}"
+        elif name in seen:
+            text += f"(?P={name})"
         else:
-            kind = FOLDERS if piece[0] == FOLDERS else piece["name"] or ""
-            steps.append([kind, ""])
-    steps[-1][1] += whole[start:] + END
-    return steps
-
-
-def _to_regex(steps, sign):
-    """Returns a regular expression of the shortest or the longest texts."""
-    seen, texts = set(), []
-    for kind, text in steps:
-        part = {"": f"([^/]+{sign})", FOLDERS: f"((?:.*{sign}/)?{sign})"}.get(
-            kind
-        )
-        if part is None:
-            is_again = kind in seen
-            part = f"(?P={kind})" if is_again else f"(?P<{kind}>[^/]+{sign})"
-            seen.add(kind)
-        texts += [part, re.escape(text.removesuffix(END))]
-    return "(?s)" + "".join(texts[1:])
-
-
-def _find(steps, path):
-    """Returns the values of the names, each different way to match once.
-
-    Of more than two ways only two are sure to be returned.
-    """
-    path = normalize(path) + END
-    (_, first), *steps = steps
-    names = [kind for kind, _ in steps if kind not in ("", FOLDERS)]
-    # Where no name is repeated, two ways to one place show what more would.
-    most = 2 if len({*names}) == len(names) else len(path) ** 2
-    # The values with which a path is matched, by where that ends.
-    states = {len(first): {()}} if path.startswith(first) else {}
-    for kind, text in steps:
-        longer = collections.defaultdict[int, set[tuple]](set)
-        for start, ways in states.items():
-            for end in _find_ends(path, start, kind, text):
-                found = longer[end + len(text)]
-                pair = (kind, path[start:end])
-                for values in ways:
-                    if len(found) >= most:
-                        break
-                    if kind in ("", FOLDERS) or pair in values:
-                        found.add(values)
-                    elif kind not in dict(values):
-                        found.add((*values, pair))
-        states = longer
-    return set().union(*states.values())
-
-
-def _find_ends(path, start, kind, text):
-    """Returns where what starts somewhere may end, before a text."""
-    if kind == FOLDERS:
-        ends = (i + 1 for i in range(start, len(path)) if path[i] == "/")
-        ends = [start, *ends]
-    else:
-        stop = path.find("/", start)
-        stop = len(path) - len(END) if stop < 0 else stop
-        # A whole part has one end.
-        least = stop if text[:1] in ("/", END) else start + 1
-        ends = range(max(start + 1, least), stop + 1)
-    return [end for end in ends if path.startswith(text, end)]
+            text += f"(?P<{name}>[^/]+{sign})" if name else f"[^/]+{sign}"
+            seen.add(name or FOLDERS)
+    return text + re.escape(whole[start:])
 
 
 def normalize(path: str) -> str:

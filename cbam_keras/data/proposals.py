@@ -12,7 +12,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,26 +49,22 @@ Meaning = tuple[str, str, str | None] | None
 
 
 class Proposal(NamedTuple):
-    """A pattern, or a folder of class folders for each split.
+    """A pattern, or a folder of class folders for each split."""
 
-    `places` are the folders, each with the split of its files, if they have
-    one, and a pattern below it. Those of the lowest `rank` are shown.
-    """
-
-    rank: int
+    # Those of the lowest rank are shown.
+    rank: float
     text: str
+    # The split of a folder, the folder, and a pattern below it.
     places: Sequence[tuple[str, Parts, Pattern]]
 
 
 class Level(NamedTuple):
-    """Folders of one depth: what may be written where they are no classes."""
+    """What may be written for folders of one depth that are no classes."""
 
     texts: list[str]
-    # They are one folder or splits, or their names differ in numbers alone.
     is_known: bool = False
     is_splits: bool = False
     is_numbered: bool = False
-    is_folds: bool = False
 
 
 def are_subjects(names: Iterable[str]) -> bool:
@@ -79,43 +75,27 @@ def are_subjects(names: Iterable[str]) -> bool:
 
 
 def propose_classes(root: pathlib.Path, paths: Sequence[Parts]) -> list[str]:
-    """Returns lines that read images by class, each with what it gives.
-
-    `paths` are those of all images below the folder.
-    """
+    """Returns lines that read images by class, each with what it gives."""
     parts, masks = find_parts(paths, by_words=True), find_masks(paths)
     sides: tuple[list[Parts], list[Parts]] = [], []
     for path in paths:
         is_part = any(path[:i] in parts for i in range(1, len(path)))
         sides[is_part or path in masks].append(path)
     images, others = map(group_by_folder, sides)
-    sample = draw_sample(images)
-    # Each sampled file stands for so many.
-    step = len(images) / max(1, len(sample))
-    weights = [
-        step * len(images[folder]) / len(names)
-        for folder, names in sample.items()
-        for _ in names
-    ]
-    rows = [(*folder, x) for folder, names in sample.items() for x in names]
-    scored = []
-    for number, proposal in enumerate(_write(root, rows, weights, bool(masks))):
+    rows = draw_sample(sides[0])
+    sample, scored = group_by_folder(rows), []
+    for number, proposal in enumerate(_write(root, rows, bool(masks))):
         meanings = _read(proposal, sample)
-        pairs = zip(weights, meanings, strict=True)
-        covered = sum(weight for weight, meaning in pairs if meaning)
-        if 2 * covered >= len(sides[0]):
-            order = proposal.rank, -round(covered), number
-            scored.append((order, proposal, meanings))
-    shown: list[tuple[int, str, str]] = []
-    seen: list[tuple[list, set]] = []
+        covered = len(rows) - meanings.count(None)
+        order = proposal.rank, -round(20 * covered / max(1, len(rows))), number
+        scored.append((order, proposal, meanings))
+    shown: list[tuple[float, str, str]] = []
+    seen: list[list] = []
     for _, proposal, meanings in sorted(scored, key=lambda x: x[0])[:TRIED]:
-        is_last = len(shown) == SHOWN or shown and shown[0][0] < proposal.rank
-        if is_last:
+        if len(shown) == SHOWN or shown and shown[0][0] < proposal.rank:
             break
-        has_folds = "{fold}" in proposal.text
-        alike = [x and (*x[:2], has_folds) for x in meanings]
-        classes = {x[1] for x in meanings if x}
-        if any(_is_within(alike, classes, *other) for other in seen):
+        alike = [x and x[:2] for x in meanings]
+        if any(_is_within(alike, other) for other in seen):
             continue
         try:
             given = _describe(_read(proposal, images), len(sides[0]))
@@ -124,16 +104,17 @@ def propose_classes(root: pathlib.Path, paths: Sequence[Parts]) -> list[str]:
             continue
         if is_read:
             shown.append((proposal.rank, proposal.text, given))
-            seen.append((alike, classes))
+            seen.append(alike)
     width = max((len(text) for _, text, _ in shown), default=0)
     return [f"{text:{width}}  {given}" for _, text, given in shown]
 
 
-def _is_within(meanings, classes, others, more):
+def _is_within(meanings, others):
     """Returns whether a reading is another one, or a part with less classes."""
     pairs = zip(meanings, others, strict=True)
+    classes, more = ({x[1] for x in y if x} for y in (meanings, others))
     is_part = all(x is None or x == y for x, y in pairs)
-    return meanings == others or (is_part and classes < more)
+    return is_part and (meanings == others or classes < more)
 
 
 def group_by_folder(paths: Iterable[Parts]) -> Folders:
@@ -143,14 +124,11 @@ def group_by_folder(paths: Iterable[Parts]) -> Folders:
     return folders
 
 
-def draw_sample(folders: Folders) -> Folders:
-    """Returns some names of all folders, or of some that are far apart."""
-    step = -(-len(folders) // SAMPLED)
-    names = SAMPLED * step // max(1, len(folders))
-    return {
-        folder: folders[folder][:: -(-len(folders[folder]) // names)]
-        for folder in [*folders][::step]
-    }
+def draw_sample(paths: Sequence[Parts]) -> list[Parts]:
+    """Returns some paths at random, so that no order of names is met."""
+    count = min(SAMPLED, len(paths))
+    rows = np.random.default_rng(0).choice(len(paths), count, replace=False)
+    return [paths[row] for row in sorted(rows)]
 
 
 def _read(proposal: Proposal, folders: Folders) -> list[Meaning]:
@@ -166,11 +144,8 @@ def _read(proposal: Proposal, folders: Folders) -> list[Meaning]:
         # All files of a folder are alike where the last part is "*".
         tried = names[:1] if pattern.is_of_folders else names
         for name in tried:
-            x = pattern.match(below + name)
-            meaning = None
-            if x is not None:
-                group = x.get("group", x.get("fold"))
-                meaning = x.get("split", split), x["class"], group
+            x: Any = pattern.match(below + name)
+            meaning = x and (x.get("split", split), x["class"], x.get("group"))
             found.append(meaning)
         found += found[-1:] * (len(names) - len(tried))
     split_of = name_splits({x[0] for x in found if x})
@@ -183,13 +158,12 @@ def _describe(meanings: Sequence[Meaning], total: int) -> str:
     if 2 * len(found) < max(1, total):
         raise ValueError("too few")
     splits, labels, groups = zip(*found, strict=True)
-    names, codes = _number(labels)
+    names, codes = np.unique(np.array(labels, object), return_inverse=True)
     order = [x for x in SPLITS if x in splits]
-    is_odd = not {"train"} <= {*splits} <= {*SPLITS}
-    if is_odd or len(names) > max(2, len(found) / 3):
-        raise ValueError(found[0])
+    if len(order) < len({*splits}) or len(names) > max(2, len(found) / 3):
+        raise ValueError("other splits, or hardly classes")
     is_grouped = groups[0] is not None
-    owners = _number(groups)[1] if is_grouped else None
+    owners = np.array(groups, object) if is_grouped else None
     every = Examples(np.arange(len(found)), codes, groups=owners)
     rows = np.array(splits)
     dataset = Dataset(
@@ -198,48 +172,35 @@ def _describe(meanings: Sequence[Meaning], total: int) -> str:
         grouped_by="{group}" if is_grouped else "",
     )
     check_splits(dataset)
-    text = f"{len(found):,} images of {len(names):,} classes "
-    text += f"({_checks.first_few(names)})"
-    if len(order) > 1:
-        text += f" in {', '.join(order)}"
+    listed = f"{len(names):,} classes ({_checks.first_few(names.tolist())})"
+    text = f"{len(found):,} images of {listed} in {', '.join(order)}"
+    text = text.removesuffix(" in train")
     return text + (f", {len({*groups}):,} groups" if is_grouped else "")
 
 
-def _number(texts):
-    """Returns the different texts, and the number of each one."""
-    names = sorted({*texts})
-    numbers = {name: number for number, name in enumerate(names)}
-    return names, np.array([numbers[text] for text in texts])
-
-
-def _write(root, rows, weights, has_masks) -> Iterator[Proposal]:
+def _write(root, rows, has_masks) -> Iterator[Proposal]:
     """Yields what may read images, in each rank the likeliest first."""
-    total, counts = sum(weights), collections.Counter[int]()
-    for row, weight in zip(rows, weights, strict=True):
-        counts[len(row)] += weight
-    texts: list[tuple[int, str]] = []
+    counts = collections.Counter(map(len, rows))
+    texts: list[tuple[float, str]] = []
     for length, count in counts.most_common():
-        if 2 * count >= total:
-            kept = [i for i, row in enumerate(rows) if len(row) == length]
-            found = [rows[i] for i in kept], [weights[i] for i in kept]
-            texts += _write_levels(*found, has_masks)
+        if 2 * count >= len(rows):
+            kept = [row for row in rows if len(row) == length]
+            texts += _write_levels(kept, has_masks)
     if len(counts) > 1:
         texts += [(0, text) for text in _write_any_depth(rows)]
     for rank, text in dict.fromkeys(texts):
         places = [("train", (), make_pattern(text))]
         yield Proposal(rank, f'pattern="{text}"', places)
     for size in range(min(counts, default=1)):
-        starts = collections.Counter[Parts]()
-        for row, weight in zip(rows, weights, strict=True):
-            starts[row[:size]] += weight
-        for start in (x for x in starts if 2 * starts[x] >= total):
+        starts = collections.Counter(row[:size] for row in rows)
+        for start in (x for x in starts if 2 * starts[x] >= len(rows)):
             yield from _write_mapping(root, start, rows)
 
 
-def _write_levels(rows, weights, has_masks):
+def _write_levels(rows, has_masks):
     """Yields ranks and patterns of paths of one length."""
     *columns, names = zip(*rows, strict=True)
-    levels = [_see(column, weights) for column in columns]
+    levels = [_see(column) for column in columns]
     pairs = [os.path.splitext(name) for name in names]
     stems, endings = zip(*pairs, strict=True)
     ending = write_ending(endings)
@@ -252,8 +213,13 @@ def _write_levels(rows, weights, has_masks):
     groups = max(numbered, key=lambda i: len({*columns[i]}), default=None)
     classes = [(i, "{class}") for i in plain]
     for i in numbered:
-        fields = _write_fields(columns[i], [columns[j] for j in plain])
-        classes += [(i, text) for text in fields]
+        classes += [
+            (i, text)
+            for field, text in _find_fields(columns[i])
+            if 1 < len({*field}) < len({*columns[i]})
+            and not _is_numbered({*field})
+            and not any(_are_alike(field, columns[j]) for j in plain)
+        ]
     # Folders of files are classes rather than those above them.
     last = [(i, text) for i, text in classes if i == len(levels) - 1]
     for i, text in last or classes:
@@ -270,9 +236,8 @@ def _write_levels(rows, weights, has_masks):
     for i, level in enumerate(levels):
         if level.is_splits and not texts:
             # Only training images have a class.
-            kept = [n for n, x in enumerate(columns[i]) if x in level.texts]
-            found = [rows[n] for n in kept], [weights[n] for n in kept]
-            yield from _write_levels(*found, False) if kept else ()
+            kept = [row for row in rows if row[i] in level.texts]
+            yield from _write_levels(kept, False) if kept else ()
 
 
 def _fill(rank, levels, groups, chosen, file):
@@ -284,7 +249,7 @@ def _fill(rank, levels, groups, chosen, file):
             # Part of the folders of a class is no other dataset.
             words = words[:1]
         if number == groups and number not in chosen:
-            words = ["{group}", *(["{fold}"] if level.is_folds else []), *words]
+            words = ["{group}", *words]
         texts.append(words)
     for words in itertools.product(*texts):
         # One of the splits is read where they are no dataset.
@@ -295,35 +260,26 @@ def _fill(rank, levels, groups, chosen, file):
         yield rank + is_one / 2, "/".join([*words, file])
 
 
-def _see(column, weights):
+def _see(column):
     """Returns what may be written for folders of one depth."""
-    names, totals = sorted({*column}), collections.Counter[str]()
-    for name, weight in zip(column, weights, strict=True):
-        totals[name] += weight
-    ((largest, weight),) = totals.most_common(1)
-    texts = [write_literal(largest)] if 2 * weight >= sum(weights) else []
+    names = sorted({*column})
+    ((largest, count),) = collections.Counter(column).most_common(1)
+    texts = [write_literal(largest)] if 2 * count >= len(column) else []
     if len(names) == 1:
         return Level(texts, is_known=True)
     split_texts = write_splits(names)
     if len({*split_texts.values()}) == 1 and len(split_texts) == len(names):
         texts = [split_texts[largest], *texts]
         return Level(texts, is_known=True, is_splits=True)
-    is_held_out = _find_split(largest) in SPLITS[1:]
     if any(map(_find_split, names)):
-        return Level([] if is_held_out else texts)
-    return Level(
-        ["{}", *texts],
-        is_numbered=_is_numbered(names),
-        is_folds=are_subjects(names) and "fold" in names[0].lower(),
-    )
+        return Level(texts)
+    return Level(["{}", *texts], is_numbered=_is_numbered(names))
 
 
 def _is_numbered(names):
     """Returns whether names differ in numbers rather than in words."""
     rests = {re.sub(r"\d", "", name) for name in names}
-    return all(re.search(r"\d", x) for x in names) and 2 * len(rests) <= len(
-        names
-    )
+    return rests.isdisjoint(names) and 2 * len(rests) <= len(names)
 
 
 def write_splits(names: Sequence[str]) -> dict[str, str]:
@@ -341,64 +297,40 @@ def write_splits(names: Sequence[str]) -> dict[str, str]:
         if len({*splits.values()}) > 1 and "train" in splits.values()
         for name in splits
     }
-    split_of = name_splits(names)
-    is_plain = len(split_of) == len(names) and "train" in split_of.values()
-    is_whole = len(found) == len(names) or not is_plain
-    return found if is_whole else dict.fromkeys(names, "{split}")
+    is_plain = len(name_splits(names)) == len(names) > len(found)
+    return dict.fromkeys(names, "{split}") if is_plain else found
 
 
 def _find_split(name):
     """Returns the split that a word of a name says, if any."""
-    splits = name_splits(find_words(name)).values()
-    return next(iter(splits), "")
+    return next(iter(name_splits(find_words(name)).values()), "")
 
 
-def _split_names(names):
-    """Yields signs, and the columns of texts that these divide names into."""
+def _find_fields(names):
+    """Yields parts of all names, each with {class} in its place."""
     for sign in SIGNS:
         fields = [name.split(sign) for name in names]
-        if len({*map(len, fields)}) == 1 and all(map(all, fields)):
-            columns = [*zip(*fields, strict=True)]
-            if len(columns) > 1:
-                yield sign, columns
-
-
-def _write_fields(column, known):
-    """Returns texts with {class} for a part of folders that have numbers."""
-    return [
-        sign.join("{class}" if x is field else "*" for x in fields)
-        for sign, fields in _split_names(column)
-        for field in fields
-        if 1 < len({*field}) < len({*column})
-        and not _is_numbered({*field})
-        and not any(_are_alike(field, other) for other in known)
-    ]
+        is_even = len({*map(len, fields)}) == 1 and all(map(all, fields))
+        if is_even and len(fields[0]) > 1:
+            for number, field in enumerate(zip(*fields, strict=True)):
+                texts = ["*"] * len(fields[0])
+                texts[number] = "{class}"
+                yield field, sign.join(texts)
 
 
 def _write_names(stems, owners):
     """Returns texts with {class} for a part of the names of files."""
     found = []
-    for sign, fields in _split_names(stems):
-        for number, field in enumerate(fields):
-            count = len({*field})
-            is_one = owners is not None and _are_alike(field, owners)
-            if not 1 < count <= max(2, len(stems) / 3) or is_one:
-                continue
-            texts = [
-                "{split}"
-                if "{split}" in write_splits([*{*x}]).values()
-                else "*"
-                for x in fields
-            ]
-            texts[number] = "{class}"
-            # A class is of all subjects rather than of one.
+    for field, text in _find_fields(stems):
+        count = len({*field})
+        is_one = owners is not None and _are_alike(field, owners)
+        if 1 < count <= max(2, len(stems) / 3) and not is_one:
             each = len({*zip(field, owners or field, strict=True)})
             is_word = any(re.search("[A-Za-z]{2}", x) for x in field)
-            order = each < len(stems), each / count, count
-            found.append((is_word, order, sign.join(texts)))
-    has_words = any(is_word for is_word, *_ in found)
-    found = [x for x in found if x[0] == has_words]
-    return [text for *_, text in sorted(found, key=lambda x: x[1])[::-1]]
+            order = is_word, each < len(stems), each / count, count
+            found.append((order, text))
+    found.sort(key=lambda x: x[0], reverse=True)
+    return [text for order, text in found if order[0] == found[0][0][0]]
 
 
 def _are_alike(column, other):

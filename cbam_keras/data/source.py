@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
+from cbam_keras.data.arrays import (
+    from_arrays,
+    is_batches,
+    load_fashion_mnist,
+)
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import (
@@ -18,7 +22,7 @@ from cbam_keras.data.examples import (
     Rows,
     describe_counts,
 )
-from cbam_keras.data.folders import from_folder, holds_arrays
+from cbam_keras.data.folders import from_folder
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
@@ -33,7 +37,11 @@ from cbam_keras.data.splits import (
     warn_of_copies,
     warn_of_divided_groups,
 )
-from cbam_keras.data.tables import COLUMNS, from_table, is_table
+from cbam_keras.data.tables import (
+    COLUMNS,
+    from_table,
+    is_table,
+)
 from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
@@ -64,6 +72,8 @@ class Source:
     data_dir: str | os.PathLike | None = None
     download: bool = False
     kind: str | None = None
+    # What each example of arrays belongs to, of any type as `data`.
+    groups: Any = None
     standardize: bool = True
     masks: Masks | None = None
     # `NUMBERS`, `SEVERAL`, or `None` for one class of each image.
@@ -101,14 +111,15 @@ class Source:
             )
         columns = [f"{name}_column" for name in COLUMNS]
         of_pattern = "folder" if self.masks is None else ""
-        has_arrays = self.masks is None and (
-            origin == "arrays" or holds_arrays(self.pattern)
-        )
+        kinds = "arrays", "folder", "table"
+        may_be_arrays = self.masks is None and origin in kinds
+        in_memory = not (_is_path(self.data) or is_batches(self.data))
         for names, needed, what in (
             ([*columns, "image_folder"], "table", "CSV files and data frames"),
             (["pattern"], of_pattern, "folders of images by class"),
             (["data_dir"], "tfds", "datasets of TensorFlow Datasets"),
-            (["kind"], origin * has_arrays, "arrays and files of them"),
+            (["kind"], origin * may_be_arrays, "arrays and files of them"),
+            (["groups"], origin * in_memory, "arrays in memory"),
         ):
             for name in names:
                 value = getattr(self, name)
@@ -133,7 +144,8 @@ class Source:
         if isinstance(self.data, Mapping):
             is_path = map(_is_path, self.data.values())
             return "folder" if self.data and all(is_path) else "arrays"
-        if not _is_path(self.data) or str(self.data).endswith(".npz"):
+        is_file = str(self.data).endswith((".npz", ".npy"))
+        if not _is_path(self.data) or is_file:
             return "arrays"
         if not isinstance(self.data, str) or self.data.startswith(PATH_STARTS):
             return "folder"
@@ -215,7 +227,7 @@ class Source:
         if self.origin == "table":
             columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
             table = self.data, columns, self.image_folder
-            return from_table(*table, masks is not None)
+            return from_table(*table, masks is not None, self.kind)
         if self.origin == "folder" and masks is not None:
             return from_pairs(self.data, masks.folder, masks.images)
         if self.origin == "folder":
@@ -223,17 +235,14 @@ class Source:
         if self.origin == "embedded":
             return from_embedded(self.data)
         if self.origin == "arrays":
-            about = masks is not None, self.kind, self.labels
+            about = masks is not None, self.kind, self.labels, self.groups
             return from_arrays(self.data, *about)
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)
 
     def count_folds(self, folds: int | None = None) -> int | None:
-        """Returns the number of folds, which the data may say.
-
-        Raises if that is another one than is asked for.
-        """
+        """Returns `folds`, or the number of those that the data say."""
         check_folds(folds)
         if self.fold_column is None and "{fold}" not in str(self.pattern):
             return folds

@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import difflib
 import hashlib
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -154,13 +153,11 @@ def number_folds(splits: Mapping[str, Any]) -> dict[str, Any]:
     """Returns examples with the numbers of their folds in place of names."""
     names = {name for each in splits.values() for name in each.folds}
     # "fold10" comes after "fold2".
-    order = sorted(names, key=lambda x: (int(re.sub(r"\D", "", x) or 0), x))
+    order = sorted(names, key=lambda x: (len(x), x))
     numbers = {name: number for number, name in enumerate(order)}
     return {
-        split: dataclasses.replace(
-            each, folds=np.array([numbers[x] for x in each.folds], int)
-        )
-        for split, each in splits.items()
+        x: dataclasses.replace(y, folds=np.array([numbers[z] for z in y.folds]))
+        for x, y in splits.items()
     }
 
 
@@ -250,17 +247,13 @@ def check_classes(
 
 def name_missing(classes: Mapping[str, Iterable[str]]) -> str:
     """Returns the classes that training lacks, beside what it has instead."""
-    others = {x for split, names in classes.items() for x in names}
-    trained = {*classes["train"]}
+    trained = sorted(classes["train"])
     texts = []
-    for name in sorted(others - trained):
-        alike = difflib.get_close_matches(
-            name, sorted(trained - {name}), 1, 0.4
-        )
-        like = [x for x in sorted(trained) if x.startswith(name)] or alike
-        texts.append(_checks.quoted(name))
-        if like:
-            texts[-1] += f' ("train" has "{like[0]}")'
+    for name in sorted({x for y in classes.values() for x in y} - {*trained}):
+        alike = [x for x in trained if x.startswith(name)]
+        alike += difflib.get_close_matches(name, trained, 1, 0.4)
+        like = f' ("train" has "{alike[0]}")' if alike else ""
+        texts.append(f'"{name}"{like}')
     return _checks.first_few(texts, 6)
 
 

@@ -10,13 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from cbam_keras import _checks
+from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import find_ending, make_dataset, name_splits
+from cbam_keras.data.folders import (
+    ARRAYS,
+    find_ending,
+    make_dataset,
+    name_splits,
+)
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group", "fold")
+# So many columns are named in a message.
+LISTED = 8
+NUMBER = r"[-+]?[0-9.]+(e[-+]?[0-9]+)?"
 
 
 def is_table(data: object) -> bool:
@@ -35,6 +44,7 @@ def from_table(
     columns: Mapping[str, str | None],
     image_folder: str | os.PathLike | None,
     of_masks: bool = False,
+    kind: str | None = None,
 ) -> Dataset:
     """Returns the image files of a table, or of a table for each split.
 
@@ -58,18 +68,13 @@ def from_table(
         left_out[f"without a {what}"] += len(frame) - len(rows)
         if "split" not in used:
             rows["split"] = split
-        if not of_masks and isinstance(tables[split], str | os.PathLike):
-            # All values of a file are text.
-            numbers = pandas.to_numeric(rows["label"], errors="coerce")
-            rows["label"] = numbers if numbers.notna().all() else rows["label"]
         roots.append(root)
         parts.append(rows)
-    rows, names = pandas.concat(parts, ignore_index=True), []
+    rows, names = pandas.concat(parts, ignore_index=True), list[str]()
     if of_masks:
         rows["mask"] = rows["label"]
     else:
-        codes, values = _number_labels(rows["label"])
-        names = [*map(str, values)]
+        codes, names = _number_labels(rows["label"])
         rows["class"] = [names[code] for code in codes]
     _check_single(rows, of_masks)
     copies = int(rows.duplicated(["path", "split"]).sum())
@@ -94,6 +99,9 @@ def from_table(
         grouped_by="group_column" if is_grouped else "",
         remarks=tuple(notes),
     )
+    ending = find_ending(rows["path"].iloc[0])
+    if ending in ARRAYS and not of_masks:
+        return read_arrays(dataset, kind)
     return keep_readable(dataset)
 
 
@@ -104,7 +112,8 @@ def _read_rows(frame, used, root, of_masks):
     """
     pandas = _checks.require("pandas", extra="plot")
     unused = [str(x) for x in frame.columns if x not in used.values()]
-    notes = [f"columns not used: {', '.join(unused)}"] if unused else []
+    listed = _checks.first_few(unused, LISTED)
+    notes = [f"columns not used: {listed}"] if unused else []
     rows = pandas.DataFrame({x: frame[used[x]].map(_clean) for x in used})
     rows = rows.dropna(subset=["image", "label"]).reset_index(drop=True)
     for key in [x for x in used if x in COLUMNS[2:]]:
@@ -130,13 +139,27 @@ def _read(table):
         with open(path, encoding="utf-8-sig", newline="") as file:
             first = file.readline()
         separator = max(",;\t", key=first.count)
+        if not _is_head(first.strip().split(separator)):
+            options["header"] = None
         frame = pandas.read_csv(path, sep=separator, **options)
     except (OSError, ValueError) as error:
         raise ValueError(
             "`data` must be a CSV file that exists, in UTF-8, its columns "
             f'named in the first line. Received: data="{table}" ({error})'
         ) from error
-    return frame.rename(columns=str.strip), path.parent
+    if not len(frame):
+        raise ValueError(
+            "A table must have a row for each example. Received: "
+            f'data="{table}", with none below its first line'
+        )
+    return frame.rename(columns=lambda x: str(x).strip()), path.parent
+
+
+def _is_head(cells):
+    """Returns whether the first line of a file names columns."""
+    names = [cell.strip('" ') for cell in cells]
+    has_files = any(find_ending(x) in (*ENDINGS, *ARRAYS) for x in names)
+    return not has_files and not all(re.fullmatch(NUMBER, x) for x in names)
 
 
 def _clean(value):
@@ -162,25 +185,42 @@ def _find_columns(frame, columns, are_splits, of_masks):
         elif columns[key] or key in ("image", "label"):
             row = frame.iloc[0].map(str)
             held = [f'"{x}" ({row[x][:40]})' for x in frame.columns]
+            advice = f'{own}_column="..." (--{own}-column) with one of these'
+            if key == "label" and (one_hot := _find_one_hot(frame)):
+                advice = f'frame["{own}"] = frame[{one_hot}].idxmax(axis=1)'
             raise ValueError(
                 f'A table must have the columns "image" and "{label}", or '
                 f'others that are named. Received: no column "{name}" among '
-                f'{", ".join(held)}. Write {own}_column="..." '
-                f"(--{own}-column) with one of these"
+                f"{_checks.first_few(held, LISTED)}. Write {advice}. Rows "
+                "of numbers become arrays: frame.drop(columns=...).to_numpy()"
             )
     return used
+
+
+def _find_one_hot(frame):
+    """Returns the columns with one 1 in each row, and 0 elsewhere, if any."""
+    pandas = _checks.require("pandas", extra="plot")
+    numbers = frame.apply(pandas.to_numeric, errors="coerce")
+    found = [str(x) for x in frame.columns if numbers[x].isin((0, 1)).all()]
+    is_one_hot = len(found) > 1 and (numbers[found].sum(axis=1) == 1).all()
+    return found if is_one_hot else []
 
 
 def _name_groups(key, name, values):
     """Returns the group of each row as text, or its split by our name."""
     texts = values.map(str, na_action="ignore")
     if key == "split":
-        texts = texts.map(name_splits(texts.dropna()))
+        found = {*texts.dropna()}
+        # CelebA numbers its splits.
+        is_numbered = found == {"0", "1", "2"}
+        names = dict(zip("012", SPLITS, strict=True))
+        texts = texts.map(names if is_numbered else name_splits(found))
     if texts.isna().any():
         raise ValueError(
             f"`{key}_column` must say the {key} of each image. Received: "
             f"{key}_column={name!r}, which also has "
-            f'"{values[texts.isna()].iloc[0]}". Fill that column, or remove it'
+            f'"{values[texts.isna()].iloc[0]}". Fill that column, or '
+            "remove it; fold_column= (--fold-column) takes folds"
         )
     return texts
 
@@ -205,7 +245,11 @@ def _locate(names, root):
             note = f'"{tails[rows[0]].as_posix()}" of "{names[rows[0]]}"'
             note = f"images by the ends of their paths, as {note}"
             return paths, note if start else ""
+    ending = pathlib.PurePath(names[0]).suffix
     key = "name" if find_ending(names[0]) in ENDINGS else "stem"
+    if key == "stem" and ending:
+        # Pictures of sounds are called as these, but for the ending.
+        key = f'stem + "{ending}"'
     raise ValueError(
         "A table must hold the path of each image, not its URL. Received: none "
         f'that is in "{root}", the first of them "{names[0]}". Pass the folder '
@@ -217,11 +261,13 @@ def _locate(names, root):
 
 
 def _number_labels(labels):
-    """Returns the class of each row as an integer, and the classes."""
+    """Returns the class of each row as an integer, and the texts as written."""
     pandas = _checks.require("pandas", extra="plot")
-    texts = {*labels.map(str)}
+    # Integers beside missing values have become floats.
+    values = labels.convert_dtypes().map(str)
+    texts = {*values}
     for text in sorted(texts):
-        parts = re.split(r"\s*[|;,]\s*", text)
+        parts = re.split(r"\s*[|;,]\s*|\s+", text)
         is_list = "|" in text or text.startswith(("[", "(", "{"))
         if len(parts) > 1 and (is_list or {*parts} <= texts):
             raise ValueError(
@@ -229,8 +275,9 @@ def _number_labels(labels):
                 f'"{text}". For several labels of an image pass arrays, with '
                 "multi_label=True"
             )
-    # Integers beside missing values have become floats.
-    return pandas.factorize(labels.convert_dtypes(), sort=True)
+    are_integers = all(re.fullmatch("0|-?[1-9][0-9]*", x) for x in texts)
+    names = sorted(texts, key=int if are_integers else str)
+    return pandas.Categorical(values, names).codes, names
 
 
 def _check_single(rows, of_masks):

@@ -395,8 +395,7 @@ def search(
         ...     tuning.CBAMHyperModel(reduction_ratio=(4, 8)), "mnist5k",
         ...     max_trials=2, confirm=0, output=folder,
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
-        validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
         ...
         >>> [trial.values["attention"] for trial in results.trials]
         ['none', 'se']

@@ -273,8 +273,7 @@ def compare(
         ...     data="mnist5k", seeds=1, output=folder,
         ...     recipe=training.Recipe(epochs=1, batch_size=400),
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
-        validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
         ...
         >>> [row.variant for row in results.rows]
         ['none', 'cbam']

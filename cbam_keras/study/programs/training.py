@@ -73,8 +73,7 @@ def train(
         ...     model, "mnist5k", Recipe(epochs=1, batch_size=400),
         ...     output=folder,
         ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
-        validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
         ...
         >>> sorted(path.name for path in folder.glob("resnet*"))
         ['resnet-seed0']

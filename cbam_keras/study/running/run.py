@@ -145,8 +145,7 @@ def run(
         ...     recipe=training.Recipe(epochs=1, batch_size=400),
         ... )
         >>> results = study.run(planned, folder)  # doctest: +ELLIPSIS
-        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in
-        validation, 1,000 in test
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
         ...
         >>> [row.variant for row in results.rows]
         ['linear']
