@@ -206,6 +206,19 @@ def test_what_is_of_the_package_is_known(options):
     assert is_of_package(planned.variants[-1].build) == is_ours
 
 
+def test_spaces_of_users_are_known():
+    tuning = pytest.importorskip("cbam_keras.tuning")
+
+    def built(kind=tuning.CBAMHyperModel, **options):
+        search = tuning.Search(kind(**options), "mnist5k")
+        return search.variant(search.points[-1]).build
+
+    assert is_of_package(built())
+    assert not is_of_package(built(model=own))
+    assert not is_of_package(built(attention=[Mine]))
+    assert not is_of_package(built(type("Own", (tuning.CBAMHyperModel,), {})))
+
+
 def test_names_and_losses_of_users_are_known():
     losses = keras.losses
     with keras.saving.custom_object_scope({"mine": own}):

@@ -11,15 +11,17 @@ import pytest
 from folder_checks import killed_at, weights
 from keras import layers
 from networks_of_users import Scale, scaled
-from training_checks import numbers
+from training_checks import close, numbers
 
 from cbam_keras import CBAM, _checks, comparison, study, training
+from cbam_keras.layers.kinds import KINDS
 from cbam_keras.models import by_name
 from cbam_keras.study.plans import networks, stages
 from cbam_keras.study.running import frozen
 
 pytestmark = pytest.mark.usefixtures("brighter_digits", "eagerly")
 
+IMAGES = np.random.default_rng(0).integers(0, 256, (40, 28, 28, 1), "uint8")
 RECIPE = training.Recipe(
     epochs=2, batch_size=41, learning_rate=0.05, frozen=True
 )
@@ -151,6 +153,14 @@ def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     assert accuracy == pytest.approx(measured["accuracy"])
 
 
+@pytest.mark.exhaustive
+@pytest.mark.every_backend
+def test_features_train_as_a_study_without_them_does(cached, tmp_path):
+    recipe = dataclasses.replace(RECIPE, cache=False)
+    whole = study.run(planned(recipe, seeds=(0, 1)), tmp_path)
+    assert close(whole, 1e-5) == numbers(cached)
+
+
 @pytest.mark.parametrize("changed", [{"augment": ("flip",)}, {"cache": False}])
 def test_images_run_through_the_base_each_epoch(tmp_path, runs, quick, changed):
     recipe = dataclasses.replace(RECIPE, epochs=1, **changed)
@@ -195,20 +205,75 @@ def pretrained(*, input_tensor, **options):
     return model
 
 
-def test_networks_by_name_share_features(tmp_path, runs, quick):
-    quick.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
-    plan = comparison.plan(
-        ["cbam", "se"],
+def planned_by_name(attentions, **options):
+    defaults = {"recipe": RECIPE, "seeds": 2}
+    if "task" not in options:
+        defaults["data"] = "mnist5k"
+    return comparison.plan(
+        attentions,
         model="EfficientNetLite0",
         weights="imagenet",
         stages="top",
-        data="mnist5k",
-        recipe=dataclasses.replace(RECIPE, epochs=1),
-        seeds=2,
+        **{**defaults, **options},
     )
+
+
+def test_networks_by_name_share_features(tmp_path, runs, quick):
+    quick.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
+    recipe = dataclasses.replace(RECIPE, epochs=1)
+    plan = planned_by_name(["cbam", "se"], recipe=recipe)
     results = study.run(plan, tmp_path)
     assert [x.finished for x in results.outcomes] == [True] * 4
     assert len(runs) == 1
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("kind", ["none", *KINDS])
+def test_a_network_that_is_kept_starts_as_one_that_is_built(kind, monkeypatch):
+    monkeypatch.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
+    plan = planned_by_name([kind], seeds=(1, 5))
+    ran, (variant,) = study.Run(5), plan.variants
+    data = plan.load(ran)
+    kept = frozen.FrozenNetworks(None, keeps=True)
+    first = kept.parts(plan, variant, study.Run(1), data)
+    first.head.set_weights([x + 1 for x in first.head.get_weights()])
+    assert kept.parts(plan, variant, ran, data) is first
+    alone = frozen.FrozenNetworks(None).parts(plan, variant, ran, data)
+    assert alone is not first
+    for one, other in zip(
+        first.network.weights, alone.network.weights, strict=True
+    ):
+        assert one.path == other.path
+        np.testing.assert_array_equal(
+            keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other)
+        )
+
+
+def own_gate(name):
+    return CBAM(name=name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"task": study.Regression((IMAGES, IMAGES.mean((1, 2, 3))))},
+        {"recipe": dataclasses.replace(RECIPE, cache=False)},
+        {"recipe": dataclasses.replace(RECIPE, augment=("flip",))},
+        {"attentions": [own_gate]},
+    ],
+)
+def test_networks_that_differ_in_more_than_values_are_built(
+    options, monkeypatch
+):
+    monkeypatch.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
+    plan = planned_by_name(**{"attentions": ["se"], **options})
+    frozen_networks = frozen.FrozenNetworks(None, keeps=True)
+    variant, data = plan.variants[0], plan.load(plan.runs[0])
+    first, second = (
+        frozen_networks.parts(plan, variant, run, data) for run in plan.runs
+    )
+    assert first.base is not None
+    assert first is not second
 
 
 # Killed, and damaged.

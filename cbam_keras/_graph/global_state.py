@@ -33,6 +33,7 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
 def global_random_state() -> keras.Variable | None:
     """Returns the state from which layers draw that have no generator."""
     # It is private to Keras, which makes it only when it is needed.
+    keras.random.uniform(())
     module = sys.modules.get("keras.src.backend.common.global_state")
     find = getattr(module, "get_global_attribute", lambda name: None)
     return getattr(find("global_seed_generator"), "state", None)

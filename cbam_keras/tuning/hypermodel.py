@@ -1,7 +1,6 @@
 """`CBAMHyperModel`: asks for hyperparameters and builds their network."""
 
 import dataclasses
-import functools
 import itertools
 import types
 from collections.abc import Sequence
@@ -151,19 +150,25 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
         """Returns the network of one of the `points`, not compiled."""
-        return self.builder(values, recipe)(images)
-
-    def builder(
-        self, values: Values, recipe: Recipe = RECIPES["default"]
-    ) -> functools.partial[keras.Model]:
-        """Returns what builds the network of one of the `points` for data."""
         attention = self.attention_of(values)
         build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
-            return functools.partial(build, attention=attention)
-        return functools.partial(
-            _build, build, attention, self.input_shape, self.classes
+            return build(images, attention)
+        shape = self.input_shape or getattr(images, "input_shape", None)
+        classes = self.classes or getattr(images, "output_shape", [0])[-1]
+        if not shape or not classes:
+            raise ValueError(
+                "A network known by name needs the shape of its images and "
+                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
+                f"Received: input_shape={self.input_shape}, classes="
+                f"{self.classes}"
+            )
+        shape_and_classes = types.SimpleNamespace(
+            input_shape=shape,
+            output_shape=(classes,),
+            activation=getattr(images, "activation", "softmax"),
         )
+        return build(shape_and_classes, attention=attention)
 
     @property
     def unused(self) -> list[str]:
@@ -273,24 +278,6 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             usual = [x for x in ("none", "cbam", "all") if x in options]
             default = [*usual, *options][0]
         return sorted(options, key=lambda value: value != default)
-
-
-def _build(build, attention, shape, classes, images=None):
-    """Builds a network known by name, of this shape or that of images."""
-    shape = shape or getattr(images, "input_shape", None)
-    classes = classes or getattr(images, "output_shape", [0])[-1]
-    if not shape or not classes:
-        raise ValueError(
-            "A network known by name needs the shape of its images and the "
-            "number of classes, as CBAMHyperModel((28, 28, 1), 10). Received: "
-            f"input_shape={shape}, classes={classes or None}"
-        )
-    shape_and_classes = types.SimpleNamespace(
-        input_shape=shape,
-        output_shape=(classes,),
-        activation=getattr(images, "activation", "softmax"),
-    )
-    return build(shape_and_classes, attention=attention)
 
 
 def _choices(name, value):

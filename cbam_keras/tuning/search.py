@@ -173,16 +173,9 @@ class Search:
 
     def variant(self, values: Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
-        make, known = self.hypermodel, (values, self.recipe)
-        # A class of users may build it in another way.
-        build = (
-            functools.partial(_build, make, *known)
-            if _checks.is_of_others(make)
-            else make.builder(*known)
-        )
         return study.Variant(
             name_of(values),
-            build,
+            functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
             label=label(values),
         )

@@ -170,11 +170,10 @@ def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
 
 def load_values(
     model: keras.Model, folder: pathlib.Path, state: State, file: str
-) -> None:
-    """Gives a network that was built anew the values of a checkpoint.
+) -> keras.Model:
+    """Returns a network that code has built, with the values of a checkpoint.
 
-    It stays the one that code has built: a file does not hold all that code
-    may set, as single frozen weights and attributes.
+    A file does not hold all that code sets, as single frozen weights.
     """
     loaded = _files.load_model(folder / file)
     for variable, value in zip(model.weights, loaded.weights, strict=True):
@@ -183,6 +182,7 @@ def load_values(
         states = zip(_graph.random_states(model), state.random, strict=True)
         for variable, value in states:
             variable.assign(value)
+    return model
 
 
 def load_optimizer(

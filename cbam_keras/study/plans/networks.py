@@ -14,7 +14,6 @@ import numpy as np
 
 from cbam_keras import _checks, _graph, profiling
 from cbam_keras.data.examples import SEVERAL
-from cbam_keras.layers import Attention
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
 from cbam_keras.study.plans.stages import check_stages, unfrozen
@@ -23,6 +22,8 @@ from cbam_keras.study.plans.stages import check_stages, unfrozen
 SINGLE = (None, 1)
 # These parts of a configuration say how a network has been used.
 USED = ("build_config", "compile_config")
+# Where attention, losses and hypermodels may hold code of users.
+HELD = ("layer", "options", "loss", "fn", "model", "layers")
 # The types of values that are no code.
 PLAIN = (bool, int, float, type(None))
 # The name of a layer, and the number that Keras has added.
@@ -31,14 +32,19 @@ NUMBERED = r"(.*?)(?:_(\d+))?"
 
 def build_network(study, variant, run, data):
     """Returns a new network of a variant, after checking that it fits."""
+    return build_drawn(study, variant, run, data)[0]
+
+
+def build_drawn(study, variant, run, data):
+    """Returns the same, and what the seed of the run has drawn of it."""
     recipe = study.recipe_for(variant, run)
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.
-    if "layers" not in study.settings:
-        draw(find_drawn(model), recipe.seed)
+    drawn = [] if "layers" in study.settings else find_drawn(model)
+    draw(drawn, recipe.seed)
     study.task.check(model, data)
     check_stages(model, recipe)
-    return in_units(standardize(model, data), data)
+    return in_units(standardize(model, data), data), drawn
 
 
 def build_seeded(build, recipe):
@@ -56,9 +62,7 @@ def build_seeded(build, recipe):
 def is_of_package(value: object) -> bool:
     """Returns whether a value holds no code but of Keras and this package.
 
-    That is a function or class of theirs, a plain value that is no name of
-    something else, or what holds nothing but such values. A network that is
-    built by such a function depends on them, on the data and the seed alone.
+    What such a function builds depends on data and seed alone.
     """
     if isinstance(value, type):
         return value in PLAIN or not _checks.is_of_others(value)
@@ -77,13 +81,25 @@ def is_of_package(value: object) -> bool:
         parts = [*value.keys(), *value.values()]
     elif isinstance(value, list | tuple):
         parts = [*value]
-    elif isinstance(value, Attention | keras.losses.Loss):
-        # The losses of Keras may hold a function.
-        names = "layer", "options", "stages", "loss", "fn"
-        parts = [type(value), *(getattr(value, x, None) for x in names)]
+    elif isinstance(value, keras.losses.Loss) or (
+        _checks.package_of(value) == "cbam_keras"
+        and not isinstance(value, keras.Layer)
+    ):
+        parts = [type(value), *(getattr(value, x, None) for x in HELD)]
     else:
         return type(value) in PLAIN
     return all(map(is_of_package, parts))
+
+
+def is_by_name(study, variant, model):
+    """Returns whether no code of users builds and trains a network.
+
+    Those of other seeds then differ in values alone.
+    """
+    layers = map(type, _graph.layers_within(model))
+    loss = study.recipe_for(variant).loss
+    used = variant.build, loss, type(study.task), *layers
+    return all(map(is_of_package, used))
 
 
 # A weight, what draws it, and its path.

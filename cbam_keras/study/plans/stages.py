@@ -3,7 +3,7 @@
 import contextlib
 import fnmatch
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import keras
 
@@ -12,32 +12,19 @@ from cbam_keras.insertion import freeze_batch_norm
 from cbam_keras.study.plans.recipes import Recipe
 
 
-def trainable_parts(model: keras.Model) -> list[bool]:
-    """Returns of each layer and weight of a network whether it is trainable."""
-    return [part.trainable for part in _parts(model)]
-
-
-def set_trainable_parts(model: keras.Model, trainable: Sequence[bool]) -> None:
-    """Makes the layers and weights trainable that were so in another copy."""
-    for part, value in zip(_parts(model), trainable, strict=True):
-        if part.trainable != value:
-            part.trainable = value
-
-
-def _parts(model):
-    # Layers set what is inside them, so the innermost come last.
-    return [*_graph.layers_within(model), *model.weights]
-
-
 @contextlib.contextmanager
 def unfrozen(model: keras.Model) -> Iterator[None]:
     """Context in which all layers of a network are trainable."""
-    before = trainable_parts(model)
+    # Layers set what is inside them, so the innermost come last.
+    parts = [*_graph.layers_within(model), *model.weights]
+    before = [part.trainable for part in parts]
     _unfreeze(model)
     try:
         yield
     finally:
-        set_trainable_parts(model, before)
+        for part, value in zip(parts, before, strict=True):
+            if part.trainable != value:
+                part.trainable = value
 
 
 def begin_second(

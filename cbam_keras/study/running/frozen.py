@@ -8,8 +8,6 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
-import io
-import itertools
 import math
 from typing import cast
 
@@ -21,18 +19,22 @@ from numpy.lib.format import open_memmap, write_array_header_2_0
 from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.folder import (
-    FEATURES,
-    StudyFolder,
-    features_lock,
+from cbam_keras.study.files.folder import FEATURES, StudyFolder, features_lock
+from cbam_keras.study.plans.networks import (
+    Drawn,
+    build_drawn,
+    count_macs,
+    count_parameters,
+    draw,
+    fingerprint,
+    is_by_name,
+    is_of_package,
 )
-from cbam_keras.study.plans.networks import fingerprint
 from cbam_keras.study.plans.recipes import Recipe
-from cbam_keras.study.plans.study import Data, Run
+from cbam_keras.study.plans.study import Data, Run, Study, Variant
 
 # So many images are computed at a time.
 BATCH = 32
-# It tells features that were damaged, not those that somebody has forged.
 HASH = "blake2b"
 
 
@@ -40,25 +42,21 @@ HASH = "blake2b"
 class Parts:
     """A network, and the part of it that is trained, its `head`.
 
-    Without a `base` that is the network itself. One that code of users has
-    built has an `owner`, the name of its variant.
+    Without a `base` that is the network itself.
     """
 
     network: keras.Model
     head: keras.Model
     base: keras.Model | None = None
+    # The name of its variant, if code of users has built it.
     owner: str | None = None
     # The features that its base has computed, or was held against.
     known: set[str] = dataclasses.field(default_factory=set)
-
-    @classmethod
-    def of(cls, network: keras.Model, owner: str | None = None) -> "Parts":
-        """Returns the parts of a network that was just built."""
-        both = None if network.compiled else cut(network)
-        if both is None:
-            return cls(network, network)
-        base, head = both
-        return cls(network, head, base, owner)
+    # Its parameters and multiply-accumulates.
+    counts: _files.Json = dataclasses.field(default_factory=dict)
+    # What the head starts with, and what each seed draws of it.
+    starts: list[np.ndarray] = dataclasses.field(default_factory=list)
+    drawn: list[Drawn] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def digest(self) -> str:
@@ -153,9 +151,45 @@ class FrozenNetworks:
     users builds, those of one variant. The hash of its bytes is beside it.
     """
 
-    def __init__(self, folder: StudyFolder):
-        self.folder = folder
+    def __init__(self, folder: StudyFolder, *, keeps: bool = False):
+        self.folder, self.keeps = folder, keeps
         self._features: dict[str, np.ndarray] = {}
+        self._kept: dict[str, Parts] = {}
+
+    def parts(
+        self, study: Study, variant: Variant, run: Run, data: Data
+    ) -> Parts:
+        """Returns the parts of a network as a run builds it.
+
+        One that the package builds by name is built once for all seeds.
+        """
+        recipe = study.recipe_for(variant, run)
+        if kept := self._kept.get(variant.original):
+            kept.head.set_weights(kept.starts)
+            draw(kept.drawn, recipe.seed)
+            return kept
+        network, drawn = build_drawn(study, variant, run, data)
+        both = cut(network) if recipe.frozen and not network.compiled else None
+        base, head = both or (None, network)
+        owner = None if is_of_package(variant.build) else variant.original
+        parts = Parts(network, head, base, owner)
+        parts.counts["parameters"] = count_parameters(network, recipe)
+        parts.counts["macs"] = count_macs(network, data)
+        trained = {id(weight) for weight in head.weights}
+        if (
+            # Callbacks of users may change a network for good.
+            self.keeps
+            and base is not None
+            and _has_features(recipe, data)
+            and is_by_name(study, variant, network)
+            # These are of the training images of a run.
+            and data.standardization is data.targets is None
+            and not _graph.random_states(network)
+            and all(id(weight) in trained for weight, *_ in drawn)
+        ):
+            parts.starts, parts.drawn = head.get_weights(), drawn
+            self._kept[variant.original] = parts
+        return parts
 
     def trained(
         self, parts: Parts, recipe: Recipe, data: Data, run: Run
@@ -164,15 +198,15 @@ class FrozenNetworks:
         base, head = parts.base, parts.head
         if base is None:
             return head, data
-        if recipe.cache and isinstance(data, ImageData) and not data.augment:
-            return head, self.with_features(parts, data, run)
+        if _has_features(recipe, data):
+            # A network that is kept is compiled for each seed.
+            head = keras.Model(head.input, head.output, name=head.name)
+            return head, self._with_features(parts, data, run)
         image = keras.Input(base.input_shape[1:], dtype=base.inputs[0].dtype)
         outputs = head(InInference(base)(image))
         return keras.Model(image, outputs, name=parts.network.name), data
 
-    def with_features(
-        self, parts: Parts, data: ImageData, run: Run
-    ) -> ImageData:
+    def _with_features(self, parts, data, run):
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
         # All that the features depend on.
@@ -181,9 +215,10 @@ class FrozenNetworks:
         key = digest(parts.digest, about, drawn)
         features = self._load(key, parts, data, places)
         if key not in parts.known:
-            first = next(_run(parts.base, data, places, is_shown=False))
+            first = next(_run(parts.base, data, places))
             parts.known.add(key)
-            if not _are_close(features[: len(first)], first):
+            most = 1e-4 * np.abs(first).max()
+            if not np.allclose(features[: len(first)], first, 0, most):
                 # Code may hold what neither weights nor configurations show.
                 key = digest(key, run)
                 features = self._load(key, parts, data, places, is_new=True)
@@ -219,13 +254,17 @@ class FrozenNetworks:
             interrupts.raise_if_noted()
 
 
+def _has_features(recipe, data):
+    """Returns whether frozen layers run once for each image."""
+    return recipe.cache and isinstance(data, ImageData) and not data.augment
+
+
 def _is_whole(path):
     """Returns whether features are as they were written."""
     if not path.exists():
         return False
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        found = hashlib.file_digest(file, HASH).hexdigest()
-        if _hash_file(path).read_text() == found:
+    with contextlib.suppress(OSError):
+        if _hash_file(path).read_text() == _hash(path):
             return True
     _checks.warn(
         f'"{path}" has changed since it was written. The features in it are '
@@ -234,14 +273,14 @@ def _is_whole(path):
     return False
 
 
+def _hash(path):
+    with path.open("rb") as file:
+        # It tells what was damaged, not what somebody has forged.
+        return hashlib.file_digest(file, HASH).hexdigest()
+
+
 def _hash_file(path):
     return path.with_name(f"{path.name}.{HASH}")
-
-
-def _are_close(x, y):
-    """Returns whether features are the same but for the last digits."""
-    most = 1e-4 * np.abs(y).max(initial=0)
-    return x.shape == y.shape and np.allclose(x, y, rtol=0, atol=most)
 
 
 def _places(data):
@@ -262,22 +301,19 @@ def _compute(path, base, data, places):
     text = f"Frozen layers run once for each of {shape[0]:,} images"
     without = "cache=False (--no-cache) needs none"
     _terminal.say(f"{text}: {size:.2g} GB on disk; {without}")
-    header = io.BytesIO()
-    write_array_header_2_0(
-        header, {"descr": "<f4", "fortran_order": False, "shape": shape}
-    )
-    written = hashlib.new(HASH)
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    parts = _run(base, data, places)
+    batches = -(-shape[0] // BATCH)
     with _files.replacing(path) as beside:
         with beside.open("wb") as file:
-            parts = (x.tobytes() for x in _run(base, data, places))
-            for part in itertools.chain([header.getvalue()], parts):
-                file.write(part)
-                written.update(part)
+            write_array_header_2_0(file, header)
+            for part in _terminal.show_progress(parts, batches, "Features"):
+                file.write(part.tobytes())
         with _files.replacing(_hash_file(path)) as hash_file:
-            hash_file.write_text(written.hexdigest())
+            hash_file.write_text(_hash(beside))
 
 
-def _run(base, data, places, *, is_shown=True):
+def _run(base, data, places):
     """Yields the features of all images in batches, in the order of places."""
     order = np.argsort(np.concatenate(places))
     sizes = [len(part) for part in places]
@@ -285,9 +321,7 @@ def _run(base, data, places, *, is_shown=True):
     rows = np.concatenate([np.arange(size) for size in sizes])[order]
     # One shape is compiled.
     pixels = np.zeros((BATCH, *data.input_shape), "float32")
-    starts = range(0, len(order), BATCH)
-    shown = _terminal.show_progress(starts, len(starts), "Features")
-    for start in shown if is_shown else starts:
+    for start in range(0, len(order), BATCH):
         interrupts.raise_if_noted()
         some = splits[start : start + BATCH]
         for split, batches in enumerate(data):

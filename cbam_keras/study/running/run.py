@@ -276,7 +276,7 @@ class Queue:
     is_worker: bool = False
 
     def __post_init__(self) -> None:
-        self.frozen = FrozenNetworks(self.folder)
+        self.frozen = FrozenNetworks(self.folder, keeps=not self.callbacks)
         self.compiled = CompiledNetworks()
         # How networks have ended that are not tried again.
         self._outcomes: dict[tuple[str, Run], Outcome] = {}

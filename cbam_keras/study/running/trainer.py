@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import keras
 
-from cbam_keras import _checks, _files, _graph, _terminal
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
 from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.checkpoints import (
@@ -22,13 +22,7 @@ from cbam_keras.study.files.checkpoints import (
 from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import Measure, validation_key
-from cbam_keras.study.plans.networks import (
-    build_network,
-    count_macs,
-    count_parameters,
-    fingerprint,
-    is_of_package,
-)
+from cbam_keras.study.plans.networks import fingerprint, is_by_name
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import (
@@ -163,16 +157,10 @@ class _Training:
 
     def prepare(self, fields: _files.Json) -> keras.Model:
         """Returns what is trained, with the weights of the last epoch."""
-        network = build_network(
+        self.parts = self.frozen.parts(
             self.study, self.variant, self.state.run, self.data
         )
-        fields["parameters"] = count_parameters(network, self.recipe)
-        fields["macs"] = count_macs(network, self.data)
-        self.parts = Parts(network, network)
-        if self.recipe.frozen:
-            is_ours = is_of_package(self.variant.build)
-            owner = None if is_ours else self.variant.original
-            self.parts = Parts.of(network, owner)
+        fields |= self.parts.counts
         model, self.data = self.frozen.trained(
             self.parts, self.recipe, self.data, self.state.run
         )
@@ -195,15 +183,7 @@ class _Training:
         file = state.latest
         if self.has_ended:
             file = state.file_of(self.select_epoch()[0])
-        return self._with_values(model, file)
-
-    def _with_values(self, model, file):
-        """Returns the network with the values of a checkpoint.
-
-        It holds what code has set that no file holds.
-        """
-        checkpoints.load_values(model, self.trained_in, self.state, file)
-        return model
+        return checkpoints.load_values(model, self.trained_in, state, file)
 
     def fit(
         self,
@@ -233,7 +213,10 @@ class _Training:
         tested, _ = self.select_epoch()
         # Callbacks of the user may have changed the network at the end.
         if is_trained and (callbacks or tested != self.state.epochs):
-            return self._with_values(model, self.state.file_of(tested))
+            file = self.state.file_of(tested)
+            return checkpoints.load_values(
+                model, self.trained_in, self.state, file
+            )
         return model
 
     def _fit_stage(self, model, stage, before, callbacks):
@@ -246,7 +229,8 @@ class _Training:
             checkpoints.load_optimizer(model, self.folder, state)
         # Files, a second stage and callbacks change more than values.
         is_new = state.epochs == 0 and len(self.recipe.stages) == 1
-        if is_new and len(callbacks) == 1 and self._is_by_name(model):
+        is_known = is_by_name(self.study, self.variant, model)
+        if is_new and len(callbacks) == 1 and is_known:
             model = self.compiled.reuse(
                 model, self.variant.original, state.fingerprint
             )
@@ -268,12 +252,6 @@ class _Training:
             verbose=1 if is_interactive else 2,
         )
         return model
-
-    def _is_by_name(self, model):
-        """Returns whether only code of the package builds and trains it."""
-        used = self.variant.build, self.recipe.loss, type(self.study.task)
-        layers = map(type, _graph.layers_within(model))
-        return all(map(is_of_package, (*used, *layers)))
 
     def _validate(self, model, data):
         """Returns further measures of an epoch, which it takes longer with."""
