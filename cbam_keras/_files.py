@@ -33,7 +33,7 @@ LOCK = ".lock"
 # Whether figures are also written as PDF.
 AS_PDF = contextvars.ContextVar("AS_PDF", default=False)
 # A spreadsheet would compute such a cell of CSV.
-FORMULA = re.compile(r"[=+@-][^\W\d_]")
+FORMULA = re.compile(r"[=@].|[+-](?![\d.]+(e[-+]?\d+)?$).", re.I)
 # Errors of a full disk or quota, and of a file that is too large.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

@@ -1,5 +1,6 @@
 """What image files hold beyond a whole photograph of 8 bits."""
 
+import contextlib
 import io
 import os
 import struct
@@ -152,7 +153,7 @@ DEEP_FILES = {
     "signed.tif": _tiff(SIGNED.astype("int16")),
     "unsigned_32.tif": _tiff(GREY.astype("uint32")),
 }
-REFUSED = "of more than 8 bits a color: save them as PNG of 8 bits"
+REFUSED = "of more than 8 bits or other bands: save as RGB of 8 bits"
 
 
 @pytest.mark.parametrize("name", DEEP_FILES)
@@ -164,3 +165,16 @@ def test_more_than_8_bits_are_refused_with_the_way(tmp_path, name):
     assert len(read.splits["train"]) == 20
     with pytest.raises(ValueError, match=f"cannot be decoded .{REFUSED}"):
         data.pil_decode(DEEP_FILES[name], 3)
+
+
+def test_a_fourth_band_that_is_not_alpha_is_not_lost(tmp_path):
+    """Near infrared beside red, green and blue, which Pillow opens as RGB."""
+    bands = np.zeros((4, 4, 4), "uint8")
+    for mode, is_read in (("RGBX", False), ("RGBA", True)):
+        Image.fromarray(bands, mode).save(tmp_path / "a.tif")
+        with open(tmp_path / "a.tif", "rb") as file:
+            expected = contextlib.nullcontext()
+            if not is_read:
+                expected = pytest.raises(NotImplementedError, match="bands")
+            with expected:
+                decoding.open_image(file)

@@ -129,3 +129,13 @@ def test_without_flock_nothing_is_locked(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(OSError, match="not supported"):
         use(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "=1+cmd|x", "-1+1", "+a", "@x"])
+def test_formulas_are_no_cells(text):
+    assert _files.as_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["-1.5", "+3e-5", "-", "a=1", ""])
+def test_numbers_and_words_stay_as_cells(text):
+    assert _files.as_cell(text) == text

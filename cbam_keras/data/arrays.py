@@ -404,11 +404,11 @@ def _find_problem_of_labels(images, labels):
         return 'fractions: to predict numbers write task="regression"'
     if is_number and 0 <= labels.min() and labels.max() < count:
         return None
-    values = np.unique(labels)
+    values = np.unique(labels if is_number else labels.astype(str))
     return (
         f"labels from {values[0]} to {values[-1]}, for {count} images, do not "
         "count classes from 0: names, labels = np.unique(labels, "
-        "return_inverse=True) numbers the different values"
+        "return_inverse=True) numbers the different values, as text if mixed"
     )
 
 

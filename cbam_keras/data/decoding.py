@@ -34,9 +34,9 @@ ENDINGS = tuple(
 # exchange height and width.
 ORIENTATION = 0x0112
 TURNED = range(5, 9)
-# The tag of TIFF with the bits of each color.
-BITS = 258
-UNSUPPORTED = "of more than 8 bits a color: save them as PNG of 8 bits"
+# The tags of TIFF with the bits of each color and the number of bands.
+BITS, BANDS = 258, 277
+UNSUPPORTED = "of more than 8 bits or other bands: save as RGB of 8 bits"
 
 # Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -83,7 +83,9 @@ def open_image(file: BinaryIO, has_deep_gray: bool = False) -> Any:
     """
     pil = _checks.require("PIL.Image", extra="data")
     image = pil.open(file, formats=list_formats())
-    is_deep = max(getattr(image, "tag_v2", {}).get(BITS, (8,))) > 8
+    tags = getattr(image, "tag_v2", {})
+    is_deep = max(tags.get(BITS, (8,))) > 8
+    is_deep |= image.mode == "RGB" and tags.get(BANDS, 3) > 3
     is_deep |= image.format == "PNG" and "16B" in str(image.tile)
     is_deep |= image.mode.startswith(("I", "F"))
     if is_deep and not (has_deep_gray and image.mode.startswith("I;16")):

@@ -31,7 +31,6 @@ from cbam_keras.data.splits import SPLITS, check_names, name_missing
 
 # How files of arrays end, each with one example.
 ARRAYS = (".npy",)
-# What signals may be in.
 FORMS = (
     "arrays in Python; a .npz file of x_train and y_train, or x and y; "
     "X_train.npy beside y_train.npy; folders of .npy by class, or a table of "

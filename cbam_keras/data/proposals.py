@@ -39,7 +39,6 @@ SUBJECT = re.compile(
     r"|run|s)[\W_]*\d+",
     re.I,
 )
-# What divides names.
 SIGNS = ("__", "_", "-", " (", ".", " ")
 
 # The names of the files in each folder.
