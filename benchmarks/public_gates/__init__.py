@@ -1,0 +1,1 @@
+"""How many public gates are what they are called: sources, and the counts."""

@@ -1,0 +1,51 @@
+"""Counts what `cbam-keras check` says of public gates, of a folder of clones.
+
+Run it as `python -m benchmarks.public_gates CLONES`, where `CLONES` has a
+folder `OWNER__NAME` for each repository of `sources.tsv`, at its commit. It
+executes definitions of these files: run it where you would import them. It
+prints counts alone, and with `--rows` what is said of each gate.
+"""
+
+import argparse
+import collections
+import pathlib
+import re
+
+from cbam_keras.insertion import source
+from cbam_keras.insertion.checking import STATES, CheckReport
+
+SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
+
+
+def main() -> None:
+    """Prints the counts."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("clones", type=pathlib.Path)
+    parser.add_argument("--rows", action="store_true")
+    options = parser.parse_args()
+    files = []
+    for line in SOURCES.read_text().splitlines()[1:]:
+        repository, _, path = line.split("\t")
+        file = options.clones / repository.replace("/", "__") / path
+        files.append(str(file.absolute()))
+    missing = [file for file in files if not pathlib.Path(file).is_file()]
+    print(f"{len(files)} files, {len(missing)} of them missing")
+    jobs = [(x, "", True) for x in files if x not in missing]
+    rows = {(x.file, x.line, x.gate): x for x in source.found_in(jobs)}
+    print(f"{len({x.file for x in rows.values()})} files with gates")
+    if options.rows:
+        print(CheckReport(tuple(rows.values())))
+    states = collections.Counter(x.state for x in rows.values())
+    for state in STATES:
+        print(f"{states[state]:4} {state}")
+    words = collections.Counter(
+        re.sub(r"\d+\.\d+|`.*?`|\(.*?\)", "", x.verdict)
+        for x in rows.values()
+        if not x.passed
+    )
+    for verdict, count in words.most_common():
+        print(f"{count:4} {verdict}")
+
+
+if __name__ == "__main__":
+    main()
