@@ -82,7 +82,7 @@ def test_columns_of_another_order_and_labels_that_are_places_agree(tmp_path):
         tmp_path / "cbam_s1.csv", sep=";", encoding="utf-8-sig"
     )
     # Numbers of the other files are places of the columns of the first.
-    with pytest.raises(ValueError, match="must have the same labels"):
+    with pytest.raises(ValueError, match="differ in their labels"):
         study.results_of(tmp_path)
     as_csv(tmp_path / "cbam_s0.csv", GIVEN["cbam"][0], LABELS)
     results = study.results_of(tmp_path)
@@ -137,7 +137,9 @@ def test_numbers_logits_and_single_columns_are_read(tmp_path):
     path = tmp_path / "logits/none_s0.npz"
     path.parent.mkdir()
     np.savez(path, logits=np.log(GIVEN["none"][0]), labels=LABELS)
-    with pytest.raises(ValueError, match="holds logits: say so by logits=True"):
+    with pytest.raises(
+        ValueError, match="Received: logits. Say .* logits=True"
+    ):
         study.results_of(path.parent)
     found = study.results_of(path.parent, logits=True).rows[0]
     assert found.values == EXPECTED.rows[0].values[:1]
@@ -165,20 +167,20 @@ NEITHER = "must be a .npz file, as numpy.savez"
         (lambda path: path.write_bytes(path.read_bytes()[:300]), NEITHER),
         (lambda path: path.write_bytes(b""), NEITHER),
         (saved(probs=None), "must have an array probs"),
-        (saved(probs=np.float64(1)), "Received: the single value 1.0"),
+        (saved(probs=np.float64(1)), "arrays of the same examples"),
         (saved(y_pred=LABELS), "must have one of probs, y_pred"),
-        (saved(probs=GIVEN["cbam"][1][:80]), r"as many examples. .*\[80, 90\]"),
-        (saved(labels=np.roll(LABELS, 1)), "same labels .* example 0: [02], "),
+        (saved(probs=GIVEN["cbam"][1][:80]), r"\(80, 3\), .labels.: \(90,\)"),
+        (saved(labels=np.roll(LABELS, 1)), "in their labels, of 90 and 90"),
         (
             saved(probs=GIVEN["cbam"][1][:80], labels=LABELS[:80]),
-            "same labels .*, of 90 and 80 examples",
+            "in their labels, of 90 and 80",
         ),
         (
             saved(probs=GIVEN["cbam"][1][:80], labels=None),
-            "the same examples. .*, of 90 and 80",
+            "in their predictions, of 90 and 80",
         ),
-        (lambda path: path.rename(path.with_stem("cbam_s7")), "without a file"),
-        (lambda path: path.rename(path.with_stem("se_s0")), "without a file"),
+        (lambda path: path.rename(path.with_stem("cbam_s7")), "no file of"),
+        (lambda path: path.rename(path.with_stem("se_s0")), "no file of"),
         (
             lambda path: as_csv(path.with_suffix(".csv"), GIVEN["none"][0], 0),
             "one file of each network and seed",
@@ -198,11 +200,10 @@ def test_what_is_wrong_is_one_sentence_that_names_files(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "a header of different names"),
-        ("a,b,label\n.5,.5,a\n.5,a\n", "another length of line 3"),
-        ("a,a,label\n.5,.5,a\n", "a header of different names"),
-        ("label\na\n", "a column for each class"),
-        ("a,b,path,label\n.5,.5,x.png,a\n", "'x.png' in \"path\""),
+        ("", "a .csv file with a header"),
+        ("a,b,label\n.5,.5,a\n.5,a\n", "probabilities in each column"),
+        ("label,group\na,b\nb,b\n", "a column for each class"),
+        ("a,b,path,label\n.5,.5,x.png,a\n", "text in .*'path'"),
         ("a,b,label\n.5,.5,c\n.5,.5,a\n", "Received: c"),
     ],
 )
@@ -256,12 +257,6 @@ def test_one_file_holds_all_runs_of_all_networks(tmp_path):
 
 
 def test_files_without_seeds_are_single_runs(tmp_path):
-    folder_of(tmp_path)
-    np.savez(tmp_path / "labels.npz", labels=LABELS)
-    with pytest.warns(UserWarning, match="without a seed .*: labels.npz"):
-        assert study.results_of(tmp_path).seeds == (0, 1, 2)
-    for path in [*tmp_path.iterdir()]:
-        path.unlink()
     folder_of(tmp_path, "{}.npz")
     assert study.results_of(tmp_path).variants == ("none", "cbam")
 

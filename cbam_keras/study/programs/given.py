@@ -142,13 +142,11 @@ def results_of(
             better.
         groups: Array `(N,)`, what each example belongs to, as a patient.
             Intervals then draw groups. Defaults to `None`: each is its own.
-        folds: What says that there are folds of a cross-validation: an array
-            `(N,)` with the fold of each example, where runs are of all
-            examples; a list of the indices of each fold, where each fold is a
-            run of its examples alone; or the number of folds, or `True`, where
-            each run is a tuple of the indices of its examples and their
-            predictions. Folds of a second seed follow those of the first.
-            Defaults to `None`: a run is of all examples.
+        folds: What says that runs are folds of a cross-validation: their
+            number, or `True`, where each run is a tuple of the indices of its
+            examples and their predictions; or a list of these indices, where
+            runs are the predictions. Folds of a second seed follow those of the
+            first. Defaults to `None`: a run is of all examples.
         multi_label: Boolean, whether examples may have several classes; see
             `Classification`. Defaults to `False`.
         logits: Boolean, whether predictions are logits, of which the softmax is
@@ -177,13 +175,12 @@ def results_of(
     """
     seeds = names = None
     if isinstance(predictions, str | os.PathLike):
-        read = read_files(predictions, pattern, logits)
-        predictions, seeds, names = read.predictions, read.seeds, read.names
-        labels = read.labels if labels is None else labels
-        class_names = read.class_names if class_names is None else class_names
-        groups = read.groups if groups is None else groups
-        folds = read.folds if folds is None else folds
-        task = task or read.task
+        read, seeds = read_files(predictions, pattern, logits)
+        predictions, names = read["predictions"], read.get("names")
+        labels = read.get("labels") if labels is None else labels
+        groups = read.get("groups") if groups is None else groups
+        class_names = class_names or read.get("class_names")
+        folds, task = folds or read.get("folds"), task or read.get("task")
     _checks.one_of("task", task, (None, *TASKS, SCORES))
     if not isinstance(predictions, Mapping) or not predictions:
         raise TypeError(

@@ -17,53 +17,32 @@ class GivenRun(NamedTuple):
     scores: np.ndarray
 
 
-def count_scores(value: Any, folds: Any) -> int:
-    """Returns of how many examples the scores of a network are."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    if _is_single(folds) and folds is not None:
-        folds = [rows for rows, _ in parts]
-    if folds is None or all(map(_is_single, folds)):
-        return len(parts) if np.ndim(parts[0]) == 0 else len(parts[0])
-    return len(np.unique(np.concatenate([*folds])))
-
-
-def _is_single(value):
-    """Returns whether a value is neither an array nor a list."""
-    return not isinstance(value, list | tuple) and np.ndim(value) == 0
-
-
 def as_array(values: Any) -> np.ndarray:
     """Returns values as an array, also those of PyTorch."""
     if hasattr(values, "detach"):
-        # A tensor of PyTorch that may hold gradients, or be on a GPU.
+        # A tensor that may hold gradients, or be on a GPU.
         values = values.detach().cpu()
-        if "bfloat16" in str(values.dtype):
-            # NumPy has no such numbers.
-            values = values.float()
     if np.ma.is_masked(values):
         raise ValueError(
-            "Arrays must have no masked values. Received: "
-            f"{_checks.count(np.ma.count_masked(values), 'masked value')} in "
-            f"an array of shape {values.shape}. Leave out these examples"
+            "Arrays must have no masked values. Received: an array of shape "
+            f"{values.shape} with some. Leave out these examples"
         )
     return np.asarray(values)
 
 
+def count_scores(value: Any, folds: Any) -> int:
+    """Returns of how many examples the scores of a network are."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if folds is None:
+        return len(parts) if np.ndim(parts[0]) == 0 else len(parts[0])
+    rows = folds if isinstance(folds, list | tuple) else [x for x, _ in parts]
+    return len(np.unique(np.concatenate([*rows])))
+
+
 def read_runs(value: Any, count: int, folds: Any) -> list[GivenRun]:
     """Returns the runs of one network for so many examples."""
-    are_runs = isinstance(value, list | tuple)
-    if are_runs and folds is None and not any(map(_is_fold, value)):
-        sizes = {np.shape(as_array(x))[:1] for x in value}
-        is_array = sizes != {(count,)} and len(value) == count
-        if sizes == {(count,)} and len(value) == count:
-            raise ValueError(
-                "`predictions` of a network must be a list of runs or an "
-                f"array. Received: {count} lists of {count}, which are either: "
-                "pass numpy.array(...), or a list of such"
-            )
-        are_runs = not is_array
-    runs = [*(value if are_runs else [value])]
-    if not runs:
+    runs = value if isinstance(value, list | tuple) else [value]
+    if not len(runs):
         raise ValueError("`predictions` of a network must not be empty")
     if folds is not None:
         return [*_runs_of_folds(runs, count, folds)]
@@ -73,24 +52,24 @@ def read_runs(value: Any, count: int, folds: Any) -> list[GivenRun]:
             "tuple of the indices of its examples and their predictions. "
             "Received: such a tuple, folds=None"
         )
-    return [GivenRun(np.arange(count), _of_all(run, count)) for run in runs]
-
-
-def _of_all(run, count):
-    """Returns what a run gives so many examples."""
-    scores = as_array(run)
-    if len(scores) != count and count in scores.shape[1:2]:
-        raise ValueError(
-            "`predictions` of several runs must be a list, as [*array]. "
-            f"Received: an array of shape {scores.shape} for {count:,} "
-            "examples"
-        )
-    if len(scores) != count:
-        raise ValueError(
-            f"`predictions` must be of all {count:,} examples, or `folds` say "
-            f"which are of what. Received: an array of shape {scores.shape}"
-        )
-    return scores
+    if runs is value and len(runs) == count:
+        sizes = {np.shape(as_array(x))[:1] for x in runs}
+        if sizes == {(count,)}:
+            raise ValueError(
+                "`predictions` of a network must be a list of runs or an "
+                f"array. Received: {count} lists of {count}, which are either: "
+                "pass numpy.array(...), or a list of such"
+            )
+        runs = [value]
+    arrays = [as_array(run) for run in runs]
+    for scores in arrays:
+        if len(scores) != count:
+            raise ValueError(
+                f"`predictions` must be of all {count:,} examples, or `folds` "
+                "say which are of what; several runs must be a list, as "
+                f"[*array]. Received: an array of shape {scores.shape}"
+            )
+    return [GivenRun(np.arange(count), scores) for scores in arrays]
 
 
 def _is_fold(run):
@@ -103,40 +82,27 @@ def _is_fold(run):
 
 def _runs_of_folds(runs, count, folds):
     """Yields a run for each fold, with the indices of its examples."""
-    if _is_single(folds):
-        if not all(map(_is_fold, runs)):
-            raise ValueError(
-                "`predictions` of folds must be a list of tuples, of the "
-                "indices of examples and their predictions. Received: "
-                f"{folds=}, with {_checks.shown(runs[0])}"
-            )
-        pairs = runs
-    elif all(map(_is_single, folds)):
-        of_each = as_array(folds)
-        if of_each.shape != (count,):
-            raise ValueError(
-                f"`folds` must have a fold for each of the {count:,} examples. "
-                f"Received: {len(of_each)}"
-            )
-        every = [np.flatnonzero(of_each == x) for x in np.unique(of_each)]
-        pairs = [(x, _of_all(run, count)[x]) for run in runs for x in every]
-    else:
+    pairs = runs
+    if isinstance(folds, list | tuple):
         pairs = zip(itertools.cycle(folds), runs, strict=False)
+    elif not all(map(_is_fold, runs)):
+        raise ValueError(
+            "`predictions` of folds must be a list of tuples, of the indices "
+            f"of examples and their predictions. Received: {folds=}, with "
+            f"{_checks.shown(runs[0])}"
+        )
     for number, (rows, scores) in enumerate(pairs):
         rows, scores = as_array(rows), as_array(scores)
         is_index = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows)
-        if not is_index or rows.min() < 0 or rows.max() >= count:
+        different = len(np.unique(rows)) if is_index else 0
+        is_inside = is_index and rows.min() >= 0 and rows.max() < count
+        if not is_inside or different != len(rows) or len(scores) != len(rows):
             raise ValueError(
-                "Indices of a fold must be whole numbers from 0 to "
-                f"{count - 1:,}. Received: {_checks.shown(rows)} in fold "
-                f"{number}" + (f", up to {rows.max()}" if is_index else "")
-            )
-        if len(np.unique(rows)) != len(rows) or len(scores) != len(rows):
-            raise ValueError(
-                "A fold must have each of its examples once, with what is "
-                f"predicted of it. Received: {len(rows)} indices, "
-                f"{len(np.unique(rows))} of them different, and "
-                f"{len(scores)} predictions in fold {number}"
+                "A fold must have whole numbers from 0 to "
+                f"{count - 1:,} as indices of its examples, each once, with "
+                f"what is predicted. Received: in fold {number} "
+                f"{_checks.shown(rows)}, {different} of them different, and "
+                f"{len(scores)} predictions"
             )
         yield GivenRun(rows, scores)
 
@@ -163,7 +129,7 @@ def find_places(
     if not are_whole or places != [*runs_of(range(seed), folds)]:
         raise ValueError(
             "Folds must test each example once before the next repetition "
-            f"begins, and be as many in each, two or more. Received: "
+            "begins, and be as many in each, two or more. Received: "
             f"{len(runs)} runs of {[len(run.rows) for run in runs]} examples, "
             f"of {count}, folds={_checks.shown(asked)}"
         )
