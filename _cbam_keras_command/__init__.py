@@ -5,6 +5,7 @@ stands outside the package, since importing the package imports Keras.
 
 - `parser`: the subcommands with their options and help.
 - `options`: the options that several subcommands share.
+- `backends`: the backend that Keras takes.
 - `quiet`: Keras imported without what TensorFlow logs then.
 """
 

@@ -9,9 +9,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from _cbam_keras_command.backends import (
+    BACKENDS,
+    choose_backend,
+    way_to_install,
+)
+
 LEVEL = "TF_CPP_MIN_LOG_LEVEL"
-# What Keras runs on: packages, and the extras that install them.
-BACKENDS = ("tensorflow", "jax", "torch")
 # Lines of level "I", for information, with what introduces or continues them.
 NOISE = (
     rb"I\d{4} ",
@@ -29,6 +33,7 @@ def import_quietly() -> None:
     caught, unless the user has set level "0". Level "1" is without
     information.
     """
+    choose_backend()
     # Intel's oneDNN, which TensorFlow uses by itself on newer processors alone.
     # On others convolutions take four times as long without it.
     if platform.machine() in ("x86_64", "AMD64"):
@@ -51,19 +56,6 @@ def import_quietly() -> None:
             raise
         print(f"cbam-keras: {way}", file=sys.stderr)
         sys.exit(2)
-
-
-def way_to_install(error: Exception) -> str:
-    """Returns what to do if Keras lacks its backend, as a sentence."""
-    if str(error).startswith("Unable to import backend"):
-        return f"{error}. Set KERAS_BACKEND to one of {', '.join(BACKENDS)}"
-    if not isinstance(error, ImportError) or error.name not in BACKENDS:
-        return ""
-    return (
-        f"Keras needs {error.name}, which is not installed: pip install "
-        f"'cbam_keras[{error.name}]' (in a clone '.[{error.name}]'), or set "
-        f"KERAS_BACKEND to one that is, of {', '.join(BACKENDS)}"
-    )
 
 
 @contextlib.contextmanager

@@ -5,6 +5,8 @@ import importlib
 import sys
 import types
 
+from _cbam_keras_command.backends import choose_backend, way_to_install
+
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
     from _cbam_keras_command.quiet import import_quietly
@@ -12,10 +14,9 @@ if sys.argv[:1] == ["-m"]:
     import_quietly()
 
 try:
+    choose_backend()
     import keras
 except ModuleNotFoundError as error:
-    from _cbam_keras_command.quiet import way_to_install
-
     error.add_note(way_to_install(error))
     raise
 

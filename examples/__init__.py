@@ -1,1 +1,1 @@
-"""Detectors and the paper's tables, trained through `study` in a clone."""
+"""Detectors, the paper's tables, predictions of PyTorch, run in a clone."""

@@ -1,7 +1,10 @@
 """`cbam-keras` itself: help, errors, exit status."""
 
 import importlib
+import importlib.util
+import json
 import os
+import pathlib
 import shlex
 import subprocess
 import sys
@@ -207,3 +210,55 @@ def test_a_missing_backend_is_said_in_one_sentence(command, tmp_path):
     assert done.returncode == 2
     unknown = ValueError("Unable to import backend : theano")
     assert way_to_install(unknown).endswith("to one of tensorflow, jax, torch")
+
+
+CHOSEN = "from _cbam_keras_command.backends import *; choose_backend(); "
+CHOSEN += "print(__import__('os').environ.get('KERAS_BACKEND'))"
+
+
+@pytest.mark.parametrize(
+    ("there", "named", "asked", "chosen"),
+    [
+        (["torch"], None, None, "torch"),
+        (["jax", "torch"], None, None, "jax"),
+        (["jax", "torch"], "torch", None, "torch"),
+        (["jax", "torch"], "torch", "jax", "jax"),
+        # Keras writes this file itself, with what it takes by default.
+        (["torch"], "tensorflow", None, "torch"),
+        (["torch"], "numpy", None, "torch"),
+        (["jax"], "numpy", None, "numpy"),
+        ([], "tensorflow", None, "None"),
+    ],
+)
+def test_a_backend_that_is_there_is_chosen(
+    there, named, asked, chosen, tmp_path
+):
+    for name in there:
+        (tmp_path / f"{name}.py").touch()
+    if named:
+        (tmp_path / "keras.json").write_text(json.dumps({"backend": named}))
+    root = pathlib.Path(cbam_keras.__file__).parents[1]
+    environment = {
+        "KERAS_HOME": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(root)]),
+    }
+    if asked:
+        environment["KERAS_BACKEND"] = asked
+    # Without the packages of this environment.
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", CHOSEN],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == chosen, done.stderr
+
+
+def test_without_any_backend_the_smallest_is_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    missing = ModuleNotFoundError("No module", name="tensorflow")
+    text = way_to_install(missing)
+    assert "pip install 'cbam_keras[jax]'" in text
+    assert text.endswith(
+        "the smallest, as there is none of tensorflow, jax, torch"
+    )

@@ -127,7 +127,7 @@ def test_groups_are_drawn_whole_and_have_no_p_value():
     results = study.results_of(given, LABELS, groups=patients)
     row = results.rows[1]
     assert row.over == "50 groups of test examples" and row.mid_p is None
-    assert results.mcnemar()["mid_p"].isna().all()
+    assert "mid_p" not in results.mcnemar()
     changes = np.subtract(*np.array(RIGHT[::-1], float)).reshape(50, 8)
     # Two made images have an eighth of the weight of a group.
     weights = np.append(np.ones(50), [1 / 8, 1 / 8])

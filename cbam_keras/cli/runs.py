@@ -19,15 +19,8 @@ from typing import Any
 import keras
 
 from _cbam_keras_command.parser import Options
-from cbam_keras import (
-    _checks,
-    _files,
-    data,
-    insertion,
-    report,
-    study,
-    tuning,
-)
+from cbam_keras import _checks, data, insertion, report, study, tuning
+from cbam_keras._files import STUDY
 from cbam_keras._terminal import say
 from cbam_keras.study import (
     RECIPES,
@@ -156,7 +149,7 @@ def run(options: Options) -> int:
 def write_report(options: Options) -> None:
     """Writes the page of a run again, or that of predictions in files."""
     path = pathlib.Path(options.run).expanduser()
-    if not (path / _files.STUDY).exists():
+    if not (path / STUDY).exists():
         results = study.results_of(
             path,
             baseline=options.baseline,

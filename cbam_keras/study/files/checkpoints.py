@@ -110,8 +110,9 @@ def read_state(folder: pathlib.Path) -> State | None:
         state = State(**values)
         check_fields(state.data, DataFields, "data")
         if state.ended is not None:
-            named = {"variant": state.variant, "seed": state.seed}
-            check_fields({**named, **state.ended}, Outcome, "ended")
+            check_fields(state.ended, Outcome, "ended")
+            # It must have all that there is no default of.
+            _ = state.outcome
         # It names files that are written and deleted.
         if name_of(state.variant, state.run) != folder.name:
             raise ValueError(f"it is of {state.variant!r}, {state.run}")

@@ -51,14 +51,6 @@ class SettingsFields(TypedDict):
     model: NotRequired[str]
 
 
-class RetrainedFields(TypedDict):
-    """A trial that a search has retrained."""
-
-    trial: int
-    options: _files.Json
-    seeds: list[int]
-
-
 class StudyFields(TypedDict):
     """What `study.json` holds; see `StudyFolder`."""
 
@@ -80,26 +72,18 @@ class StudyFields(TypedDict):
     leaks: list[str] | None
     source: _files.Json | None
     best: NotRequired[int | None]
-    best_network: NotRequired[dict[str, float | None]]
+    best_network: NotRequired[_files.Json]
     best_options: NotRequired[_files.Json]
     code: NotRequired[str]
-    confirmation: NotRequired[list[RetrainedFields]]
+    confirmation: NotRequired[list[_files.Json]]
     verdict: NotRequired[str]
 
 
 def check_fields(value: object, hint: object, name: str = "") -> None:
-    """Raises unless a value of a JSON file is as annotated.
+    """Raises a `ValueError` unless a value of a JSON file is as annotated.
 
-    Args:
-        value: What was read.
-        hint: A type, a union of types, a list or dictionary of some, a
-            `TypedDict`, or a dataclass.
-        name: String, what the error calls the value. Defaults to `""`, the
-            whole file.
-
-    Raises:
-        ValueError: If a value is of another type or a field is missing, which
-            it names, as `settings.data.seed0.name`.
+    `hint` is a type, a union, a list or dictionary of some, a `TypedDict` or a
+    dataclass. The error names what is wrong, as `settings.data.seed0.name`.
     """
     is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     choices = typing.get_args(hint) if is_union else (hint,)
@@ -119,11 +103,10 @@ def _type_in_json(hint):
 
 
 def _is_of(value, kind):
-    if kind in (Any, object):
-        return True
     if isinstance(value, bool):
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
+        return kind in (bool, object, Any)
+    is_any = kind in (object, Any)
+    return is_any or isinstance(value, int | float if kind is float else kind)
 
 
 def _check_inner(value, hint, name):
@@ -132,28 +115,14 @@ def _check_inner(value, hint, name):
     if isinstance(value, list) and inner:
         for place, one in enumerate(value):
             check_fields(one, inner[0], f"{name}[{place}]")
-    elif isinstance(value, dict) and inner:
-        for key, one in value.items():
-            check_fields(one, inner[1], f"{name}.{key}".lstrip("."))
     elif isinstance(value, dict) and hint not in (Any, object):
-        hints, required = _fields_of(hint)
-        if missing := [x for x in required if x not in value]:
+        hints = dict.fromkeys(value, inner[1]) if inner else _fields_of(hint)
+        required = getattr(hint, "__required_keys__", frozenset())
+        if missing := sorted(required - value.keys()):
             where = f" of `{name}`" if name else ""
             raise ValueError(f"{', '.join(missing)}{where} must be there")
         for key in value.keys() & hints.keys():
             check_fields(value[key], hints[key], f"{name}.{key}".lstrip("."))
 
 
-@functools.cache
-def _fields_of(kind):
-    """Returns the types of the fields, and which must be there."""
-    if typing.is_typeddict(kind):
-        required = sorted(kind.__required_keys__)
-    else:
-        nothing = dataclasses.MISSING
-        required = [
-            x.name
-            for x in dataclasses.fields(kind)
-            if x.default is nothing and x.default_factory is nothing
-        ]
-    return typing.get_type_hints(kind), required
+_fields_of = functools.cache(typing.get_type_hints)

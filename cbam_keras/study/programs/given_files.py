@@ -99,7 +99,8 @@ def _find_files(folder, pattern):
         match = expression.fullmatch(file.relative_to(folder).as_posix())
         if match is None:
             continue
-        network, seed, fold = map(match.groupdict().get, PARTS)
+        parts = match.groupdict()
+        network, seed, fold = map(parts.get, ("network", "seed", "fold"))
         run = Run(int(seed or 0), None if fold is None else int(fold))
         if (network, run) in found:
             raise ValueError(
@@ -114,9 +115,6 @@ def _find_files(folder, pattern):
             f'"{folder}", {pattern=}, which holds {held or "nothing"}'
         )
     return found
-
-
-PARTS = ("network", "seed", "fold")
 
 
 def _as_expression(pattern):
@@ -185,7 +183,8 @@ def _read(path, logits):
             )
         part["predictions"] = np.stack(columns, axis=1)
     elif is_table:
-        part |= {x: _parse(y) for x, y in part.items() if x in MAY_BE_NUMBERS}
+        numbers = ("predictions", "labels")
+        part |= {x: _parse(y) for x, y in part.items() if x in numbers}
     elif CLASSES in arrays:
         part[CLASSES] = [*map(str, arrays[CLASSES].ravel())]
     if "predictions" not in part:
@@ -204,9 +203,6 @@ def _read(path, logits):
             f"{shapes}"
         )
     return part
-
-
-MAY_BE_NUMBERS = ("predictions", "labels")
 
 
 def _parse(texts):

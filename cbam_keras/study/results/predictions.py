@@ -22,9 +22,9 @@ from cbam_keras.study.results.kept import (
     read_predictions,
 )
 from cbam_keras.study.results.statistics import (
-    BY_CHANCE,
     interval_of_fraction,
     mcnemar,
+    quantiles_of,
 )
 
 if TYPE_CHECKING:
@@ -266,36 +266,30 @@ class PredictionTables:
 
         A row per variant and seed has the numbers of test images that
         `both_right`, `alone_right` (the variant alone), `baseline_right` (the
-        baseline alone) and `both_wrong` count, `mid_p` and `exact_p` of
-        McNemar's test (see Fagerland et al., 2013). Images of groups are not
-        independent, so with groups there is no p-value.
+        baseline alone) and `both_wrong` count, and `mid_p` and `exact_p` of
+        McNemar's test, unless images are of groups, which are not independent.
         """
         pandas = _checks.require("pandas", extra="plot")
         _check_tested(self)
         records = []
         baseline = self.tested.get(self.baseline, {})
-        for variant, by_run in self.tested.items():
-            for run, x in by_run.items() if variant != self.baseline else ():
-                other = baseline.get(run)
-                if other is None or (other.images != x.images).any():
-                    continue
-                first, second = x.of_each == 1, other.of_each == 1
-                alone = (first & ~second).sum(), (second & ~first).sum()
-                p_values = np.nan, np.nan
-                if not self.has_groups:
-                    p_values = mcnemar(*map(int, alone))
-                records.append(
-                    {
-                        "variant": variant,
-                        **described(run),
-                        "both_right": int((first & second).sum()),
-                        "alone_right": int(alone[0]),
-                        "baseline_right": int(alone[1]),
-                        "both_wrong": int((~first & ~second).sum()),
-                        "mid_p": p_values[0],
-                        "exact_p": p_values[1],
-                    }
-                )
+        for outcome in self.runs:
+            x = self.tested.get(outcome.variant, {}).get(outcome.run)
+            other = baseline.get(outcome.run)
+            if x is None or other is None or x is other:
+                continue
+            if (other.images != x.images).any():
+                continue
+            first, second = x.of_each == 1, other.of_each == 1
+            alone = int((first & ~second).sum()), int((second & ~first).sum())
+            mid_p, exact_p = mcnemar(*alone)
+            record = {"variant": outcome.variant, **described(outcome.run)}
+            record |= {"both_right": int((first & second).sum())}
+            record |= {"alone_right": alone[0], "baseline_right": alone[1]}
+            record |= {"both_wrong": int((~first & ~second).sum())}
+            if not self.has_groups:
+                record |= {"mid_p": mid_p, "exact_p": exact_p}
+            records.append(record)
         return pandas.DataFrame(records)
 
 
@@ -393,21 +387,13 @@ def _measure(kept, times, measure):
     """Returns a measure with each image so many times, or NaN."""
     rows = np.repeat(np.arange(len(times)), times)
     labels = kept.labels[rows]
+    if not isinstance(kept, Predictions):
+        numbers = kept.numbers[rows]
+        return measures.measure_numbers("mae", numbers, labels)[measure]
     # One class has no curve.
     with contextlib.suppress(ValueError):
-        if not isinstance(kept, Predictions):
-            numbers = kept.numbers[rows]
-            return measures.measure_numbers("mae", numbers, labels)[measure]
         return measures.compute(measure, kept.probabilities[rows], labels)
     return np.nan
-
-
-def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % interval of resampled values, by their quantiles."""
-    if np.isnan(resampled).mean() > BY_CHANCE:
-        return np.nan, np.nan
-    low, high = np.nanquantile(resampled, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
-    return float(low), float(high)
 
 
 def compare_one_run(
@@ -419,16 +405,16 @@ def compare_one_run(
     that is not ours.
     """
     kept = [results.tested.get(name, {}).get(run) for name in pair]
-    is_known = measure in measures.MEASURES or measure in measures.NUMBERS
-    if None in kept or not is_known:
+    is_known = measure in (*measures.MEASURES, *measures.NUMBERS)
+    if any(x is None for x in kept) or not is_known:
         return None
-    if len({x.images.tobytes() for x in kept}) > 1:
+    first, second = kept
+    if (first.images != second.images).any():
         return None
-    first, second = bootstrap(kept, measure)
-    count, drawn = len(np.unique(kept[0].groups)), f"test {results.noun}s"
-    if count < len(kept[0].groups):
+    count, drawn = len(np.unique(first.groups)), f"test {results.noun}s"
+    if count < len(first.groups):
         drawn = f"groups of {drawn}"
-    return first - second, f"{count:,} {drawn}"
+    return np.subtract(*bootstrap(kept, measure)), f"{count:,} {drawn}"
 
 
 def _check_tested(results: Judged):

@@ -138,16 +138,14 @@ class Measured:
         `differences` of one run are those on resampled images, `over` says of
         how many.
         """
-        if np.isnan(differences).mean() > BY_CHANCE or not differences.any():
+        if not np.nan_to_num(differences).any():
             return self
-        known = differences[~np.isnan(differences)]
-        ends = np.quantile(known, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
-        tail = min((known <= 0).mean(), (known >= 0).mean())
+        tail = min((differences <= 0).mean(), (differences >= 0).mean())
         return dataclasses.replace(
             self,
-            interval=(float(ends[0]), float(ends[1])),
+            interval=quantiles_of(differences),
             p_value=min(1.0, 2 * float(tail)),
-            differ=int(np.count_nonzero(known)),
+            differ=int(np.count_nonzero(differences)),
             over=f"{over} by a bootstrap",
         )
 
@@ -295,6 +293,12 @@ def interval_of_fraction(
     variance = mean * (1 - mean) / effective + part / effective / 4
     half = quantile * math.sqrt(variance) / (1 + part)
     return float(center - half), float(center + half)
+
+
+def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
+    """Returns the 95 % interval of resampled values, without those of NaN."""
+    ends = np.nanquantile(resampled, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
+    return float(ends[0]), float(ends[1])
 
 
 def mcnemar(first: int, second: int) -> tuple[float, float]:

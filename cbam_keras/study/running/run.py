@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
+import keras
+
 from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.checkpoints import (
@@ -362,6 +364,7 @@ class Queue:
             return
         study, data = self.study, self.load(self.study.runs[0])
         _print_plan(study, data)
+        _terminal.say(f"Backend: {keras.backend.backend()}")
         count, executor = options.workers, options.executor
         if count > 1 or executor is not None:
             workers.train(self, count, executor)
@@ -371,34 +374,33 @@ class Queue:
                 time.sleep(SECONDS_OF_WAITING)
 
     def restore_predictions(self) -> None:
-        """Computes predictions again that are missing or damaged."""
+        """Computes predictions again that are missing or damaged, or warns."""
+        task, path = self.study.task, self.folder.path
         for variant, run in self.study.networks:
             outcome = self.folder.outcome(variant.name, run)
             if outcome is None or not outcome.finished:
                 continue
+            file = path / str(outcome.file)
             try:
-                read_predictions(self.folder.path, outcome)
+                read_predictions(path, outcome)
+                continue
             except ValueError as error:
                 _terminal.say(f"Computing predictions again: {error}")
-                with contextlib.suppress(_files.InUse):
-                    self._predict_again(variant, run, outcome)
-
-    def _predict_again(self, variant, run, outcome):
-        """Writes what a finished network predicts, or warns."""
-        task, path = self.study.task, self.folder.path
-        with self.folder.claim(variant.name, run), free_memory():
             try:
-                data, recipe = self.load(run), self.study.recipe_for(variant)
-                model = _files.load_model(path / outcome.file)
-                task.compile(model, recipe.stages[-1], data)
-                arrays = task.predict(model, data)
-                write_predictions(path / outcome.predictions, arrays)
+                with self.folder.claim(variant.name, run), free_memory():
+                    data = self.load(run)
+                    model = _files.load_model(file)
+                    recipe = self.study.recipe_for(variant)
+                    task.compile(model, recipe.stages[-1], data)
+                    arrays = task.predict(model, data)
+                    kept = path / str(outcome.predictions)
+                    write_predictions(kept, arrays)
             except Exception as error:
                 interrupts.raise_if_noted()
                 if _files.is_unwritable(path, error):
                     raise
                 _checks.warn(
-                    f'What "{path / outcome.file}" predicts cannot be computed '
+                    f'What "{file}" predicts cannot be computed '
                     f"again ({type(error).__name__}: {error}). Delete its "
                     "folder to train the network again"
                 )

@@ -1,0 +1,1 @@
+"""Two small PyTorch networks, compared by the files that they write."""
