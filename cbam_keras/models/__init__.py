@@ -1,9 +1,7 @@
 """Networks of the paper as functional Keras models.
 
 - `resnet`: the builder of all residual networks.
-- `residual_networks`, `mobilenet`: the networks of the paper.
-- `mobilenet_v2`: the network that mobile attention is compared in.
-- `efficientnet`: a small network with weights for ImageNet.
+- `residual_networks`, `mobile_networks`: the networks themselves.
 - `blocks`: their building blocks.
 - `assembly`: input, head and weights of every network.
 - `by_name`: networks by name, for a dataset or pretrained.
@@ -27,10 +25,12 @@ from cbam_keras.models.by_name import (
     segmenter,
     wider_network,
 )
-from cbam_keras.models.efficientnet import EfficientNetLite0
 from cbam_keras.models.losses import PixelCrossentropy, PixelIoU
-from cbam_keras.models.mobilenet import MobileNet
-from cbam_keras.models.mobilenet_v2 import MobileNetV2
+from cbam_keras.models.mobile_networks import (
+    EfficientNetLite0,
+    MobileNet,
+    MobileNetV2,
+)
 from cbam_keras.models.preprocessing import preprocess_input
 from cbam_keras.models.pyramids import pyramid
 from cbam_keras.models.residual_networks import (

@@ -17,9 +17,11 @@ from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import Attention, MakeLayer
 from cbam_keras.models.assembly import apply_head
 from cbam_keras.models.blocks import Attention as Kind
-from cbam_keras.models.efficientnet import EfficientNetLite0
-from cbam_keras.models.mobilenet import MobileNet
-from cbam_keras.models.mobilenet_v2 import MobileNetV2
+from cbam_keras.models.mobile_networks import (
+    EfficientNetLite0,
+    MobileNet,
+    MobileNetV2,
+)
 from cbam_keras.models.residual_networks import RESIDUAL_NETWORKS
 from cbam_keras.models.resnet import ResNet
 from cbam_keras.models.unet import UNet
