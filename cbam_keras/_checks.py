@@ -14,7 +14,6 @@ from typing import Any, TypeGuard, TypeVar
 import keras
 
 Value = TypeVar("Value")
-# Arguments by name, passed on to what checks them.
 Options = Mapping[str, Any]
 # Backends and loops take no larger integers.
 MOST = 2**31 - 1

@@ -45,9 +45,7 @@ LITE_BLOCK = {
     "bn3": "_bn2",
 }
 
-# The variables of a layer.
 CONVOLUTION = {"kernel": "weight", "bias": "bias"}
-
 BATCH_NORM = {
     "gamma": "weight",
     "beta": "bias",

@@ -11,7 +11,6 @@ from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.normalization import GateNormalization
 from cbam_keras.layers.pools import pool
 
-# The maps of a layer with two gates.
 MAPS = ("channel", "spatial")
 
 # What all layers with weights take by `**kwargs`.

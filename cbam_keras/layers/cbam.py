@@ -14,7 +14,6 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
-# Orders in which the gates are applied.
 ORDERS = ("channel_first", "spatial_first", "parallel")
 
 

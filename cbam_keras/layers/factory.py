@@ -28,9 +28,7 @@ from cbam_keras.layers.squeeze_excite import SqueezeExcite
 from cbam_keras.layers.stages import ALL, check_stages
 from cbam_keras.layers.triplet_attention import TripletAttention
 
-# A layer class, template or function.
 MakeLayer = Callable[..., keras.layers.Layer]
-# The layer class that each name stands for.
 ATTENTION = {
     "cbam": CBAM,
     "cbam-paper": CBAM,

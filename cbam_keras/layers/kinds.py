@@ -13,7 +13,6 @@ from cbam_keras.layers.factory import (
 )
 from cbam_keras.layers.stages import ALL
 
-# The name of no attention.
 BASELINE = "none"
 # Kinds of attention on the skips of a U-Net begin with this.
 SKIP = "skip-"

@@ -19,10 +19,7 @@ def maximum(x, axis, keepdims=False):
 
 
 def scale_for_squares(x, axis):
-    """Returns what to multiply `x` by, so that a sum of squares is finite.
-
-    It is 1, or a power of two where values are large, which rounds nothing.
-    """
+    """Returns 1, or a power of two with which sums of squares are finite."""
     is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
     bits = 1024 if is_double else 128
     largest = maximum(ops.abs(x), axis, keepdims=True)
@@ -54,7 +51,6 @@ def _avg_pool(x, axis, keepdims):
     return total / ops.cast(size, "float64")
 
 
-# The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
     "max": maximum,

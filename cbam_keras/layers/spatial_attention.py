@@ -8,7 +8,6 @@ from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 
-# What the spatial gate can pool the channels at a position by.
 MAP_TYPES = (*POOLS, "conv")
 
 

@@ -114,7 +114,6 @@ ResNeXt101 = _builder(
     own_width=4,
 )
 
-# All of them, in the order in which errors list them.
 RESIDUAL_NETWORKS = (
     ResNet18,
     ResNet34,

@@ -15,13 +15,10 @@ from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
 from cbam_keras.tuning.space import PAPER, Values
 
-# One value, or several.
 Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
-# Hyperparameters of the layers, in the order in which they are asked for.
 DIMENSIONS = ("reduction_ratio", "kernel_size")
-# These and where the layers go.
 SEARCHED = ("stages", *DIMENSIONS)
 
 

@@ -22,7 +22,6 @@ from cbam_keras.tuning.space import (
     name_of,
 )
 
-# All points of the default space.
 MAX_TRIALS = 14
 
 

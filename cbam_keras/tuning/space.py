@@ -14,9 +14,7 @@ PAPER: Values = {
     "reduction_ratio": 16,
     "kernel_size": 7,
 }
-# No attention.
 PLAIN = "none"
-# Hyperparameters in a few words.
 SHORT = {
     "attention": "{}",
     "reduction_ratio": "r={}",

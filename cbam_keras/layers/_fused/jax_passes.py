@@ -169,10 +169,8 @@ def _at_argmax(pools, x):
 
 
 def _sum_at_argmax(x, pools):
-    """Returns the sum of `x` times that, over the axis that is not pooled.
-
-    XLA on a CPU would write out the zeros, too.
-    """
+    """Returns the sum of `x` times that, over the axis that is not pooled."""
+    # XLA on a CPU would write out the zeros, too.
     values = jnp.take_along_axis(x, pools.argmax, pools.axis)
     values = _exact(values) * pools.max
     batch, height, size = x.shape
@@ -231,10 +229,8 @@ def _max(x, gate_map, axis):
 
 
 def _first_true(condition, axis):
-    """Returns the position along an axis of the first `True`.
-
-    Faster than `argmax`, which XLA does not vectorize.
-    """
+    """Returns the position along an axis of the first `True`."""
+    # XLA does not vectorize `argmax`.
     size = condition.shape[axis]
     order = jnp.arange(size, 0, -1, dtype="float32")
     order = order.reshape((-1,) + (1,) * (condition.ndim - 1 - axis))

@@ -1,7 +1,7 @@
-"""Private functions of Keras and its backends, each with a fallback.
+"""Private functions of Keras and its backends.
 
 Where a name is gone, its function here returns the answer that is always right
-and sometimes slower.
+and sometimes slower: by it, calls take other gradients or the formula.
 """
 
 import importlib
@@ -9,20 +9,13 @@ from typing import Any
 
 
 def tape_may_record() -> bool:
-    """Returns whether a `tf.GradientTape` could be recording.
-
-    Fallback: `False`. Then a call without `training` takes TensorFlow's own
-    gradients.
-    """
+    """Returns whether a `tf.GradientTape` could be recording, or `False`."""
     function = _find("tensorflow.python.eager.record", "could_possibly_record")
     return function is not None and function()
 
 
 def xla_compiles(graph: Any) -> bool:
-    """Returns whether XLA compiles what a TensorFlow graph is part of.
-
-    Fallback: `True`. Then nothing is compiled that is not compiled anyway.
-    """
+    """Returns whether XLA compiles what a graph is part of, or `True`."""
     function = _find(
         "tensorflow.python.ops.control_flow_util", "GraphOrParentsInXlaContext"
     )
@@ -30,10 +23,7 @@ def xla_compiles(graph: Any) -> bool:
 
 
 def is_branch(graph: Any) -> bool:
-    """Returns whether a TensorFlow graph is traced within a `tf.cond`.
-
-    Fallback: `True`. Then all calls take TensorFlow's own gradients.
-    """
+    """Returns whether a graph is traced within a `tf.cond`, or `True`."""
     branch = _find(
         "tensorflow.python.ops.control_flow_v2_func_graphs",
         "CondBranchFuncGraph",
@@ -48,10 +38,7 @@ def is_branch(graph: Any) -> bool:
 
 
 def torch_transforms() -> bool:
-    """Returns whether a `torch.func` transformation is running.
-
-    Fallback: `True`. Then all calls take the formula.
-    """
+    """Returns whether a `torch.func` transformation is running, or `True`."""
     function = _find("torch._C", "_are_functorch_transforms_active")
     return function is None or function()
 
