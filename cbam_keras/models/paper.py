@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, models
-from cbam_keras.layers import ATTENTION, VARIANTS, Attention
+from cbam_keras.layers import CBAM, VARIANTS, Attention, SqueezeExcite
 
 __all__ = ["build_preset", "PRESETS", "Preset"]
 
@@ -15,17 +15,15 @@ __all__ = ["build_preset", "PRESETS", "Preset"]
 class Preset:
     """A row of the paper's Tables 4 and 5: a network and its reported numbers.
 
-    Errors are in %, on ImageNet, single crop of 224 x 224. Parameters and
-    multiply-accumulates equal those of the network built.
-
-    Errors are those that a second copy of the table confirmed.
+    Errors are in %, on ImageNet, single crop of 224 x 224, as far as a second
+    copy of the table confirmed them. Parameters and multiply-accumulates equal
+    those of the network built.
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
         network: String, the name of the network in the paper, e.g. `"ResNeXt50
             (32x4d)"`.
         attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`.
-        tables: Tuple of integers, the tables with this row.
         parameters: Number, the reported parameters in millions (trainable, 1000
             classes).
         macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
@@ -34,14 +32,11 @@ class Preset:
         top5_error: Number, the reported top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
         options: Dictionary, arguments of the builder for this network.
-        layer: String, a name of the class of the attention layer, or `None`.
-        layer_options: Dictionary, arguments of the attention layer.
     """
 
     name: str
     network: str
     attention: str
-    tables: tuple[int, ...]
     parameters: float
     macs: float
     top1_error: float | None = None
@@ -49,8 +44,6 @@ class Preset:
     builder: str
     # Dictionaries have no hash.
     options: dict = dataclasses.field(hash=False)
-    layer: str | None
-    layer_options: dict = dataclasses.field(hash=False)
 
 
 # Tables 4 and 5: network as printed, from its builder, and its arguments.
@@ -82,16 +75,13 @@ mobilenet          4.23 0.569   5.07 0.570   5.07 0.576
 mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
 """
 
-# Attention of these: ending of the name, printed name, layer, arguments of the
-# layer. The printed parameters require the authors' variant.
-_ATTENTIONS: dict[str, tuple[str, str | None, dict]] = {
-    "": ("", None, {}),
-    "-se": ("SE", "se", {}),
-    "-cbam": ("CBAM", "cbam", VARIANTS["official"]),
+# The layers of the printed attention. The parameters of CBAM require the
+# authors' variant.
+_LAYERS = {
+    "": None,
+    "SE": Attention(SqueezeExcite),
+    "CBAM": Attention(CBAM, VARIANTS["official"]),
 }
-
-# Rows of Table 4 that Tables 1 to 3 repeat.
-_REPEATED = {"resnet50": (1,), "resnet50-se": (1, 3), "resnet50-cbam": (2, 3)}
 
 # The printed top-1 and top-5 errors of Table 4, as far as they were found in a
 # second copy of the table.
@@ -137,10 +127,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     """
     preset = PRESETS[_checks.one_of("name", name, PRESETS)]
     build = getattr(models, preset.builder)
-    attention = None
-    if preset.layer is not None:
-        # The paper's formula, not what we advise.
-        attention = Attention(ATTENTION[preset.layer], preset.layer_options)
+    attention = _LAYERS[preset.attention]
     if preset.builder != "MobileNet":
         options = {"downsample_in": "1x1", **options}
     return build(**options, **preset.options, attention=attention, name=name)
@@ -150,24 +137,19 @@ def _tables_4_and_5():
     for line in _PRINTED.strip().splitlines():
         key, *numbers = line.split()
         network, options = _NETWORKS[key]
-        for index, ending in enumerate(_ATTENTIONS):
-            name = key + ending
-            attention, layer, layer_options = _ATTENTIONS[ending]
-            table = 5 if network.startswith("MobileNet") else 4
+        for index, attention in enumerate(_LAYERS):
+            name = "-".join(filter(None, [key, attention.lower()]))
             top1_error, top5_error = _ERRORS.get(name, (None, None))
             yield Preset(
                 name=name,
                 network=network,
                 attention=attention,
-                tables=(*_REPEATED.get(name, ()), table),
                 parameters=float(numbers[2 * index]),
                 macs=float(numbers[2 * index + 1]),
                 top1_error=top1_error,
                 top5_error=top5_error,
                 builder=network.split()[0],
                 options=dict(options),
-                layer=layer,
-                layer_options=dict(layer_options),
             )
 
 
