@@ -63,7 +63,6 @@ from cbam_keras._graph.resolutions import (
     only_adjusts,
 )
 from cbam_keras._graph.steps import (
-    Fold,
     Graph,
     Step,
     is_feature_map,

@@ -148,23 +148,20 @@ class Graph:
 
     def ancestors(self, tensor: keras.KerasTensor) -> set[Step]:
         """Returns the steps that a tensor is computed from."""
-        steps: set[Step] = set()
-        tensors = [tensor]
-        while tensors:
-            step = self.maker(tensors.pop())
-            if step is not None and step not in steps:
+        steps, needed = set(), {id(tensor)}
+        for step in reversed(self.steps):
+            if not needed.isdisjoint(map(id, step.outputs)):
+                needed.update(map(id, step.inputs))
                 steps.add(step)
-                tensors.extend(step.inputs)
         return steps
 
     def descendants(self, tensor: keras.KerasTensor) -> set[Step]:
         """Returns the steps that are computed from a tensor."""
-        steps: set[Step] = set()
-        tensors = [tensor]
-        while tensors:
-            later = set(self.users(tensors.pop())) - steps
-            steps |= later
-            tensors.extend(x for step in later for x in step.outputs)
+        steps, reached = set(), {id(tensor)}
+        for step in self.steps:
+            if not reached.isdisjoint(map(id, step.inputs)):
+                reached.update(map(id, step.outputs))
+                steps.add(step)
         return steps
 
     @property

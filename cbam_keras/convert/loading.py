@@ -72,8 +72,7 @@ def load_torch_weights(
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. Weights of
     other names are refused, and the error lists both sides: pass a mapping with
-    the names of the model. The order of the pooled maps follows from the names,
-    and the error lists those with the order of the layer.
+    the names of the model, which also decide the order of the pooled maps.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
@@ -90,10 +89,9 @@ def load_torch_weights(
         A `Report` of the weights that were loaded and unused.
 
     Raises:
-        ValueError: If weights do not match; if they match but the model would
-            compute something else; if the file is damaged or contains anything
-            but tensors and plain values; or if layers have no known counterpart
-            in PyTorch.
+        ValueError: If weights do not match, or do but the model would compute
+            something else; if the file is damaged or has more than tensors and
+            plain values; or if layers have no known counterpart in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
         ImportError: If a file needs PyTorch or safetensors, and it is not

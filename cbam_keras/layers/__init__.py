@@ -23,7 +23,7 @@ from cbam_keras.layers.attention_layer import (
     TrainableAttention,
 )
 from cbam_keras.layers.bam import BAM
-from cbam_keras.layers.cbam import CBAM, ORDERS, VARIANTS
+from cbam_keras.layers.cbam import CBAM, VARIANTS
 from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.coordinate_attention import CoordinateAttention
 from cbam_keras.layers.efficient_channel_attention import (
@@ -43,7 +43,6 @@ from cbam_keras.layers.kinds import (
     attention_layers,
     is_on_skips,
 )
-from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.scse import SCSE
 from cbam_keras.layers.simam import SimAM
 from cbam_keras.layers.spatial_attention import SpatialAttention

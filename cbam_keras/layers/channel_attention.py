@@ -57,8 +57,7 @@ class ChannelAttention(TrainableAttention):
             `keras.config.image_data_format()`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 2 to 5, `(B, H, W, C)` or `(B,
-            C, H, W)`.
+        inputs: Floating-point tensor, see below.
         training: Boolean or `None`, whether batch normalization uses and tracks
             the batch.
         mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
@@ -76,8 +75,7 @@ class ChannelAttention(TrainableAttention):
         The input shape.
 
     Raises:
-        ValueError: If an argument is out of range, if the input is not of
-            rank 2 to 5, or if `C` is unknown.
+        ValueError: If an argument or the rank is wrong, or `C` unknown.
         TypeError: If a flag is not a boolean.
 
     Example:

@@ -155,12 +155,10 @@ def MobileNetV2(
 ) -> keras.Model:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
-    Attention follows the depthwise convolution. The weights of
-    `keras.applications.MobileNetV2` do not fit: use `insert_attention`.
-
-    It comes after the activation of the depthwise convolution, in every block
-    but the first, as in the authors' code of coordinate attention: 3,504,872
-    parameters without, 3,950,648 with `attention="coordinate"`.
+    Attention comes after the activation of the depthwise convolution, in every
+    block but the first, as in the authors' code of coordinate attention. The
+    weights of `keras.applications.MobileNetV2` do not fit: use
+    `insert_attention`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
     torchvision and of coordinate attention give the same numbers. Each

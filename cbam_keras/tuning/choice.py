@@ -1,8 +1,4 @@
-"""What is retrained, what is chosen, and the verdict of a search.
-
-The highest accuracy of many trials is partly luck. So the trials decide on one
-setting with attention, and new seeds compare it with no attention.
-"""
+"""What is retrained, what is chosen, and the verdict of a search."""
 
 import math
 import statistics

@@ -28,10 +28,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     Arguments take one value, or a sequence to choose from.
 
     It is for `tuning.search`, and for KerasTuner's own tuners. Hyperparameters
-    have the names of the arguments below, and exist only where they matter: the
-    kernel size where the attention has a spatial gate, and so on. The default
-    space has 14 networks: CBAM with each of four reduction ratios and three
-    kernel sizes, no attention, and squeeze-and-excitation.
+    have the names of the arguments below, and exist only where they matter. The
+    default space has 14 networks: CBAM with each of four reduction ratios and
+    three kernel sizes, no attention, and squeeze-and-excitation.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255], or

@@ -315,8 +315,7 @@ def _check_hypermodel(hypermodel):
     if hypermodel is None:
         return CBAMHyperModel()
     kind = type(hypermodel)
-    # A search knows its space before it trains, and resumes after any epoch. It
-    # could not promise this for what users write.
+    # A search could not resume what users write.
     if not isinstance(hypermodel, CBAMHyperModel) or any(
         getattr(kind, name) is not getattr(CBAMHyperModel, name)
         for name in ("build", "fit")
@@ -349,9 +348,8 @@ def search(
     Retrains the best setting and no attention with new seeds. The same call
     given again resumes. `cbam-keras tune` runs it.
 
-    It is `study.run(Search(...), **options)`. Every trial is trained by the
-    recipe, with its seed: first no attention, SE and CBAM nearest to the
-    paper's, if in the space, then the others in a random order.
+    It is `study.run(Search(...), **options)`. Trials begin with no attention,
+    SE and CBAM nearest to the paper's; the others are in a random order.
 
     The highest of many accuracies is partly luck. So the trials decide on one
     setting with attention: the best or, of those within a standard error of
@@ -359,11 +357,8 @@ def search(
     multiply-accumulates, then parameters. It and no attention are retrained
     with new seeds and compared on the test images, paired by seed.
 
-    The output folder gets the best networks, a table and figures;
-    `report.write(folder)` adds a page.
-
     A call that resumes repeats trials with an error until the last trial has
-    ended. A call for a search that has ended returns its results.
+    ended.
 
     Args:
         The arguments of `Search`, and:

@@ -6,7 +6,6 @@
 
 from cbam_keras.explain.figures import style
 from cbam_keras.explain.figures.maps import (
-    MAX_ROWS,
     plot_attention_maps,
     plot_grad_cam,
     plot_masks,
