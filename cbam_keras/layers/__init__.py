@@ -11,8 +11,7 @@ inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 - `attention_layer`: their base classes.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
-- `factory`: a layer from a name, class, callable or template; `Attention`.
-- `kinds`: kinds of attention to compare, each by its name.
+- `factory`: layers from a name, class, callable or template; `Attention`.
 """
 
 from cbam_keras.layers.attention_gate import AttentionGate
@@ -31,18 +30,16 @@ from cbam_keras.layers.efficient_channel_attention import (
 )
 from cbam_keras.layers.factory import (
     ATTENTION,
+    BASELINE,
     KINDS,
+    SKIP,
     Attention,
     MakeLayer,
+    attention_layers,
+    is_on_skips,
     make_attention,
 )
 from cbam_keras.layers.global_context import GlobalContext
-from cbam_keras.layers.kinds import (
-    BASELINE,
-    SKIP,
-    attention_layers,
-    is_on_skips,
-)
 from cbam_keras.layers.scse import SCSE
 from cbam_keras.layers.simam import SimAM
 from cbam_keras.layers.spatial_attention import SpatialAttention

@@ -1,4 +1,4 @@
-"""`fused`: runs a layer's `call` as one operation with its own gradient."""
+"""What layers take of the passes: `fused` for their `call`, and `convolve`."""
 
 import functools
 import importlib
@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks
+from cbam_keras.layers._fused import rows
 from cbam_keras.layers._fused.operation import attend
 
 
@@ -69,6 +70,17 @@ def is_known(function: Callable[..., Any] | None) -> bool:
     if isinstance(function, keras.layers.Layer):
         return False
     return function is None or not _checks.is_of_others(function)
+
+
+def convolve(maps, kernel, dilation_rate):
+    """Returns the convolution of maps to one map, with "same" padding.
+
+    It is that of `(B, .., M)`, with one to three spatial axes, by a kernel
+    `(k, .., M, 1)` to `(B, .., 1)`.
+    """
+    if PASSES is None or isinstance(maps, keras.KerasTensor):
+        return rows.convolve(maps, kernel, dilation_rate)
+    return PASSES.convolve(maps, kernel, dilation_rate)
 
 
 # The passes of the backend, or `None` if it has none. Imported once and here:

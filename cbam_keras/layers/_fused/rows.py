@@ -13,7 +13,7 @@ COMPILED_ROWS = 128
 
 
 def convolve(maps, kernel, dilation_rate):
-    """Returns what `convolution.convolve` does, by Keras' operation."""
+    """Returns what `decorator.convolve` does, by Keras' operation."""
     return ops.conv(
         maps,
         kernel,
