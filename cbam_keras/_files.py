@@ -69,10 +69,7 @@ def _write_names(folder):
 
 
 def delete_unfinished(folder: pathlib.Path, name: str) -> None:
-    """Deletes what killed processes left of files of a name, or a pattern.
-
-    Nobody else may write them meanwhile.
-    """
+    """Deletes what killed processes left of files, which nobody writes now."""
     for path in folder.glob(f"{UNFINISHED}*-{name}"):
         path.unlink(missing_ok=True)
 
@@ -189,11 +186,8 @@ class InUse(ValueError):
 def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     """Holds a lock that other processes respect, or raises `InUse`.
 
-    One that they hold for moments only is waited for, so many seconds.
-
-    The operating system takes the lock from a process that ends, in whatever
-    way, also on network file systems that support `flock`. Others raise an
-    `OSError`.
+    It waits so many seconds. The operating system takes the lock from a process
+    that ends. Network file systems without `flock` raise an `OSError`.
     """
     lock = _acquire(path, seconds)
     held = path.stat()

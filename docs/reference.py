@@ -10,7 +10,7 @@ import re
 import textwrap
 
 import cbam_keras
-from cbam_keras import ChannelAttention, comparison, plotting, tuning
+from cbam_keras import ChannelAttention, comparison, losses, plotting, tuning
 from cbam_keras.models import MobileNet, ResNet, ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
@@ -38,6 +38,7 @@ SOURCES = {
     "ResNet": ResNet,
     "plan": comparison.plan,
     "Search": tuning.Search,
+    "PixelCrossentropy": losses.PixelCrossentropy,
     "plot_grad_cam": plotting.plot_grad_cam,
 }
 # The end of a sentence; "e.g." is none.

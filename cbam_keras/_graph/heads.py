@@ -76,9 +76,8 @@ def kind_of_head(model: keras.Model) -> str | None:
 def find_kind(model: keras.Model, head: str | None) -> str | None:
     """Returns what a model of one output gives, as far as it is known.
 
-    That is `head`, its last activation, if it has one. Otherwise the loss says
-    it: `"values"`, `"logits"` of classes, or of labels `"labels"` (logits) and
-    `"sigmoid"`.
+    That is `head`, its last activation, or by the loss `"values"`, `"logits"`
+    of classes, or of labels `"labels"` (logits) and `"sigmoid"`.
     """
     if head:
         return head

@@ -28,8 +28,7 @@ def last_at_each_resolution(
 ) -> list[Step]:
     """Returns the last step at each resolution, finest first.
 
-    `repeated` are ids of operations that are called at several places: the
-    step before them is the last.
+    It is before the `repeated` operations, ids of those called several times.
     """
     return list(_Resolutions(graph, repeated).last())
 

@@ -99,10 +99,7 @@ def class_indices(
     axis: int | None = None,
     is_regression: bool = False,
 ) -> np.ndarray | None:
-    """Returns an index per image, or `None` for the predicted classes.
-
-    In an output that has positions, `axis` has the classes.
-    """
+    """Returns an index per image, or `None` for the predicted classes."""
     shape = tuple(output.shape)
     if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
         raise ValueError(

@@ -57,7 +57,8 @@ class ChannelAttention(TrainableAttention):
             `keras.config.image_data_format()`.
 
     Call arguments:
-        inputs: Floating-point tensor, see below.
+        inputs: Floating-point tensor of rank 2 to 5, `(B, H, W, C)` or `(B,
+            C, H, W)`.
         training: Boolean or `None`, whether batch normalization uses and tracks
             the batch.
         mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it

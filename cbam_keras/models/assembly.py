@@ -30,9 +30,9 @@ def assemble(
 ) -> keras.Model:
     """Builds a network from its body, adding the input, head and weights.
 
-    `body` is a function from the image, a symbolic tensor, to the last feature
-    map. It is called after the other arguments, those of `ResNet`, have been
-    checked; `stem` is for the body, `top_attention` follows its map.
+    `body` is a function from the image to the last feature map, which
+    `top_attention` follows. It is called after the other arguments, those of
+    `ResNet`, have been checked.
     """
     _checks.one_of("stem", stem, STEMS)
     _checks.one_of("pooling", pooling, (None, "avg", "max"))

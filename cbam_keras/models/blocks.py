@@ -40,10 +40,7 @@ def conv(
     groups: int = 1,
     padding: str = "pytorch",
 ) -> KerasTensor:
-    """Convolves without bias, with padding of an odd kernel.
-
-    `padding` is `"pytorch"` or `"same"`, Keras' own.
-    """
+    """Convolves without bias, with PyTorch's padding or Keras' `"same"`."""
     if stride > 1 and kernel_size == 1:
         # The gradient of a 1x1 convolution with stride 2 crashes the process
         # on TensorFlow with oneDNN for some odd batch sizes.
@@ -227,8 +224,7 @@ def inverted_residual_block(
 
     The block of MobileNetV2 and EfficientNet. The first convolution multiplies
     the channels by `expansion`, and is left out for 1; the second has the
-    stride; the third has no activation. `normalize(x, name=...)` is the batch
-    normalization. The attention layer follows the activation of the depthwise
+    stride. The attention layer follows the activation of the depthwise
     convolution if `attention_after="conv2"`, the last normalization otherwise.
     """
     y = x

@@ -108,12 +108,10 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or gray images in [0, 255], `(H, W, 3)` or `(H, W, 1)`: its
-    preprocessing is inside. Keras downloads the weights of its own networks,
-    and keeps them. Attention is where `insert_attention` puts it; layers start
-    as they are made, so only those with `identity_init=True` as the identity.
-    With `is_frozen` only attention is trainable, otherwise all layers except
-    batch normalization that comes with weights.
+    It takes RGB or gray images in [0, 255]: its preprocessing is inside.
+    Attention is where `insert_attention` puts it, as it was made. With
+    `is_frozen` only attention is trainable, otherwise all layers except batch
+    normalization that comes with weights.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
@@ -263,11 +261,7 @@ def segmenter(
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns RGB images in [0, 255] as a network of `PRETRAINED` wants them.
-
-    Those of `keras.applications` that come with a `preprocess_input` that does
-    nothing, or with none, have it inside.
-    """
+    """Returns images in [0, 255] as a network of `PRETRAINED` takes them."""
     if name == "EfficientNetLite0":
         return layers.Rescaling(1 / 128, -127 / 128, name="rescale")(x)
     for module in vars(keras.applications).values():

@@ -170,10 +170,7 @@ class PixelIoU(keras.metrics.Metric):
         classes: Integer from 2, the number of classes.
         score: `"miou"`, the mean over the classes in masks or predictions; of
             two classes `"iou"` or `"dice"` of the second. Defaults to `"miou"`.
-        ignore_index: Integer, the value of pixels that do not count. Defaults
-            to `255`.
-        from_logits: Boolean, whether predictions are logits. Defaults to
-            `False`.
+        ignore_index, from_logits: See `PixelCrossentropy`.
         name: String, the name of the metric. Defaults to `None`, which means
             that of the score.
         **kwargs: See `keras.metrics.Metric`.

@@ -155,10 +155,10 @@ def MobileNetV2(
 ) -> keras.Model:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
-    Attention comes after the activation of the depthwise convolution, in every
-    block but the first, as in the authors' code of coordinate attention. The
-    weights of `keras.applications.MobileNetV2` do not fit: use
-    `insert_attention`.
+    Attention follows each depthwise convolution but the first. The weights of
+    `keras.applications.MobileNetV2` do not fit: use `insert_attention`.
+
+    It is after the activation, as in the authors' code of coordinate attention.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
     torchvision and of coordinate attention give the same numbers. Each

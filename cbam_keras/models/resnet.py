@@ -43,8 +43,9 @@ def ResNet(
 ) -> keras.Model:
     """Builds a residual network, optionally with attention in each block.
 
-    Preprocessing is not built in. Padding and batch normalization (epsilon
-    1e-5, momentum 0.9) are PyTorch's: its checkpoints give the same numbers.
+    Preprocessing is not built in. Padding and batch normalization are
+    PyTorch's, so its checkpoints give the same numbers. The epsilon is 1e-5,
+    the momentum 0.9.
 
     Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
     `stage2_block1_attention`, `stage2_block1_out`, `head_pool`, `predictions`.

@@ -52,8 +52,7 @@ def UNet(
             volume. A classifier is left out. The size may be unknown and of any
             value: repeated features are cropped, or padded with zeros, to the
             size of the skip.
-        classes: Positive integer, the number of classes; `1` is a single value
-            for two. That needs `classifier_activation="sigmoid"` or `None`.
+        classes: See `ResNet`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip, which may also be `"gate"`, an
@@ -67,8 +66,7 @@ def UNet(
             blocks, the coarsest first. These are by default `16` in the last
             block and twice as many in each before, up to `256`. Defaults to
             `None`.
-        classifier_activation: Activation of the classifier; `None` gives
-            logits. Defaults to `"softmax"`.
+        classifier_activation: See `ResNet`.
         name: String, the name of the model. Defaults to `"unet"`.
 
     Returns:
@@ -150,9 +148,8 @@ def UNet(
 class UpsampleLike(layers.Layer):
     """Repeats the positions of a feature map, to the size of another.
 
-    It takes the two as a list. What is too much is cropped at the end, what is
-    missing after convolutions without padding is zero, on both sides. `times`
-    is how often to repeat along each axis, `0` for the batch and the channels.
+    What is too much is cropped at the end, what is missing after convolutions
+    without padding is zero, on both sides. `times` is `0` for other axes.
     """
 
     def __init__(self, times: Sequence[int], **kwargs: Any):

@@ -23,10 +23,7 @@ ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Loads the weights of a file, of the same network or of PyTorch.
-
-    After an error, the weights of `model`, newly built, are undefined.
-    """
+    """Loads weights of the same network or of PyTorch into a new model."""
     path = os.fspath(path)
     endings = KERAS_ENDINGS + TORCH_ENDINGS
     if not path.endswith(endings) or not os.path.isfile(path):

@@ -327,10 +327,7 @@ def _check_heat(heat_maps):
 
 
 def _check_samples(images, shape):
-    """Returns images or signals `(B, ..., C)` as they are drawn.
-
-    `shape` is that of their maps, where `None` is any size.
-    """
+    """Returns images or signals as they are drawn, for maps of a shape."""
     numbers = _graph.number_array("images", images, booleans=True)
     array, received = numbers.astype(float), numbers.shape
     if _checks.fits(shape, array.shape):

@@ -15,11 +15,9 @@ from cbam_keras.layers._fused.operation import attend
 def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     """Runs the `call` of an `AttentionLayer` as one operation if possible.
 
-    `call` is the formula of the layer. It runs as written with a mask, where
-    the maps are returned, where the backend has no fused passes or they do not
-    support the input, and where the operation would not compute what the layer
-    does (`can_be_fused`). Either way `inputs` are cast to the layer's
-    `compute_dtype` first.
+    `call`, the formula of the layer, runs as written with a mask, where the
+    maps are returned, where the backend has no fused passes or they do not
+    support the input, and where the layer computes something else.
 
     The gates of the layer, `_gates()`, have what `operation` needs:
 
@@ -73,11 +71,7 @@ def is_known(function: Callable[..., Any] | None) -> bool:
 
 
 def convolve(maps, kernel, dilation_rate):
-    """Returns the convolution of maps to one map, with "same" padding.
-
-    It is that of `(B, .., M)`, with one to three spatial axes, by a kernel
-    `(k, .., M, 1)` to `(B, .., 1)`.
-    """
+    """Returns the convolution of maps `(B, .., M)` to one, `(B, .., 1)`."""
     if PASSES is None or isinstance(maps, keras.KerasTensor):
         return rows.convolve(maps, kernel, dilation_rate)
     return PASSES.convolve(maps, kernel, dilation_rate)
