@@ -10,27 +10,14 @@ from keras import ops
 class MomentumSGD(keras.optimizers.Optimizer):
     """SGD with momentum that adds the weight decay to the gradient.
 
-    This is the SGD of published recipes for PyTorch. For each trainable
-    variable `w` with gradient `g` and momentum buffer `m`, which starts at
-    zero:
+    It is `torch.optim.SGD`, that of published recipes for PyTorch:
 
-        m = momentum * m + (g + l2_decay * w)
+        m = momentum * m + (gradient + l2_decay * w)
         w = w - learning_rate * m
 
     `keras.optimizers.SGD(weight_decay=)` subtracts the decay from the
     variable without momentum, so the same value decays less by a factor of
     about `1 - momentum`, and keeps the learning rate in the buffer.
-
-    Args:
-        learning_rate: Number or schedule. Defaults to `0.1`.
-        momentum: Number in [0, 1). Defaults to `0.9`.
-        l2_decay: Non-negative number. Defaults to `0.0`.
-        name: String. Defaults to `"momentum_sgd"`.
-        **kwargs: See `keras.optimizers.Optimizer`.
-
-    Reference:
-        `torch.optim.SGD`
-        (https://docs.pytorch.org/docs/stable/generated/torch.optim.SGD.html).
     """
 
     def __init__(

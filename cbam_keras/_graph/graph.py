@@ -16,8 +16,7 @@ from cbam_keras import _checks
 # A tensor of the backend or a symbolic one, or several of them nested: they
 # have no class in common.
 Tensor = Any
-# What gives a tensor in place of its node, by the id of the tensor: a function
-# of another tensor.
+# By the id of a tensor, the function of another that gives it.
 Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]
 
 
@@ -176,10 +175,7 @@ def replay(
     call: Callable[..., Tensor],
     instead: Instead | None = None,
 ) -> list[Tensor]:
-    """Runs the graph of a model with `call(operation, *args, **kwargs)`.
-
-    `inputs` are the values of `model.inputs`; returns those of its outputs.
-    """
+    """Returns the outputs of a model, run with `call(operation, *args)`."""
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
     run(nodes(model, instead), values, call, instead)
     return [values[id(x)] for x in model.outputs]

@@ -29,11 +29,11 @@ _SIZES = (2, 3, 5, 7, 11, 13, 17, 19)
 class Step:
     """A call of the flattened graph, in which nested models are expanded.
 
-    `path` has the names of the models that it is nested in:
-    `"backbone/conv1"`. Each tensor is the output of a single step. A model in
-    `TimeDistributed` stands between a `Fold` and an `Unfold`.
+    Each tensor is the output of a single step. A model in `TimeDistributed`
+    stands between a `Fold` and an `Unfold`.
     """
 
+    # Its name below those of the models around it, "backbone/conv1".
     path: str
     operation: keras.Operation
     inputs: tuple[keras.KerasTensor, ...]
@@ -56,11 +56,8 @@ class Step:
 
 
 def kind_of(operation: keras.Operation) -> str:
-    """Returns the name of the class of an operation of Keras.
-
-    Most of these classes are private to Keras. It is empty for all others,
-    since a user's class of such a name may compute anything.
-    """
+    """Returns the name of the class of an operation of Keras, or nothing."""
+    # A user's class of such a name may compute anything.
     is_known = _checks.package_of(operation) in ("keras", "keras_hub")
     return type(operation).__name__ if is_known else ""
 

@@ -181,8 +181,7 @@ def _best_gate(
 ) -> tuple[Gate, list[Slot]]:
     """Returns the implementation whose names fit best, and the slots.
 
-    Where none fits, it is one that stacks the maps as the layer does: an error
-    lists its names, and weights renamed to them are taken in that order.
+    Where none fits, an error lists the names of one that stacks maps likewise.
     """
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))

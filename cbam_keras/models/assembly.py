@@ -103,11 +103,9 @@ def apply_head(
     classifier_activation: str | Callable | None = "softmax",
 ) -> KerasTensor:
     """Applies the layers after the last feature map, by those arguments."""
-    if not include_top and pooling is None:
-        return x
-    if not include_top and pooling == "max":
-        return layer_for(x, "GlobalMaxPooling")(name="head_pool")(x)
-    x = layer_for(x, "GlobalAveragePooling")(name="head_pool")(x)
+    if include_top or pooling is not None:
+        kind = "Average" if include_top or pooling == "avg" else "Max"
+        x = layer_for(x, f"Global{kind}Pooling")(name="head_pool")(x)
     if not include_top:
         return x
     return layers.Dense(

@@ -11,9 +11,8 @@ from cbam_keras.tuning.space import has_no_attention
 def to_confirm(results: study.Ranking) -> list[study.Trial]:
     """Returns the trials of no attention and of attention to retrain.
 
-    Each is the best of its kind or, of those within a standard error of its
-    score, the one that costs least. For an accuracy this is the error of
-    drawing the validation images, otherwise that of the folds.
+    Each is the best or, of those within a standard error of its score, of
+    validation images or folds, the one that costs least.
     """
     plain = [x for x in results.ranked if has_no_attention(x.values)]
     gated = [x for x in results.ranked if not has_no_attention(x.values)]

@@ -263,10 +263,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         ]
 
     def _values_of(self, name):
-        """Returns the values of a hyperparameter, its default first.
-
-        That is no attention, the paper's value, the nearest, or the first.
-        """
+        """Returns the values of a hyperparameter, its default first."""
         options = self.options[name]
         if name in DIMENSIONS:
             default = min(options, key=lambda value: abs(value - PAPER[name]))

@@ -199,8 +199,7 @@ class Search:
     def estimate(self) -> study.Estimate:
         """Counts what the search would train; see `study.estimate`.
 
-        All trainings are counted as those of CBAM nearest to the paper's, or
-        of the network of the defaults.
+        All are counted as CBAM nearest to the paper's, or the default.
         """
         points, folds = self.points, self.folds or 1
         trials = len(points[: self.max_trials])

@@ -70,11 +70,7 @@ def color_scale(
     first: float = 0,
     alpha: float | np.ndarray = 1,
 ) -> "ScalarMappable":
-    """Returns colors, or those of a colormap, over a range of values.
-
-    A colormap begins at `first` of 1; `alpha` are the opacities of its 256
-    colors.
-    """
+    """Returns colors, or a colormap from `first` on, over a range of values."""
     cm = _checks.require("matplotlib.cm", extra="plot")
     matplotlib = _checks.require("matplotlib", extra="plot")
     table: Any = colors
@@ -153,8 +149,8 @@ def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
 class Grid:
     """Panels of images in rows and columns, with maps in one scale of colors.
 
-    Each of the rows has a panel of each of the heights below the other, in
-    `panels` too; `names` are written over the columns. Sizes are in inches.
+    Each row has a panel of each of the heights below the other. Sizes are in
+    inches.
     """
 
     def __init__(
