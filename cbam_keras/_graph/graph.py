@@ -1,8 +1,7 @@
 """The graph of a functional model as Keras records it: calls of operations.
 
-A node is one call of an operation (a layer, or a function of `keras.ops`), with
-`operation`, `arguments` and `outputs`. Keras' public way to read them,
-`clone_model`, copies the model.
+A node is one call, with `operation`, `arguments` and `outputs`. Keras' public
+way to read them, `clone_model`, copies the model.
 """
 
 import functools

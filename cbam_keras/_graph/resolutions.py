@@ -37,9 +37,8 @@ def last_feature_maps(graph: Graph, repeated: Collection[int]) -> list[Step]:
     """Returns the step of the last feature map, before what pools it.
 
     Where several maps are pooled, as for several outputs, it is the last that
-    these have in common, or that of each if they share nothing. A network
-    without head ends with it. None if outputs have positions, as masks and
-    boxes do. `repeated` is as above.
+    these have in common, or that of each if they share nothing. There is none
+    if outputs have positions, as masks and boxes do.
     """
     return _Resolutions(graph, repeated).last_maps()
 

@@ -93,9 +93,8 @@ class Unfold(keras.Operation):
 class Graph:
     """The steps of a model in an order in which they can run.
 
-    It is traced with `inputs`, flat symbolic tensors: only shapes are
-    propagated, nothing runs. Axes and positions are those of the input at the
-    index `image`.
+    Only the shapes of `inputs` are propagated, nothing runs. Axes and positions
+    are those of the input at the index `image`.
     """
 
     def __init__(
@@ -358,8 +357,7 @@ def _is_permuted(x, y):
 def _order(step, x, y):
     """Returns the axes of an input of a step in their order in an output.
 
-    An axis that was inserted is `None`, and so is the result if the axes
-    cannot be followed.
+    An inserted axis is `None`, and so are all that cannot be followed.
     """
     places = range(len(x.shape))
     if isinstance(step.operation, Fold):

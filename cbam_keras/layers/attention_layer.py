@@ -35,8 +35,7 @@ class AttentionLayer(layers.Layer):
 
     A subclass has a `build`, which begins with `_check_input_shape`, and the
     formula of its map, `_map(x, training, mask)`, of channels-last features in
-    the dtype of gates. It has a `call` only if it does more than to multiply
-    by the map.
+    the dtype of gates. It has a `call` if it does more than to multiply.
     """
 
     # The ranks of the inputs that the formula allows.

@@ -62,9 +62,8 @@ POOLS = {
 def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`.
 
-    A boolean `mask`, which broadcasts to `x`, says where to pool. Where it is
-    `False` all along `axis`, the result is 0. Without axes, as in vectors
-    `(B, C)`, each value is a pool of its own.
+    A boolean `mask`, which broadcasts to `x`, says where to pool; where that is
+    nowhere, the result is 0. Without axes each value is a pool of its own.
     """
     if axis == ():
         return pool(ops.expand_dims(x, 1), pool_type, 1, dtype)

@@ -33,8 +33,7 @@ def can_convolve(maps):
 def convolve_by_rows(maps, kernel, dilation_rate):
     """Returns what `convolve` does for `(B, H, W, M)`.
 
-    Each row of all maps is multiplied by a matrix that holds the kernel in
-    bands. That gives what it adds to the `k` rows of the result around it.
+    Each row, by a matrix with the kernel in bands, adds to `k` rows around it.
     """
     _, height, width, count = maps.shape
     size = kernel.shape[0]

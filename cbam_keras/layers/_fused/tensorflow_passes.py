@@ -1,10 +1,9 @@
 """TensorFlow's implementation of the passes that `contract` describes.
 
-Single operations are the fastest for pooling over axis 1 and for scaling. The
-other passes would take several of them. Each is compiled by XLA inside a graph
-that is otherwise not compiled: the last one, the gradient of the input, then
-takes as long as one copy. In XLA, sums are products of matrices and maxima are
-taken by halves, as it does not vectorize sums and maxima of products.
+Single operations are the fastest for pooling over axis 1 and for scaling. Each
+of the other passes is compiled by XLA inside a graph that is otherwise not
+compiled. In XLA, sums are products of matrices and maxima are taken by halves,
+as it does not vectorize sums and maxima of products.
 """
 
 import functools

@@ -78,9 +78,8 @@ def maximum(x, axis, keepdims):
 def _convolve_compiled(maps, kernel, dilation_rate):
     """Convolves by a product per row of the kernel.
 
-    The compiler fuses nothing with a convolution, and PyTorch's own, compiled,
-    takes more than all of the layer. With the one product of
-    `rows.convolve_by_rows`, a step of the layer takes twice as long.
+    Compiled, PyTorch's own takes more than all of the layer, and with
+    `rows.convolve_by_rows` a step of the layer takes twice as long.
     """
     _, height, width, count = maps.shape
     size = len(kernel)
