@@ -19,7 +19,6 @@ from cbam_keras._graph.gates import (
 )
 from cbam_keras._graph.global_state import (
     attributes,
-    global_random_state,
     random_states,
     same_randomness,
 )
@@ -70,3 +69,4 @@ from cbam_keras._graph.steps import (
     trace,
     walk,
 )
+from cbam_keras.layers._fused.private import global_random_state

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import sys
 from collections.abc import Iterator
 
 import keras
@@ -28,15 +27,6 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
         for variable in layer.variables
         if id(variable) not in ids and "seed_generator" in variable.path
     ]
-
-
-def global_random_state() -> keras.Variable | None:
-    """Returns the state from which layers draw that have no generator."""
-    # It is private to Keras, which makes it only when it is needed.
-    keras.random.uniform(())
-    module = sys.modules.get("keras.src.backend.common.global_state")
-    find = getattr(module, "get_global_attribute", lambda name: None)
-    return getattr(find("global_seed_generator"), "state", None)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,13 @@ def torch_transforms() -> bool:
     return function is None or function()
 
 
+def global_random_state() -> Any:
+    """Returns the state from which layers draw without a generator, if any."""
+    module = "keras.src.backend.common.global_state"
+    find = _find(module, "get_global_attribute")
+    return getattr(find and find("global_seed_generator"), "state", None)
+
+
 def _find(module, name):
     """Returns an attribute of a module, or `None` if either is gone."""
     try:
