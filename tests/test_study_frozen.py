@@ -14,7 +14,7 @@ from networks_of_users import Scale, scaled
 from training_checks import close, numbers
 
 from cbam_keras import CBAM, _checks, comparison, study, training
-from cbam_keras.layers.kinds import KINDS
+from cbam_keras.layers import KINDS
 from cbam_keras.models import by_name
 from cbam_keras.study.plans import networks, stages
 from cbam_keras.study.running import frozen
