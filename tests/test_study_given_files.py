@@ -248,9 +248,6 @@ def test_one_file_holds_all_runs_of_all_networks(tmp_path):
     np.savez(file, labels=LABELS, class_names=NAMES, **runs)
     results = study.results_of(file)
     assert results.rows[1].interval == EXPECTED.rows[1].interval
-    np.savez(file, labels=LABELS, none=LABELS)
-    with pytest.raises(ValueError, match="mine.npz.* none of shape"):
-        study.results_of(file)
     np.savez(file, **runs)
     with pytest.raises(ValueError, match="`labels` must be given"):
         study.results_of(file)

@@ -160,7 +160,12 @@ def test_several_labels_are_those_of_scikit_learn(tmp_path):
         (PROBS, np.eye(3)[THREE] + np.eye(3)[0], {}, "`labels` must be the"),
         (PROBS, np.ones((80, 3)), {}, r"multi_label=True \(--multi-label\)"),
         (PROBS, THREE, {"multi_label": True}, "must be 0 and 1 for each"),
-        (PROBS * 3, np.eye(3)[THREE], {"multi_label": True}, "from 0.0121"),
+        (
+            PROBS * 3,
+            np.eye(3)[THREE],
+            {"multi_label": True},
+            "float64 from 0.0121",
+        ),
         (ANSWERS, THREE, {"measure": "auc"}, "answers without probabilities"),
         (PROBS, np.array(NAMES)[THREE], {}, "`class_names` must be given"),
         (LOGITS[:, 0], LOGITS[:, 1], {"logits": True}, "or `logits`"),

@@ -325,20 +325,17 @@ def _add_examples(page, results, content):
 
 def _add_methods(page, results, content):
     """What was done, in words."""
-    if content["kind"] == "tune" or not results.runs:
-        return
-    if not (results.networks() or results.are_given):
+    is_known = results.networks() or results.are_given
+    if content["kind"] == "tune" or not is_known:
         return
     reasons = (run.selected_by for run in results.runs)
-    name = "page.given.txt" if results.are_given else "page.methods.txt"
-    text = find_template(name, autoescape=False).render(
+    text = find_template("page.methods.txt", autoescape=False).render(
         results=results,
         data=next(iter(results.settings["data"].values())),
         sizes=_describe_sizes(results),
         networks=[
             _describe_network(results, name, options)
             for name, options in results.settings["variants"].items()
-            if not results.are_given
         ],
         controls={
             results.labels.get(name, name): options["control"]
@@ -371,7 +368,7 @@ def _describe_network(results, name, options):
             for key, value in options.items()
             if key != "control"
         ]
-        + [f"{count:,} parameters" for count in parameters],
+        + [f"{count:,} parameters" for count in parameters - {None}],
     }
 
 

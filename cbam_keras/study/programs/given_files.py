@@ -300,11 +300,5 @@ def _read_all_in_one(path):
         given[CLASSES] = [*map(str, given[CLASSES].ravel())]
     if "task" in given:
         given["task"] = str(given["task"])
-    for name, array in arrays.items():
-        if array.ndim < 2:
-            raise ValueError(
-                f'"{path}" must have an array (seeds, N, ...) under the name '
-                f"of each network. Received: {name} of shape {array.shape}"
-            )
     given["predictions"] = {name: [*array] for name, array in arrays.items()}
     return given

@@ -1,6 +1,7 @@
 """What is given of each example: probabilities, classes, labels, numbers."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ OF_ANSWERS = (ACCURACY, "balanced_accuracy", "macro_f1")
 # Probabilities may sum to 1 up to a hundredth, in half precision or rounded for
 # a table. Up to the second number they are left as they are.
 ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5
+NUMBER = re.compile(r"-?[0-9.]+")
 # Numbers are below this: the squares of others may be infinite.
 LARGEST = 1e100
 
@@ -95,8 +97,8 @@ class Reader:
             self._note(f'"{variant}" gives classes without probabilities')
             places = _find_places(scores, self.class_names, "predictions")
             return np.eye(classes)[places]
-        if scores.dtype.kind != "f" or scores.dtype.itemsize < 4:
-            scores = _as_floats(scores)
+        if scores.dtype.kind in "iub" or scores.dtype == "float16":
+            scores = scores.astype("float64")
         if self.logits:
             special = _checks.require("scipy.special", extra="plot")
             self._note("Probabilities are those of the logits that were given")
@@ -108,23 +110,22 @@ class Reader:
                 scores = special.softmax(scores, axis=1)
         if scores.ndim == 1 and classes == 2:
             scores = np.stack([1 - scores, scores], axis=1)
-        shape, most = (len(run.rows), classes), 1 + ROUNDED
-        are_right = scores.shape == shape
-        are_right &= bool(((scores >= 0) & (scores <= most)).all())
-        sums = scores.sum(axis=-1)
-        if not self.multi_label:
+        shape, received = (len(run.rows), classes), f"{run.scores.dtype}"
+        are_right = scores.shape == shape and scores.dtype.kind == "f"
+        if scores.dtype.kind == "f":
+            received += f" from {scores.min():.3g} to {scores.max():.3g}"
+            sums = np.ones(1) if self.multi_label else scores.sum(axis=-1)
+            are_right &= bool(((scores >= 0) & (scores <= 1 + ROUNDED)).all())
             are_right &= bool((abs(sums - 1) <= ROUNDED).all())
         if not are_right:
             raise ValueError(
                 f"`predictions` must be probabilities of shape {shape}, which "
                 "sum to 1 over classes unless multi_label=True. Received: "
-                f'those of "{variant}", {run.scores.dtype} of shape '
-                f"{run.scores.shape}, from {scores.min():.3g} to "
-                f"{scores.max():.3g}. Of logits take the softmax first, or "
-                "pass logits=True (--logits); for numbers pass "
-                'task="regression"'
+                f'{received} of shape {run.scores.shape}, of "{variant}". Of '
+                "logits take the softmax first, or pass logits=True "
+                '(--logits); for numbers pass task="regression"'
             )
-        if not self.multi_label and abs(sums - 1).max() > EXACT:
+        if abs(sums - 1).max() > EXACT:
             self._note(
                 f'Probabilities of "{variant}" summed to {sums.min():.4f} to '
                 f"{sums.max():.4f} over classes, and were divided by that"
@@ -156,7 +157,7 @@ def find_reader(
                 f"whether a lower one is better. Received: measure={measure!r}"
             )
         return Reader(None, [dataclasses.replace(measure or usual, key=SCORE)])
-    if labels.dtype.kind == "O" and not _has_text(labels):
+    if labels.dtype.kind == "O":
         # Such as data frames have.
         labels = np.array(labels.tolist())
     if task == REGRESSION or (task is None and _are_targets(every[0], labels)):
@@ -222,20 +223,6 @@ def _without_last(values):
 def _are_numbers(values):
     is_number = values.dtype.kind in "iuf" and values.size > 0
     return is_number and bool((np.abs(values) < LARGEST).all())
-
-
-def _as_floats(scores):
-    if scores.dtype.kind not in "iubf":
-        raise ValueError(
-            f"`predictions` must be probabilities. Received: {scores.dtype}"
-        )
-    return scores.astype("float64")
-
-
-def _has_text(values):
-    return values.dtype.kind in "US" or any(
-        isinstance(x, str | bytes) or x is None for x in values.flat
-    )
 
 
 def _are_answers(scores):
@@ -314,22 +301,16 @@ def _read_labels(every, labels, class_names):
             'numbers pass task="regression", for several classes an example '
             "multi_label=True (--multi-label)"
         )
-    if class_names is not None and labels.dtype.kind not in "USO":
-        _check_names(class_names)
+    others = [x for place, x in enumerate(names) if x != str(place)]
+    is_said = class_names is not None and labels.dtype.kind not in "USO"
+    if is_said and any(NUMBER.fullmatch(x) for x in others):
+        raise ValueError(
+            "`class_names` must be no numbers where labels are numbers, since "
+            "a label is the place of its class. Received: "
+            f"class_names={_checks.shown(class_names)}. Give the labels as "
+            "text, as labels.astype(str), if they are these names"
+        )
     return names, _find_places(labels, names, "labels")
-
-
-def _check_names(class_names):
-    """Raises if names are numbers, where labels are numbers, too."""
-    for place, name in enumerate(class_names):
-        is_number = str(name).replace(".", "", 1).lstrip("-").isdecimal()
-        if is_number and str(name) != str(place):
-            raise ValueError(
-                "`class_names` must be no numbers where labels are numbers, "
-                "since a label is the place of its class. Received: "
-                f"class_names={_checks.shown(class_names)}. Give the labels as "
-                "text, as labels.astype(str), if they are these names"
-            )
 
 
 def _read_several(every, labels, class_names):
