@@ -14,6 +14,8 @@ WIDE = "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)"
 RESNEXT = (
     "Xie, Girshick, Dollár, Tu and He, 2017 (https://arxiv.org/abs/1611.05431)"
 )
+# All of them, in the order in which errors list them.
+RESIDUAL_NETWORKS: list[Callable[..., keras.Model]] = []
 
 
 def _builder(
@@ -94,6 +96,7 @@ Example:
 Reference:
     {reference}.
 """
+    RESIDUAL_NETWORKS.append(build)
     return build
 
 
@@ -112,15 +115,4 @@ ResNeXt101 = _builder(
     *("ResNeXt101", (3, 4, 23, 3), "bottleneck", RESNEXT),
     own_groups=32,
     own_width=4,
-)
-
-RESIDUAL_NETWORKS = (
-    ResNet18,
-    ResNet34,
-    ResNet50,
-    ResNet101,
-    ResNet152,
-    WideResNet18,
-    ResNeXt50,
-    ResNeXt101,
 )
