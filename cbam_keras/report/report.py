@@ -16,13 +16,7 @@ from cbam_keras.report.looking import (
     read_answers,
     try_to_draw,
 )
-from cbam_keras.report.page import (
-    Figure,
-    Page,
-    Section,
-    find_template,
-    render,
-)
+from cbam_keras.report.page import Figure, Page, Section, find_template, render
 from cbam_keras.study.programs.training import draw_curves
 from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels

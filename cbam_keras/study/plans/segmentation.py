@@ -8,11 +8,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, _graph
-from cbam_keras.data import (
-    Given,
-    ImageData,
-    source_of_masks,
-)
+from cbam_keras.data import Given, ImageData, source_of_masks
 from cbam_keras.models.losses import (
     SCORES,
     PixelCrossentropy,

@@ -11,10 +11,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.study.plans.measures import (
-    Measure,
-    validation_key,
-)
+from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.numerics import read_numerics
 from cbam_keras.study.plans.recipes import Recipe, find_recipe
 

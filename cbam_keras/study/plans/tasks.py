@@ -309,11 +309,6 @@ class Classification(PredictionTask):
             for x in (self.measure, *others)
         )
 
-    def count_folds(self, folds: int | None) -> int | None:
-        if isinstance(self.source, ImageData):
-            return folds
-        return self.source.count_folds(folds)
-
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
     ) -> ImageData:
@@ -417,11 +412,6 @@ class Regression(PredictionTask):
     def measures(self) -> "tuple[Measure, ...]":
         measures = measures_of_numbers(self.measure, self.deviation)
         return tuple(self._on_split(**vars(x)) for x in measures)
-
-    def count_folds(self, folds: int | None) -> int | None:
-        if isinstance(self.source, ImageData):
-            return folds
-        return self.source.count_folds(folds)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0

@@ -51,11 +51,7 @@ from cbam_keras.study.plans.study import (
     check_folds_of,
     check_seeds,
 )
-from cbam_keras.study.plans.tasks import (
-    Classification,
-    ImageTask,
-    Regression,
-)
+from cbam_keras.study.plans.tasks import Classification, ImageTask, Regression
 from cbam_keras.study.programs.controls import HIDDEN, WIDER, control
 from cbam_keras.study.programs.training import finish
 from cbam_keras.study.results.results import Results
@@ -279,23 +275,10 @@ def compare(
         ['none', 'cbam']
         >>> verdict = results.verdict
     """
-    planned = plan(
-        attentions,
-        stages=stages,
-        instead_of=instead_of,
-        model=model,
-        weights=weights,
-        data=data,
-        recipe=recipe,
-        layer_options=layer_options,
-        data_options=data_options,
-        seeds=seeds,
-        folds=folds,
-        measure=measure,
-        threshold=threshold,
-        task=task,
-    )
-    return run_with(planned, options)
+    # All others are those of `plan`.
+    arguments = dict(locals())
+    del arguments["options"]
+    return run_with(plan(**arguments), options)
 
 
 def name_network(model: Network, task: object) -> Network:

@@ -8,11 +8,7 @@ from collections.abc import Callable, Sequence
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.study.files.folder import (
-    CHOICE,
-    CONFIRMATION,
-    read_content,
-)
+from cbam_keras.study.files.folder import CHOICE, CONFIRMATION, read_content
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.results import Results

@@ -26,10 +26,7 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import predictions
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.learning import (
-    describe_learning,
-    learning_rates,
-)
+from cbam_keras.study.results.learning import describe_learning, learning_rates
 from cbam_keras.study.results.predictions import PredictionTables
 from cbam_keras.study.results.statistics import (
     Measured,

@@ -43,10 +43,7 @@ from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results import learning
-from cbam_keras.study.results.kept import (
-    read_predictions,
-    write_predictions,
-)
+from cbam_keras.study.results.kept import read_predictions, write_predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
 from cbam_keras.study.running import machine, workers
