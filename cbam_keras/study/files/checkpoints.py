@@ -21,7 +21,7 @@ from cbam_keras import _checks, _files, _graph
 from cbam_keras._files import PREDICTIONS
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.fields import DataFields, check_fields
-from cbam_keras.study.files.outcomes import ERROR, Outcome
+from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
@@ -36,6 +36,8 @@ DAMAGE = (
 STATE = "state.json"
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))
+# What was measured in each epoch.
+History = Sequence[dict[str, float]]
 
 
 class Diverged(Exception):
@@ -46,9 +48,8 @@ class Diverged(Exception):
 class State:
     """How far a network is trained, and how that has ended.
 
-    `options` and `data` are what a call that resumes must agree in. `ended` has
-    the fields of the `Outcome` but for the history, `call` is the run in which
-    it has ended.
+    A call that resumes must agree in `options` and `data`. `ended` has the
+    fields of the `Outcome` but for the history, `call` is that of its end.
     """
 
     variant: str
@@ -156,15 +157,12 @@ def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
 def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     """Returns the files that a state does not name."""
     kept: set[str | None] = {STATE, _files.LOCK}
-    if state.ended is None or state.ended["status"] == ERROR:
-        kept |= {state.latest, state.best}
-    elif not state.ended["file"]:
-        # Those of a candidate, until its run has chosen.
+    # Those of a candidate stay until its run has chosen.
+    if state.ended is None or not state.ended["file"]:
         kept |= {state.latest, state.best}
     else:
         whole = pathlib.PurePath(state.ended["file"])
-        predictions = whole.with_suffix(PREDICTIONS).name
-        kept |= {whole.name, predictions}
+        kept |= {whole.name, whole.with_suffix(PREDICTIONS).name}
     files = (path for path in folder.iterdir() if path.is_file())
     return [path for path in files if path.name not in kept]
 
@@ -259,16 +257,12 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
 
 
 def _seed_generators(seed, epoch):
-    """Seeds the global generators, from which PyTorch's dropout draws.
-
-    Layers of users may draw from that of Keras.
-
-    A sum of the two would let one seed draw in an epoch as the next one has
-    drawn in the epoch before.
+    """Seeds the generators from which PyTorch and layers of users draw.
 
     Not by `keras.utils.set_random_seed`: it makes TensorFlow forget what it
     has compiled, which takes a ResNet18 seven seconds in each epoch.
     """
+    # With their sum, a seed would draw as the next one in the epoch before.
     seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
@@ -279,9 +273,7 @@ def _seed_generators(seed, epoch):
         _checks.require("torch", extra="torch").manual_seed(seed)
 
 
-def best_epoch(
-    history: Sequence[dict[str, float]], measure: Measure = VALIDATED
-) -> int:
+def best_epoch(history: History, measure: Measure = VALIDATED) -> int:
     """Returns the epoch with the best validation images, from 1.
 
     By the measure of the study if the history has it, else by the accuracy.
@@ -289,21 +281,16 @@ def best_epoch(
     """
     measure = _validated(history, measure)
     rows = history if measure.key in history[-1] else history[-1:]
-    best = max(
-        rows,
-        key=lambda row: (
-            measure.merit(row.get(measure.key, 0)),
-            -row.get("val_loss", 0),
-        ),
-    )
-    return int(best["epoch"])
+
+    def merit(row):
+        value = measure.merit(row.get(measure.key, 0))
+        return value, -row.get("val_loss", 0)
+
+    return int(max(rows, key=merit)["epoch"])
 
 
 def select_epoch(
-    history: Sequence[dict[str, float]],
-    recipe: Recipe,
-    measure: Measure,
-    images: int,
+    history: History, recipe: Recipe, measure: Measure, images: int
 ) -> tuple[int, str]:
     """Returns the epoch whose network is tested, from 1, and why.
 
@@ -320,11 +307,8 @@ def select_epoch(
     is_fraction = 0 <= value <= 1 and measure.unit == "%"
     variance = value * (1 - value) if is_fraction else math.inf
     error = math.sqrt(variance / images) if images else 0.0
-    if (
-        recipe.patience is None
-        and recipe.schedule == "cosine"
-        and abs(value - final) <= error
-    ):
+    ends_at_zero = recipe.patience is None and recipe.schedule == "cosine"
+    if ends_at_zero and abs(value - final) <= error:
         return last, "last epoch"
     return best, f"best {measure.key}"
 
@@ -336,9 +320,7 @@ def _validated(history, measure):
     return measure if has_it else VALIDATED
 
 
-def lost_patience(
-    history: Sequence[dict[str, float]], recipe: Recipe, measure: Measure
-) -> bool:
+def lost_patience(history: History, recipe: Recipe, measure: Measure) -> bool:
     """Returns whether a training is to end, as it has not become better."""
     if recipe.patience is None or not history:
         return False

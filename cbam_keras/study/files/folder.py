@@ -22,6 +22,7 @@ import re
 import secrets
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 
 import keras
 import numpy as np
@@ -67,6 +68,8 @@ ADVICE = (
 )
 # What every `study.json` has some of.
 NOT_EMPTY = ("seeds", "measures", "variants", "data")
+# What it holds of data that have it.
+OF_DATA = ("class_counts", "notes", "leaks", "source")
 # What `study.json` holds of a search that has ended.
 CHOICE = (
     *("best", "best_network", "best_options", "code", "confirmation"),
@@ -84,26 +87,23 @@ class StudyFolder:
         measures = study.task.measures
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
-        self.content: _files.Json = {
-            "format": FORMAT,
-            "kind": study.kind,
-            "command": None,
-            "settings": as_written(settings, allow_nan=False),
-            "seeds": list(study.seeds),
-            "versions": versions(),
-            "labels": {v.name: v.label for v in study.variants if v.label},
-        } | as_written(
+        self.content = as_written(
             {
+                "format": FORMAT,
+                "kind": study.kind,
+                "command": None,
+                "settings": as_written(settings, allow_nan=False),
+                "seeds": study.seeds,
+                "versions": versions(),
+                "labels": {v.name: v.label for v in study.variants if v.label},
                 "question": study.question,
                 "measures": [dataclasses.asdict(x) for x in measures],
                 "baseline": study.baseline,
                 "class_names": [str(name) for name in data.class_names],
                 "threshold": getattr(study.task, "threshold", None),
-                "class_counts": _as_list(getattr(data, "class_counts", None)),
                 "commonest": study.task.guess(data),
-                **{x: getattr(data, x, None) for x in ("notes", "leaks")},
-                # Where it is may change without being another dataset.
-                "source": getattr(data, "source", None),
+                # Where the source is may change without being another dataset.
+                **{name: getattr(data, name, None) for name in OF_DATA},
             }
         )
 
@@ -143,7 +143,7 @@ class StudyFolder:
         """The lock that the process of a call holds until it ends."""
         return self.path.absolute() / f"{_files.LOCK}-{self.call}"
 
-    def locked(self) -> contextlib.AbstractContextManager[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Context in which this process may write beside the networks."""
         return _files.folder_locked(self.path)
 
@@ -151,9 +151,7 @@ class StudyFolder:
         """Returns the folder of a network."""
         return self.path / name_of(variant, run)
 
-    def claim(
-        self, variant: str, run: Run
-    ) -> contextlib.AbstractContextManager[None]:
+    def claim(self, variant: str, run: Run) -> AbstractContextManager[None]:
         """Context in which no other process trains a network, or `InUse`."""
         return _files.locked(self.place(variant, run) / _files.LOCK)
 
@@ -246,9 +244,8 @@ class StudyFolder:
         except DAMAGE as error:
             raise ValueError(
                 f'The run in output="{self.path}" cannot be resumed: {STUDY} '
-                "is damaged, or of another version "
-                f"({type(error).__name__}: {error}). Put back a copy of it. "
-                f"{ADVICE}"
+                f"is damaged, or of another version ({type(error).__name__}: "
+                f"{error}). Put back a copy of it. {ADVICE}"
             ) from error
         if before["kind"] != self.study.kind:
             raise self._refused(f"another run ({before['kind']})")
@@ -286,11 +283,8 @@ class StudyFolder:
         state = read_state(self.place(variant.name, run))
         if state is None or not state.history:
             state = State(variant.name, *run, options, described)
-        old, new = (
-            {"variants": {variant.name: each}}
-            for each in (state.options, options)
-        )
-        self.refuse_changes(old, new)
+        name = f"variants.{variant.name}"
+        self.refuse_changes({name: state.options}, {name: options})
         state.call = self.call
         return state
 
@@ -348,20 +342,16 @@ def read_content(folder: pathlib.Path) -> _files.Json:
 
     Beside the content of `study.json`, with the data of all runs, it has
     `outcomes`, and the `candidates` of runs that choose a learning rate.
-    Raises one of `DAMAGE` if something is damaged, or another `OSError` if it
-    cannot be read just now.
+    Raises one of `DAMAGE`, or another `OSError` that may pass.
     """
     content = _read_study(folder)
     settings, outcomes = content["settings"], []
     runs = runs_of(content["seeds"], settings.get("folds"))
     for run, name in itertools.product(runs, settings["variants"]):
-        place = folder / name_of(name, run)
-        state = read_state(place)
-        if state is None:
-            continue
-        settings["data"][run.name] = state.data
-        if state.outcome is not None:
-            outcomes.append(state.outcome)
+        if state := read_state(folder / name_of(name, run)):
+            settings["data"][run.name] = state.data
+            if state.outcome is not None:
+                outcomes.append(state.outcome)
     candidates = read_candidates(folder, settings["variants"], runs)
     return {**content, "outcomes": outcomes, "candidates": candidates}
 
@@ -392,7 +382,7 @@ def _read_study(folder):
 
 def features_lock(
     path: pathlib.Path, seconds: float = 0
-) -> contextlib.AbstractContextManager[None]:
+) -> AbstractContextManager[None]:
     """Context in which no other process computes what is in a file."""
     key = path.name.partition(FEATURES)[2].partition(".")[0]
     return _files.locked(path.with_name(f"{_files.LOCK}-{key}"), seconds)
@@ -436,13 +426,9 @@ def as_written(
     return json.loads(text)
 
 
-def _as_list(values):
-    return None if values is None else np.asarray(values).tolist()
-
-
 def _plain(value):
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, keras.layers.Layer | keras.losses.Loss):
