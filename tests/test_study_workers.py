@@ -30,7 +30,7 @@ from cbam_keras import _files, study, training
 from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.running import machine, workers
 from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.progress import time_left
+from cbam_keras.study.running.workers import time_left
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.

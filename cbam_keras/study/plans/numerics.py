@@ -1,7 +1,6 @@
 """Settings of Keras and of the backend that change what is computed."""
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import keras
 
@@ -19,39 +18,32 @@ OF_JAX = (
 
 def read_numerics() -> dict[str, object]:
     """Returns the settings, by name, as they are now."""
-    return {name: read() for name, (read, _) in _settings().items()}
+    values = {name: getattr(keras.config, name)() for name in OF_KERAS}
+    name, backend = _backend()
+    if name == "jax":
+        return values | {x: getattr(backend.config, x) for x in OF_JAX}
+    if name == "torch":
+        value = backend.get_float32_matmul_precision()
+        return values | {"float32_matmul_precision": value}
+    value = backend.config.experimental.tensor_float_32_execution_enabled()
+    return values | {"tensor_float_32": value}
 
 
 def set_numerics(values: Mapping[str, object]) -> None:
     """Sets what `read_numerics` has returned, in this process or another."""
-    settings = _settings()
+    _, backend = _backend()
     for name, value in values.items():
-        _, write = settings[name]
-        write(value)
+        if name in OF_KERAS:
+            getattr(keras.config, f"set_{name}")(value)
+        elif name in OF_JAX:
+            backend.config.update(name, value)
+        elif name == "float32_matmul_precision":
+            backend.set_float32_matmul_precision(value)
+        else:
+            experimental = backend.config.experimental
+            experimental.enable_tensor_float_32_execution(value)
 
 
-def _settings() -> dict[str, tuple[Callable[[], object], Callable]]:
-    """Returns the functions that read and write each setting."""
-    config, name = keras.config, keras.backend.backend()
-    settings = {
-        each: (getattr(config, each), getattr(config, f"set_{each}"))
-        for each in OF_KERAS
-    }
-    backend = _checks.require(name, extra=name)
-    if name == "jax":
-        config = backend.config
-        return settings | {
-            each: (
-                functools.partial(getattr, config, each),
-                functools.partial(config.update, each),
-            )
-            for each in OF_JAX
-        }
-    if name == "torch":
-        read = backend.get_float32_matmul_precision
-        write = backend.set_float32_matmul_precision
-        return settings | {"float32_matmul_precision": (read, write)}
-    config = backend.config.experimental
-    read = config.tensor_float_32_execution_enabled
-    write = config.enable_tensor_float_32_execution
-    return settings | {"tensor_float_32": (read, write)}
+def _backend():
+    name = keras.backend.backend()
+    return name, _checks.require(name, extra=name)

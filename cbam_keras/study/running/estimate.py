@@ -83,11 +83,10 @@ def seeds_needed(
     excludes zero finds differences that are not there.
 
     The test is that of verdicts: Student's t of differences paired by seed, at
-    the level of the first of several comparisons by Holm's method. All seeds
-    share the test images, and no number of seeds reduces the error of drawing
-    these. It counts for `Results` that compare the accuracy. The deviation of
-    few seeds is an estimate, so the number for `Results` is larger: the studies
-    find the difference in the mean over what the deviation may be.
+    the level of the first of several comparisons by Holm's method. No number of
+    seeds reduces the error of drawing the test images, which counts for
+    `Results` that compare the accuracy. The deviation of few seeds is an
+    estimate, so the number for `Results` is a mean over what it may be.
 
     Args:
         results: `Results` of three seeds or more, without folds, or the

@@ -53,12 +53,7 @@ def gradients_forgotten() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _same_names() -> Iterator[None]:
-    """Context after which automatic names are counted as before it.
-
-    So the layers of networks that are built one after another have the same
-    names. Keras' public way, `clear_session`, also forgets what the user has
-    set.
-    """
+    """Context after which layers are numbered on as if it had built none."""
     module = sys.modules.get("keras.src.backend.common.global_state")
     tracker = getattr(module, "GLOBAL_STATE_TRACKER", None)
     counts = getattr(tracker, "object_name_uids", {})

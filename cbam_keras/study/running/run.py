@@ -51,7 +51,6 @@ from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.memory import free_memory
-from cbam_keras.study.running.progress import time_left
 from cbam_keras.study.running.trainer import train_network
 
 # A process that finds nothing to train looks again after so long.
@@ -80,22 +79,19 @@ def run(
 ) -> Results:
     """Trains each variant with each seed, and compares them.
 
-    The same call given again resumes from the last finished epoch; with more
-    seeds or variants it trains what is missing, and with other settings it is
-    refused.
+    The same call given again resumes from the last finished epoch, and ends as
+    it would have without the interruption; with more seeds or variants it
+    trains what is missing, and with other settings it is refused. The results
+    are of what the call asks for; other networks in the folder stay.
 
     The output folder gets `results.json`, `history.csv`, and a folder for each
     network, `<variant>-seed<seed>`, with the network after its best epoch in
     `<variant>-seed<seed>.keras`. No file is ever incomplete.
 
-    A run that was interrupted ends as it would have without the interruption.
-    The results are of what the call asks for; other networks in the folder
-    stay, and are not trained again when they are asked for. A variant that
-    fails is recorded, and the others go on; after an error the same call tries
-    it again, from its last finished epoch on.
-
-    Several processes, also on several machines, may make the same call on one
-    folder: each trains the next network that no other one trains.
+    A variant that fails is recorded, and the others go on; after an error the
+    same call tries it again, from its last finished epoch on. Several
+    processes, also on several machines, may make the same call on one folder:
+    each trains the next network that no other one trains.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
@@ -104,30 +100,26 @@ def run(
         resume: Boolean. `False` refuses a folder that holds a run. Defaults
             to `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
-            `<output>.old-1` or the next free number. That happens once all
-            arguments have been checked. A folder in which a process trains, or
-            that holds other files and no run, is refused. Defaults to `False`.
-        workers: Positive integer, how many processes train on this machine.
-            Each gets a GPU of its own, or its share of the cores. The study
-            must be picklable by cloudpickle then. Defaults to `1`: this process
-            trains.
-        executor: A `concurrent.futures.Executor` whose workers train instead.
-            One is `dask.distributed.Client(...).get_executor()`. All workers
-            must see the output folder, and have Python at the same path.
-            Defaults to `None`.
+            `<output>.old-1` or the next free number, once all arguments have
+            been checked. A folder in which a process trains, or of other files
+            and no run, is refused. Defaults to `False`.
+        workers: Positive integer, how many processes train on this machine,
+            each on a GPU of its own, or its share of the cores. The study must
+            be picklable by cloudpickle then. Defaults to `1`: this process.
+        executor: A `concurrent.futures.Executor` whose workers train instead,
+            as `dask.distributed.Client(...).get_executor()`. All must see the
+            output folder, and have Python at the same path. Defaults to `None`.
         callbacks: Sequence of functions without arguments that make a Keras
-            callback for each network, as `keras.callbacks.TensorBoard` or
-            `lambda: MyCallback(3)`. Errors are recorded as the network's. Their
-            state is not saved: a resumed network gets new ones. Defaults to
-            `()`.
+            callback for each network, as `lambda: MyCallback(3)`. Errors are
+            recorded as the network's. A resumed network gets new ones, without
+            their state. Defaults to `()`.
 
     Returns:
         A `Results`.
 
     Raises:
-        ValueError: If an argument is out of range; if the output folder
-            cannot be written, holds something else or another run, or is in
-            use.
+        ValueError: If an argument is out of range, or if the output folder is
+            in use, cannot be written, or holds something else.
         RuntimeError: If no training finished, or if workers failed.
         ImportError: If a package is missing.
 
@@ -169,9 +161,7 @@ def run_with(study: Study | Plan, options: dict[str, Any]) -> Results:
 def estimate(study: Study | Plan) -> Estimate:
     """Counts what `run` would train: networks, parameters, MACs, epochs.
 
-    It builds each network once and writes nothing.
-
-    The random states stay as they are.
+    It builds each network once, writes nothing, and keeps the random states.
 
     Args:
         study: A `Study`, or a `tuning.Search`.
@@ -504,7 +494,7 @@ class Queue:
         names = [(x.name, of_one) for x, of_one in networks]
         number = names.index((variant.original, run)) + 1
         missing = [x.name for x, _ in self.missing()]
-        left = time_left(self.seconds, missing)
+        left = workers.time_left(self.seconds, missing)
         return f"{variant.name}{several} ({number} of {len(networks)}{left})"
 
     def progress(self) -> dict[str, Outcome | State | None]:

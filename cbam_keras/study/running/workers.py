@@ -6,48 +6,36 @@ as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
 """
 
 import collections
-import concurrent.futures
 import dataclasses
 import functools
+import math
 import os
 import pickle
 import re
 import secrets
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any
 
 import keras
 
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
-from cbam_keras.study.files.checkpoints import State
-from cbam_keras.study.files.folder import StudyFolder, versions
-from cbam_keras.study.files.options import CallbackMakers
+from cbam_keras.study.files.folder import versions
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.numerics import read_numerics, set_numerics
-from cbam_keras.study.plans.study import Run, Study, Variant
 from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.progress import time_left
 
-
-class Queue(Protocol):
-    """What workers ask of the networks of a folder."""
-
-    study: Study
-    folder: StudyFolder
-    callbacks: CallbackMakers
-
-    def missing(self) -> list[tuple[Variant, Run]]: ...
-    def give_up(self, name: str, message: str) -> None: ...
-    def progress(self) -> dict[str, Outcome | State | None]: ...
-
-
+# `run.Queue`, which imports this file.
+Queue = Any
 # The program of a worker, which gets a pickle on its standard input.
 START = """
 import os, pickle, sys
@@ -73,9 +61,7 @@ START_UP = re.compile(
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def train(
-    queue: Queue, count: int, executor: concurrent.futures.Executor | None
-) -> None:
+def train(queue: Queue, count: int, executor: Executor | None) -> None:
     """Keeps so many workers alive until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
     try:
@@ -216,12 +202,12 @@ class _Workers:
         self,
         queue: Queue,
         count: int,
-        executor: concurrent.futures.Executor | None,
+        executor: Executor | None,
         plan: bytes,
     ):
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count = executor, count
-        self.workers: dict[int, _LocalWorker | concurrent.futures.Future] = {}
+        self.workers: dict[int, _LocalWorker | Future] = {}
         self.known = queue.progress()
         # How many processes were killed that trained a network, or none yet
         # (""), and what is said of networks that are given up.
@@ -349,6 +335,31 @@ class _Workers:
             f"The executor runs no more tasks ({text}). All files in "
             f'"{self.folder.path}" are whole, and the same call resumes'
         )
+
+
+def time_left(
+    measured: Mapping[str, Sequence[float]],
+    missing: Sequence[str],
+    processes: int = 1,
+) -> str:
+    """Returns ", about 12 min left", or nothing if no network has ended.
+
+    `measured` has the seconds of those that have, by their variant, `missing`
+    the variants of the others, of which `processes` are trained at a time.
+    """
+    if not measured or not missing:
+        return ""
+    means = {name: statistics.fmean(each) for name, each in measured.items()}
+    # Variants of which none has ended may take as long as the others.
+    usual = statistics.fmean(means.values())
+    left = [means.get(name, usual) for name in missing]
+    # The last network keeps one process busy, however many there are.
+    seconds = max(max(left), sum(left) / processes)
+    if seconds <= 60:
+        return ", less than a minute left"
+    if seconds <= 7200:
+        return f", about {math.ceil(seconds / 60)} min left"
+    return f", about {round(seconds / 3600)} h left"
 
 
 def _last_words(text):
