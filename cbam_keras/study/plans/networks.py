@@ -129,12 +129,10 @@ def find_drawn(model: keras.Model) -> list[Drawn]:
     """
     places, drawn = _places_of(model), []
     for layer in _graph.layers_within(model):
+        held = [*vars(layer).values(), *vars(layer).get("_clones", ())]
         initializers = [
             value
-            for value in (
-                *vars(layer).values(),
-                *vars(layer).get("_clones", ()),
-            )
+            for value in held
             if isinstance(value, keras.initializers.Initializer)
             and isinstance(getattr(value, "seed", None), int)
             and value.get_config()["seed"] is None
@@ -196,13 +194,12 @@ def check_network(model, images):
         is_head |= output == SINGLE and _graph.kind_of_head(model) != "softmax"
     if not is_head:
         raise ValueError(
-            f'A network for the dataset "{images.name}" must take {images.kind}'
-            f" of shape {images.input_shape} and give {values}, as a "
-            "functional or Sequential keras.Model (which begins with "
-            "keras.Input). Received: model "
-            f'"{model.name}" with input_shape='
-            f"{getattr(model, 'input_shape', None)}, output_shape="
-            f"{getattr(model, 'output_shape', None)}"
+            f'A network for the dataset "{images.name}" must take '
+            f"{images.kind} of shape {images.input_shape} and give {values}, "
+            "as a functional or Sequential keras.Model (which begins with "
+            f'keras.Input). Received: model "{model.name}" with '
+            f"input_shape={getattr(model, 'input_shape', None)}, "
+            f"output_shape={getattr(model, 'output_shape', None)}"
         )
     is_single = output == SINGLE or labels is not None
     if not is_single and _graph.kind_of_head(model) == "sigmoid":

@@ -30,9 +30,9 @@ class Recipe:
         batch_size: Positive integer, images per step on all devices.
             Defaults to `32`.
         learning_rate: Positive number, the highest learning rate. Or a
-            sequence of them, from which each run of a study chooses: it trains
-            a network at each of them from the same initial weights, and tests
-            the one that validates best. Defaults to `0.01`.
+            sequence of them: each run of a study trains at each from the same
+            initial weights, and tests the one that validates best. Defaults to
+            `0.01`.
         weight_decay: Number from 0, for every trainable variable. It is
             decoupled from the gradient with `optimizer="adamw"`, and added to
             it as in PyTorch with `"sgd"`. Defaults to `0.0001`.
@@ -55,20 +55,18 @@ class Recipe:
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. See `cbam_keras.data.load`. Defaults to `None`.
         frozen_epochs: Integer from 0, the epochs of a first stage of
-            fine-tuning, with frozen layers. They come before `epochs`, with a
-            schedule of their own, and train only what the function that builds
-            the network has left trainable. Then `epochs` train all layers at a
-            tenth of the learning rate, except batch normalization outside of
-            attention, see `freeze_batch_norm`. Defaults to `0`: one stage,
-            which trains the network as it was built.
-        class_weight: `"balanced"` or `"sqrt"`. In training the loss of an image
-            is multiplied by the weight of its class. As in scikit-learn,
-            `"balanced"` is `images / (classes * images of the class)`, by the
-            training images of the split or fold; `"sqrt"` is the square root of
-            that. Defaults to `None`.
+            fine-tuning, before `epochs`, with a schedule of its own. It trains
+            only what the function that builds the network has left trainable.
+            Then `epochs` train all layers at a tenth of the learning rate,
+            except batch normalization outside of attention, see
+            `freeze_batch_norm`. Defaults to `0`: one stage.
+        class_weight: `"balanced"` or `"sqrt"`, by what the loss of an image is
+            multiplied in training. As in scikit-learn, `"balanced"` is
+            `images / (classes * images of the class)`, by the training images
+            of the split or fold; `"sqrt"` is its root. Defaults to `None`.
         patience: Positive integer, the epochs without a better validation
-            result after which training ends. That is by the study's measure,
-            within a stage; the best epoch is tested. Defaults to `None`.
+            result, by the study's measure and within a stage, after which
+            training ends. The best epoch is tested. Defaults to `None`.
         least_steps: Positive integer, the minimum number of training steps:
             `epochs` is raised to reach it, with a message. Defaults to `None`.
         loss: `"focal"`, focal crossentropy with Keras' defaults (`gamma` is 2);
@@ -78,17 +76,16 @@ class Recipe:
             The network decides on `from_logits`. Defaults to `None`, which
             means crossentropy.
         unfreeze: Which layers `epochs` train after `frozen_epochs`, besides
-            those that these have trained: a positive integer, the number of
-            layers from the end; a number in (0, 1), their fraction; or a name
-            or pattern (`"block6*"`), from the first layer that it matches on. A
-            nested model counts by its layers. Defaults to `None`, all.
+            those that these have trained: a positive integer, so many from the
+            end; a number in (0, 1), their fraction; or a name or pattern
+            (`"block6*"`), from the first that it matches on. A nested model
+            counts by its layers. Defaults to `None`, all.
         frozen: Boolean, whether all epochs train only what the function that
             builds the network has left trainable. Frozen layers before these
             then run in inference, without dropout. Defaults to `False`.
         cache: Boolean, whether what these frozen layers make of an image is
-            computed once, for all epochs, seeds, folds and networks alike. It
-            needs `frozen=True` and no `augment`, and is otherwise without
-            effect. Defaults to `True`.
+            computed once, for all epochs, seeds, folds and networks. It has
+            effect with `frozen=True` and no `augment`. Defaults to `True`.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -29,13 +29,10 @@ class Segmentation(ImageTask):
     """Segmentation of images, measured on the pixels of the test images.
 
     The loss is `losses.PixelCrossentropy`. Pixels of `ignore_index` are neither
-    learned nor counted.
-
-    `class_weight="balanced"` of the recipe is by the pixels of the training
-    images. IoU and Dice are of all pixels of a split together. The mean IoU is
-    over the classes that are in the masks or in the predictions of a split, as
-    that of `keras.metrics.MeanIoU`. The best epoch is the one of the best
-    measure on the validation images.
+    learned nor counted. `class_weight="balanced"` of the recipe is by the
+    pixels of the training images. IoU and Dice are of all pixels of a split
+    together, the mean IoU over the classes in its masks or predictions, as that
+    of `keras.metrics.MeanIoU`. The best epoch is by this measure.
 
     Args:
         data: Images that `data.load_masks` accepts, or its result. Defaults to
@@ -87,6 +84,8 @@ class Segmentation(ImageTask):
     ):
         _checks.one_of("measure", measure, SCORES)
         self.masks, self.kind = masks, measure
+        names = dict.fromkeys(["loss", "miou", measure])
+        self.metrics = (*names, *(f"val_{name}" for name in names))
         self.dice_weight = _checks.positive_number(
             "dice_weight", dice_weight, or_zero=True
         )
@@ -105,12 +104,6 @@ class Segmentation(ImageTask):
             options["images"] = images
         make_source = functools.partial(source_of_masks, data, masks, **options)
         super().__init__(data, options, make_source=make_source)
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """The logs of `fit` that the history keeps."""
-        names = dict.fromkeys(["loss", "miou", self.kind])
-        return (*names, *(f"val_{name}" for name in names))
 
     def check(self, model: keras.Model, data: ImageData) -> None:
         classes = len(data.class_names)

@@ -72,30 +72,18 @@ class Task(Generic[Loaded]):
 
     measure: str
     measure_name: str
+    metrics: Sequence[str] = ("loss",)
+    name: str | None = None
+    is_loaded: bool = False
+    score: str | None = None
 
     @property
     def measures(self) -> Sequence[Measure]:
         return (Measure(self.measure, self.measure_name),)
 
-    @property
-    def metrics(self) -> Sequence[str]:
-        return ("loss",)
-
-    @property
-    def name(self) -> str | None:
-        return None
-
-    @property
-    def is_loaded(self) -> bool:
-        return False
-
     def count_folds(self, folds: int | None) -> int | None:
         """Returns `folds`, or the number of those that the data say."""
         return folds
-
-    @property
-    def score(self) -> str | None:
-        return None
 
     def load(self, recipe: Recipe) -> Loaded:
         """Returns the data for the seed and batch size of a recipe.
@@ -167,9 +155,8 @@ class Variant(Generic[Loaded]):
     Args:
         name: String, under which results and files are known.
         build: Function that takes the data and returns a new network, not
-            compiled. The data of a `Classification` have `input_shape`,
-            `output_shape` and `class_names`. The seed of the recipe is in
-            effect.
+            compiled, with the seed of the recipe in effect. The data of a
+            `Classification` have `input_shape`, `output_shape`, `class_names`.
         options: Mapping of plain values that distinguish it. In a resumed run
             they must be the same. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that of
@@ -216,25 +203,21 @@ class Study:
         task: A `Classification`, or another `Task`.
         variants: Sequence of `Variant`.
         seeds: Sequence of different integers, which decide initial weights,
-            validation images and their order. Layers that variants share by
-            path and shape start alike. The test images are the same for all.
-            Defaults to `(0,)`.
+            validation images and their order, not the test images. Layers that
+            variants share by path and shape start alike. Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.
         baseline: String, the variant that the others are compared with, if
             any. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
-        kind: String, its kind: a run is not resumed as one of another kind.
-            Results of the kind `"tune"` have the best network first, as the
-            trials of a search. Defaults to `"study"`.
+        kind: String: a run is not resumed as one of another kind. Results of
+            the kind `"tune"` are a `Ranking`. Defaults to `"study"`.
         finish: Function of the results and the output folder that writes
-            further files. It runs also when the run is interrupted. Defaults to
-            `None`.
+            further files, also of an interrupted run. Defaults to `None`.
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
-            what is in which fold. Defaults to `None`, those that the data
-            say, if any.
+            what is in which fold. Defaults to `None`, those of the data.
         question: String, what the study asks, for its report. Defaults to
             `""`.
 
@@ -351,11 +334,8 @@ class Study:
             settings["measure"] = self.task.score
         settings["backend"] = keras.backend.backend()
         settings["dtype_policy"] = keras.config.dtype_policy().get_config()
-        settings["numerics"] = {
-            name: value
-            for name, value in read_numerics().items()
-            if name != "dtype_policy"
-        }
+        settings["numerics"] = numerics = read_numerics()
+        del numerics["dtype_policy"]
         settings["variants"] = {v.name: v.describe() for v in self.variants}
         settings["data"] = {self.runs[0].name: data}
         return settings

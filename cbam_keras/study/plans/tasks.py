@@ -73,6 +73,7 @@ class ImageTask(Task[ImageData]):
             )
         # Images that are loaded, or where they are.
         self.source = loaded or make_source()
+        self.name, self.is_loaded = self.source.name, loaded is not None
         if loaded and options:
             raise ValueError(
                 "`data_options` must be left out for images that are loaded "
@@ -108,16 +109,6 @@ class ImageTask(Task[ImageData]):
         task = copy.copy(self)
         task.split = "validation"
         return task
-
-    @property
-    def is_loaded(self) -> bool:
-        """Whether the data are loaded already, for one seed."""
-        return isinstance(self.data, ImageData)
-
-    @property
-    def name(self) -> str:
-        """The name of the dataset, known before it is loaded."""
-        return self.source.name
 
     def count_folds(self, folds: int | None) -> int | None:
         if isinstance(self.source, ImageData):
@@ -174,7 +165,12 @@ class PredictionTask(ImageTask):
     ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
         if self.split != "test":
             return self.validate(model, data), {}
-        arrays = self._predict_splits(model, data)
+        arrays = {
+            f"{split}/{name}": array
+            for split in PREDICTED
+            if (batches := getattr(data, split))
+            for name, array in self._predict(model, batches, split).items()
+        }
         measured = self._measure(model, data, arrays)
         for name, x in arrays.items():
             if x.dtype == "float64":
@@ -194,21 +190,12 @@ class PredictionTask(ImageTask):
         metrics = {}
         for split in PREDICTED if self.score is not None else ():
             if f"{split}/labels" in arrays:
-                names = f"{split}/{self.predicted}", f"{split}/labels"
-                measured = self.compute(*map(arrays.get, names))
+                predicted = arrays[f"{split}/{self.predicted}"]
+                measured = self.compute(predicted, arrays[f"{split}/labels"])
                 for key, value in measured.items():
                     is_test = split == "test"
                     metrics[key if is_test else validation_key(key)] = value
         return metrics
-
-    def _predict_splits(self, model, data):
-        """Returns names, labels and predictions of images, by their split."""
-        return {
-            f"{split}/{name}": array
-            for split in PREDICTED
-            if (batches := getattr(data, split))
-            for name, array in self._predict(model, batches, split).items()
-        }
 
     def _predict(self, model, batches, split):
         """Returns names, labels and predictions of images."""
@@ -236,18 +223,15 @@ class Classification(PredictionTask):
     Args:
         data: Anything that `cbam_keras.data.load` accepts, or its result.
             Loaded data are the same for every seed.
-        measure: The measure that networks are compared by: `"test_accuracy"`,
-            `"balanced_accuracy"`, `"macro_f1"`, `"auc"`, `"average_precision"`,
-            `"ece"` or `"brier"`. For classes of unlike size there are
-            `"balanced_accuracy"` (the mean recall of the classes), `"macro_f1"`
-            (the mean of their F1 scores) and `"auc"` (the area under the ROC
-            curve; of three classes or more the mean over each against the
-            others; `"average_precision"` likewise), by scikit-learn, after the
-            epoch of the best validation accuracy. Classes without test images
-            do not count. `"ece"` is the expected calibration error of 15 bins
-            of equally many images, `"brier"` the Brier score: lower is better.
-            Defaults to `None`: `"test_accuracy"`, with `multi_label`
-            `"average_precision"`.
+        measure: The measure that networks are compared by, by scikit-learn:
+            `"test_accuracy"`, `"balanced_accuracy"` (the mean recall of the
+            classes), `"macro_f1"` (the mean of their F1 scores), `"auc"` (the
+            area under the ROC curve; of three classes or more the mean over
+            each against the others), `"average_precision"` (likewise), or,
+            where lower is better, `"ece"` (the expected calibration error of 15
+            bins of equally many images) and `"brier"` (the Brier score).
+            Classes without test images do not count. Defaults to `None`:
+            `"test_accuracy"`, with `multi_label` `"average_precision"`.
         threshold: For two classes, how to choose the probability from which
             the second one counts as predicted, for sensitivity and specificity
             in reports: `"youden"` (their highest sum on the validation images),
@@ -360,10 +344,10 @@ class Regression(PredictionTask):
     """Prediction of numbers, measured by the error on the test examples.
 
     Networks end in a layer without activation, of a value for each target.
-    They are trained on standardized targets, by means and deviations of the
-    training split, and a last layer gives numbers in the units of the targets:
-    what is measured, reported and saved is in these. The loss, of standardized
-    numbers, is the mean squared error, or a `keras.losses.Loss` of the recipe.
+    They are trained on targets standardized by the training split, and a last
+    layer gives numbers in their units, which are measured, reported and saved.
+    The loss, of standardized numbers, is the mean squared error, or a
+    `keras.losses.Loss` of the recipe.
 
     Args:
         data: Arrays or batches of examples and numbers, `(N,)`, `(N, k)`, or
@@ -371,9 +355,9 @@ class Regression(PredictionTask):
         measure: The measure that networks are compared by, by scikit-learn:
             `"mae"` (the mean absolute error), `"rmse"` (the root of the mean
             squared error), `"r2"` (the coefficient of determination), or a
-            function of targets and predictions, both `(N, k)`. Its name says
-            whether a higher value is better, `..._score`, or a lower one,
-            `..._error`, as in scikit-learn. Defaults to `None`: `"mae"`.
+            function of targets and predictions, both `(N, k)`, called
+            `..._score` if higher is better, else `..._error`. Defaults to
+            `None`: `"mae"`.
         **options: Further arguments of `data.load`. A recipe or a study decides
             some.
 
