@@ -154,13 +154,11 @@ def _read_images(dataset, described):
     ]
     if are_signals:
         return names, np.asarray(examples.images), examples.labels
-    pixels = np.stack(
-        [
-            data.read_example(examples, row, size, channels=shape[2])[0]
-            for row in range(len(rows))
-        ]
-    )
-    return names, pixels, examples.labels
+    pixels = [
+        data.read_example(examples, row, size, channels=shape[2])[0]
+        for row in range(len(rows))
+    ]
+    return names, np.stack(pixels), examples.labels
 
 
 def _draw_attention(folder, name, model, pixels, classes):

@@ -44,10 +44,6 @@ class Figure:
         return cls(f"data:image/webp;base64,{data}", width, height, caption)
 
 
-def _empty(kind):
-    return dataclasses.field(default_factory=kind)
-
-
 @dataclasses.dataclass
 class Section:
     """A part of a page: texts, then tables, then figures.
@@ -56,10 +52,10 @@ class Section:
     """
 
     title: str
-    texts: list[str] = _empty(list)
-    tables: list[Table] = _empty(list)
-    listings: dict[str, str] = _empty(dict)
-    figures: list[Figure] = _empty(list)
+    texts: list[str] = dataclasses.field(default_factory=list)
+    tables: list[Table] = dataclasses.field(default_factory=list)
+    listings: dict[str, str] = dataclasses.field(default_factory=dict)
+    figures: list[Figure] = dataclasses.field(default_factory=list)
 
     def __bool__(self) -> bool:
         return any((self.texts, self.tables, self.listings, self.figures))
@@ -74,13 +70,13 @@ class Page:
     verdict: str = ""
     about: str = ""
     # What makes results wrong or doubtful, as copies among the test images.
-    warnings: list[str] = _empty(list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
     # A line for each thing that is not there.
-    missing: list[str] = _empty(list)
-    sections: list[Section] = _empty(list)
+    missing: list[str] = dataclasses.field(default_factory=list)
+    sections: list[Section] = dataclasses.field(default_factory=list)
     # `None` for a run that was started from Python.
     command: str | None = None
-    facts: dict[str, str] = _empty(dict)
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
     settings: str = ""
 
 

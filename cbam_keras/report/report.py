@@ -69,22 +69,18 @@ def write(
     """Writes the report of an output folder, one HTML page.
 
     The commands `train` and `tune` write it when they end, and `cbam-keras
-    report` writes it again.
-
-    It holds the question and the answer, the tables, the figures, where the
-    networks look, what identifies the run, and the command that repeats it. It
-    is read without a network, and can be sent as it is. Of an unfinished or
-    damaged run it holds what there is, and says what is missing.
+    report` writes it again. It holds the question and the answer, the tables,
+    the figures, where the networks look, what identifies the run, and the
+    command that repeats it. It is one file to read and to send. Of an
+    unfinished or damaged run it holds what there is, and says what is missing.
 
     Args:
         folder: Path of an output folder. A report in it is replaced.
         draw: Boolean, whether to draw first where the networks look, on eight
-            test images, or what they predict for masks, on six. It loads the
-            networks and reads the images; if it cannot, it warns. Defaults to
-            `False`, which means the figures that are there.
-        figures: `"pdf"` to write the figures also as PDF beside the PNG, for a
-            paper: where the networks look, only with `draw`. Defaults to
-            `None`.
+            test images, or what they predict for masks, on six; if it cannot,
+            it warns. Defaults to `False`, which means the figures there are.
+        figures: `"pdf"` to write the figures also as PDF beside the PNG: where
+            the networks look, only with `draw`. Defaults to `None`.
 
     Returns:
         Path of the page, `report.html` in that folder.
@@ -232,16 +228,12 @@ def _add_results(page, results, content):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     if _files.AS_PDF.get():
-        _draw_again(results)
-    section.figures = _read_figures(results.output, dict(FIGURES))
-
-
-def _draw_again(results):
-    """Draws the figures that the run has drawn, as PDF, too."""
-    file = results.output / "comparison.png"
-    if file.exists():
-        _files.write_figure(file, results.plot())
-    draw_curves(results)
+        # Those that the run has drawn are drawn again.
+        file = results.output / "comparison.png"
+        if file.exists():
+            _files.write_figure(file, results.plot())
+        draw_curves(results)
+    section.figures = _read_figures(results.output, FIGURES)
 
 
 def _add_files(page, results, content):
@@ -260,29 +252,24 @@ def _add_files(page, results, content):
         for x in results.outcomes
         if x.file or not x.finished
     ]
-    section = Section("Files", texts=[OF_FILES])
-    section.tables.append(Table("Networks by seed", rows))
-    page.sections += [section] * bool(rows)
+    if rows:
+        tables = [Table("Networks by seed", rows)]
+        page.sections.append(Section("Files", [OF_FILES], tables))
 
 
 def _list_classes(results, class_names):
     """Returns the IoU of each class of masks, as a table, if there are any."""
     rows = []
     for name in class_names:
-        means = {
-            results.labels.get(variant, variant): results.values(
-                variant, f"iou_{name}"
-            )
-            for variant in results.variants
-        }
-        if any(means.values()):
-            values = {
-                label: f"{100 * statistics.fmean(x.values()):.1f}" if x else ""
-                for label, x in means.items()
-            }
-            rows.append({"class": str(name), **values})
+        row = {}
+        for variant in results.variants:
+            if found := results.values(variant, f"iou_{name}"):
+                label = results.labels.get(variant, variant)
+                row[label] = f"{100 * statistics.fmean(found.values()):.1f}"
+        if row:
+            rows.append({"class": str(name), **row})
     title = f"IoU by class (%), {results.seeds_in_words}"
-    return _terminal.Table(title, rows) if rows else None
+    return Table(title, rows) if rows else None
 
 
 def _read_figures(folder, captions):
@@ -355,15 +342,9 @@ def _describe_sizes(results):
 
 def _describe_network(results, name, options):
     parameters = {x.parameters for x in results.runs if x.variant == name}
-    return {
-        "label": results.labels.get(name, name),
-        "facts": [
-            f"{key}={value}"
-            for key, value in options.items()
-            if key != "control"
-        ]
-        + [f"{count:,} parameters" for count in parameters - {None}],
-    }
+    facts = [f"{x}={y}" for x, y in options.items() if x != "control"]
+    facts += [f"{count:,} parameters" for count in parameters - {None}]
+    return {"label": results.labels.get(name, name), "facts": facts}
 
 
 # In the order of the page.

@@ -6,7 +6,8 @@ import pathlib
 import statistics
 from collections.abc import Callable, Sequence
 
-from cbam_keras import _checks, _files, _terminal
+from cbam_keras import _checks, _terminal
+from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.files.folder import CHOICE, CONFIRMATION, read_content
 from cbam_keras.study.files.outcomes import Outcome
@@ -49,10 +50,11 @@ class Trial(Outcome):
     values: dict[str, Value] = dataclasses.field(default_factory=dict)
     score: float | None = None
 
-    def as_json(self) -> _files.Json:
-        """Returns what JSON and data frames hold, in addition to its values."""
+    def as_json(self) -> Json:
+        """Returns what JSON and data frames hold."""
         figures = {name: getattr(self, name) for name in FIGURES}
-        return {"number": self.number, "outcome": self.status, **figures}
+        about = {"number": self.number, "outcome": self.status}
+        return {**self.values, **about, **figures}
 
 
 def join_folds(runs: Sequence[Outcome]) -> Outcome:
@@ -61,7 +63,7 @@ def join_folds(runs: Sequence[Outcome]) -> Outcome:
     failed = next((run for run in runs if not run.finished), None)
     if failed or not others:
         return failed or first
-    metrics: list[_files.Json] = [run.metrics for run in runs]
+    metrics: list[Json] = [run.metrics for run in runs]
     means: dict[str, float | None] = {
         name: statistics.fmean(of_fold[name] for of_fold in metrics)
         for name in first.metrics
@@ -83,7 +85,7 @@ class ConfirmedRow(Row):
 
     trial: int = 0
     attention: Value | None = None
-    options: _files.Json = dataclasses.field(default_factory=dict)
+    options: Json = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,25 +104,24 @@ class Ranking(Results):
         best_options: Dictionary, the arguments of its attention layer. Needs a
             search with a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
-        test_accuracy: Number in [0, 1], the test accuracy of the network in
-            `best.keras`. This is the training of the chosen configuration that
-            validates best, with folds on the test images of its fold. `None`
-            without new seeds: trials are not tested.
+        test_accuracy: Number in [0, 1], of the network in `best.keras`, the
+            training of the choice that validates best, on the test images of
+            its fold. `None` without new seeds: trials are not tested.
         choice: Dictionary, what `results.json` holds of these.
     """
 
     trials: tuple[Trial, ...] = ()
-    choice: _files.Json = dataclasses.field(default_factory=dict)
+    choice: Json = dataclasses.field(default_factory=dict)
     confirmation: tuple[ConfirmedRow, ...] = ()
 
     @classmethod
     def parts_of(
         cls,
         path: pathlib.Path,
-        content: _files.Json,
+        content: Json,
         variants: tuple[str, ...],
         seeds: tuple[int, ...],
-    ) -> _files.Json:
+    ) -> Json:
         parts = super().parts_of(path, content, variants, seeds)
         every = content["settings"]["variants"]
         numbers = {name: number for number, name in enumerate(every, 1)}
@@ -146,9 +147,7 @@ class Ranking(Results):
     def with_subfolders(self) -> "Ranking":
         return self.with_confirmation(self.choice.get("confirmation", ()))
 
-    def with_confirmation(
-        self, confirmation: Sequence[_files.Json]
-    ) -> "Ranking":
+    def with_confirmation(self, confirmation: Sequence[Json]) -> "Ranking":
         """Returns these results with the rows of a confirmation, if any.
 
         It is as `results.json` holds it: trials, and with which seeds they
@@ -193,7 +192,7 @@ class Ranking(Results):
         return next((x for x in self.trials if x.number == number), None)
 
     @property
-    def best_options(self) -> _files.Json:
+    def best_options(self) -> Json:
         """The arguments of the chosen attention layer."""
         return self.choice.get("best_options", {})
 
@@ -234,15 +233,7 @@ class Ranking(Results):
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
-        trials = Table("Trials", self._trial_cells())
-        tables = (self._confirmation_table(), trials)
-        return [table for table in tables if table.rows]
-
-    def _tables(self):
-        return self.tables()
-
-    def _trial_cells(self):
-        return [
+        cells = [
             {
                 "trial": str(trial.number),
                 "values": trial.label,
@@ -257,6 +248,10 @@ class Ranking(Results):
             }
             for trial in self.ranked
         ]
+        tables = [self._confirmation_table(), Table("Trials", cells)]
+        return [table for table in tables if table.rows]
+
+    _tables = tables
 
     def _confirmation_table(self):
         rows, measure = self.confirmation, self.measures[0]
@@ -300,11 +295,8 @@ class Ranking(Results):
 
     def _records(self):
         return [
-            {
-                **trial.values,
-                **trial.as_json(),
-                **{x.key: trial.metrics.get(x.key) for x in self.measures},
-            }
+            trial.as_json()
+            | {x.key: trial.metrics.get(x.key) for x in self.measures}
             for trial in self.trials
         ]
 
@@ -314,10 +306,9 @@ class Ranking(Results):
             "trials": [
                 {
                     **dict.fromkeys(names),
-                    **trial.values,
+                    **trial.as_json(),
                     "score": trial.score,
                     "values": trial.values,
-                    **trial.as_json(),
                 }
                 for trial in self.trials
             ],

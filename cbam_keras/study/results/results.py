@@ -55,12 +55,9 @@ GIVEN = "predictions"
 class Results(PredictionTables, _terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
-    `to_dataframe()` has a row per variant, network of a table or trial.
-
-    The columns are `variant`, `seeds` (how many), `mean`, `std` (n - 1),
-    `difference` to the baseline paired by seed, `low` and `high` (its 95 %
-    interval), `parameters` and `macs`. A search (see `Ranking`)
-    has hyperparameters before them.
+    `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
+    (how many), `mean`, `std` (n - 1), `difference` to the baseline paired by
+    seed, `low` and `high` (its 95 % interval), `parameters` and `macs`.
 
     Attributes:
         output: Path of the output folder.
@@ -91,13 +88,11 @@ class Results(PredictionTables, _terminal.Tabular):
         learning_rates: Data frame, a row for each of these. The columns are
             `variant`, `seed`, `fold`, `learning_rate`, `validation` (the
             measure on the validation data) and `chosen` (boolean).
-        verdict: String, networks that have collapsed, and the differences
-            between others, or that no network has learned. These need a
-            baseline.
+        verdict: String, networks that have collapsed, and with a baseline the
+            differences between others, or that no network has learned.
         detectable: Number, the smallest true difference that 80 % of such
-            studies detect. It is in units of the measure: 0.01 is
-            one point. `None` with too few seeds, and where not even the
-            largest possible gain is found.
+            studies detect, in units of the measure: 0.01 is one point. `None`
+            with too few seeds, or if even the largest gain would be missed.
     """
 
     output: pathlib.Path
@@ -186,15 +181,11 @@ class Results(PredictionTables, _terminal.Tabular):
             "guess": guess,
             "kind": content["kind"],
             "settings": settings,
-            "labels": {
-                name: label
-                for name, label in content["labels"].items()
-                if name in variants
-            },
+            "labels": content["labels"],
             "folds": settings.get("folds"),
-            "question": content.get("question") or "",
-            "class_names": tuple(content.get("class_names") or ()),
-            "threshold": content.get("threshold"),
+            "question": content["question"],
+            "class_names": tuple(content["class_names"]),
+            "threshold": content["threshold"],
             "candidates": tuple(
                 x
                 for x in content.get("candidates", ())
@@ -309,7 +300,6 @@ class Results(PredictionTables, _terminal.Tabular):
         sentences = [predictions.describe_collapse(self)]
         if self.baseline is not None:
             sentences.append(describe_learning(self))
-        if self.baseline is not None:
             sentences.append(self._describe_differences())
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
@@ -417,20 +407,17 @@ class Results(PredictionTables, _terminal.Tabular):
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
-        return [self._table()]
-
-    def _table(self):
         title = "Networks, one seed"
         if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        return networks_table(self, title)
+        return [networks_table(self, title)]
 
     def _tables(self):
         # They are printed with the name of the folder.
-        several = len(self.planned_runs) > 1
-        seeds = f", {self.seeds_in_words}" if several else ""
-        title = f"Results in {self.output}{seeds}"
-        return [dataclasses.replace(self._table(), title=title)]
+        title = f"Results in {self.output}"
+        if len(self.planned_runs) > 1:
+            title += f", {self.seeds_in_words}"
+        return [networks_table(self, title)]
 
     def latex(self) -> str:
         """Returns the table of networks for LaTeX, which needs booktabs.
@@ -446,7 +433,20 @@ class Results(PredictionTables, _terminal.Tabular):
         return table.latex(names[:COLUMNS])
 
     def _records(self):
-        return [row.as_record() for row in self.rows]
+        return [
+            {
+                "variant": row.variant,
+                "seeds": len(row.seeds),
+                "mean": row.mean,
+                "std": row.deviation,
+                "difference": row.difference,
+                "low": row.interval and row.interval[0],
+                "high": row.interval and row.interval[1],
+                "parameters": row.parameters,
+                "macs": row.macs,
+            }
+            for row in self.rows
+        ]
 
     def json(self) -> str:
         """Returns the results as a JSON object."""

@@ -52,9 +52,8 @@ class Row(Measured):
             difference, and number, less than 0.05 where it excludes zero.
             `None` for a single seed, and where no difference varies.
         over: String, what the interval is about, as `"5 seeds and 1,000 test
-            images"`. Without predictions of each image, and by measures that
-            have no value for each, it is `"5 seeds, on these 1,000 test
-            images"`.
+            images"`; without a value of each image it is `"5 seeds, on these
+            1,000 test images"`.
         pairs: Integer, the number of seeds that both have.
         standard_error: Number, of the difference: the root of its variances
             `by_seeds` and `by_images`. The images, or groups of them, have so
@@ -87,21 +86,6 @@ class Row(Measured):
         return {
             "network": self.variant,
             **{name: getattr(self, name) for name in names},
-        }
-
-    def as_record(self) -> Json:
-        """Returns what a data frame holds of it."""
-        low, high = self.interval or (None, None)
-        return {
-            "variant": self.variant,
-            "seeds": len(self.seeds),
-            "mean": self.mean,
-            "std": self.deviation,
-            "difference": self.difference,
-            "low": low,
-            "high": high,
-            "parameters": self.parameters,
-            "macs": self.macs,
         }
 
 

@@ -67,9 +67,8 @@ def plot_history(
                 thin["marker"] = ""
             axes.plot(epochs, training, **thin, label=f"{name}, training")
         axes.set(xlabel="Epoch", ylabel=heading)
-        axes.xaxis.set_major_locator(
-            ticker.MaxNLocator(integer=True, min_n_ticks=1)
-        )
+        whole = ticker.MaxNLocator(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_locator(whole)
         style.style_axes(axes, "both")
     style.add_legend(figure, panels, ncols=min(4, len(styles)))
     return figure
@@ -107,13 +106,9 @@ def _draw_rows(axes, rows, baseline, measure):
     for place, row in enumerate(rows):
         ends = ends_of(row, measure)
         if ends is not None and baseline is not None:
-            axes.plot(
-                [scale * (end + baseline) for end in ends],
-                [place, place],
-                "k|-",
-                markersize=8,
-                label="95 % interval of the difference to it",
-            )
+            drawn = [scale * (end + baseline) for end in ends]
+            label = "95 % interval of the difference to it"
+            axes.plot(drawn, [place] * 2, "k|-", markersize=8, label=label)
         color = styles[row.label]["color"]
         # Points lie below the row, so that none hides the mean, and equal ones
         # below each other, closer if there are many.

@@ -1,6 +1,6 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +103,8 @@ def plot_roc(results: Judged) -> "style.Figure":
     figure = style.new_figure(*size, "ROC on the test split")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (index, heading) in zip(grid, panels.items(), strict=False):
-        for look, by_seed in _by_network(results, with_probabilities):
+        networks = _by_network(results, with_probabilities(results))
+        for look, by_seed in networks:
             curves = [
                 roc(predictions, index)
                 for predictions in by_seed
@@ -134,7 +135,7 @@ def plot_reliability(results: Judged) -> "style.Figure":
     """
     figure = style.new_figure(5.5, 5, "Reliability on the test split")
     axes = figure.subplots()
-    for look, by_seed in _by_network(results, with_probabilities):
+    for look, by_seed in _by_network(results, with_probabilities(results)):
         # All seeds together, in bins of equally many images.
         bins = reliability(
             np.concatenate([x.probabilities for x in by_seed]),
@@ -161,7 +162,7 @@ def plot_numbers(results: Judged) -> "style.Figure":
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    networks = _by_network(results)[:MAX_NETWORKS]
+    networks = _by_network(results, results.tested)[:MAX_NETWORKS]
     size = max(4.5, 3 * len(networks)), 6
     figure = style.new_figure(*size, "Predictions of test examples")
     grid = figure.subplots(
@@ -191,19 +192,14 @@ def plot_numbers(results: Judged) -> "style.Figure":
 
 
 def _by_network(
-    results: Judged, choose: Callable | None = None
+    results: Judged, networks: Mapping[str, Mapping]
 ) -> list[tuple[dict, Sequence[Any]]]:
-    """Returns how each network is drawn, and its predictions by seed.
-
-    Those that are drawn may be chosen by a function of the results.
-    """
+    """Returns how each network is drawn, and its predictions by seed."""
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
     return [
         ({**styles[labels[name]], "label": labels[name]}, [*by_seed.values()])
-        for name, by_seed in (
-            choose(results) if choose else results.tested
-        ).items()
+        for name, by_seed in networks.items()
     ]
 
 
