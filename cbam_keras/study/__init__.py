@@ -37,13 +37,7 @@ from cbam_keras.study.plans.networks import (
 )
 from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
-from cbam_keras.study.plans.study import (
-    Run,
-    Study,
-    Task,
-    Variant,
-    check_seeds,
-)
+from cbam_keras.study.plans.study import Run, Study, Task, Variant, check_seeds
 from cbam_keras.study.plans.tasks import Classification, Regression
 from cbam_keras.study.programs import comparison, training
 from cbam_keras.study.programs.given import results_of
@@ -51,11 +45,7 @@ from cbam_keras.study.results.ranking import Ranking, Trial
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.statistics import Measured, verdict
 from cbam_keras.study.results.tables import Row
-from cbam_keras.study.running.estimate import (
-    Cost,
-    Estimate,
-    seeds_needed,
-)
+from cbam_keras.study.running.estimate import Cost, Estimate, seeds_needed
 from cbam_keras.study.running.run import (
     Queue,
     RunOptions,

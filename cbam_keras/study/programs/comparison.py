@@ -95,58 +95,53 @@ def plan(
 
     Args:
         attentions: Sequence of names that `layers.make_attention` takes,
-            `"none"`, and layers of your own, or `"all"`. A layer is a class, or
-            a callable that takes `name` and returns a layer, as
-            `layers.Attention`. `"all"` stands for `"none"` and each attention
-            layer. `"wider"` and `"hidden"` are controls without attention, with
-            as many parameters as the largest network with it: by more channels
-            in each layer, of a network in `comparison.NETWORKS` or the decoder
-            of a U-Net, or by a hidden layer before the classifier. Defaults to
-            `("none", "cbam")`.
-        stages: In which stages attention goes, see `insert_attention`, a
-            sequence of these, or `"each"`. Those of a sequence are compared.
-            `"each"` stands for all stages, each stage alone, the last two,
-            three, ... stages, and `"top"`. Defaults to `"all"`.
+            `"none"`, and layers of your own: classes, or callables that take
+            `name`, as `layers.Attention`. Or `"all"`: `"none"` and each
+            attention layer. `"wider"` and `"hidden"` are controls without
+            attention, with as many parameters as the largest network with it:
+            by more channels in each layer, of a network in
+            `comparison.NETWORKS` or the decoder of a U-Net, or by a hidden
+            layer before the classifier. Defaults to `("none", "cbam")`.
+        stages: In which stages attention goes, see `insert_attention`, or a
+            sequence of these to compare. `"each"` is all stages, each alone,
+            the last two, three, ..., and `"top"`. Defaults to `"all"`.
         instead_of: Gates whose place attention takes, see `insert_attention`,
             as `"se"` for EfficientNet. The network as it is, `"original"`, is
             compared with `"none"`, without these gates, and with each attention
             in their place. Defaults to `None`.
-        model: A key of `comparison.NETWORKS`, a network of
-            `keras.applications`, or a function that takes `attention` and
-            returns a `keras.Model`. `"tiny"` has 20,000 parameters, `"small"`
-            78,000. Networks of `keras.applications` go by the name of their
-            function, as `"MobileNetV2"`; they and `"EfficientNetLite0"` have
-            their preprocessing inside, attention where `insert_attention` puts
-            it, and a new classifier. Defaults to `"tiny"`.
-        weights: `"imagenet"` for a network of `keras.applications` or
-            `"EfficientNetLite0"`. Keras downloads them, but those of
-            `"EfficientNetLite0"` are in a package. Batch normalization of the
-            network is frozen, and for the `frozen_epochs` of the recipe so are
-            all of its own layers. Attention that is given by name starts as the
-            identity. Defaults to `None`, random weights.
+        model: A key of `comparison.NETWORKS` (`"tiny"` has 20,000 parameters,
+            `"small"` 78,000), the name of a network of `keras.applications`, as
+            `"MobileNetV2"`, or a function that takes `attention` and returns a
+            `keras.Model`. Those of `keras.applications` and
+            `"EfficientNetLite0"` have their preprocessing inside, attention
+            where `insert_attention` puts it, and a new classifier. Defaults to
+            `"tiny"`.
+        weights: `"imagenet"` for a network of `keras.applications`, which Keras
+            downloads, or `"EfficientNetLite0"`, from a package. Batch
+            normalization of the network is frozen, and for the `frozen_epochs`
+            of the recipe so are all of its own layers. Attention that is given
+            by name starts as the identity. Defaults to `None`, random weights.
         data: Anything that `cbam_keras.data.load` accepts; for one seed also
             its result. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Several seeds replace its seed. Defaults to `None`, which means
-            `"fine-tuning"` with `weights`, otherwise one epoch with a batch
-            size of 64. The learning rate is then 0.01, or 0.03 for the model
-            `"tiny"`, and there are more epochs where these make fewer than 200
-            steps, except of the embedded digits.
+            `"fine-tuning"` with `weights`, else one epoch in batches of 64, at
+            a learning rate of 0.01, or 0.03 for `"tiny"`. There are more epochs
+            where these make fewer than 200 steps, except of the embedded
+            digits.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
             name stands for the defaults of its class. Defaults to `None`, which
-            means a `reduction_ratio` of 4 for `"tiny"`. Its layers have few
-            channels.
+            means a `reduction_ratio` of 4 for `"tiny"`, of few channels.
         data_options: Mapping of further arguments of `data.load`, as
             `{"download": True}`, except those of the recipe. Defaults to
             `None`.
         seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
             sequence of them. One seed is that of the recipe. Defaults to
             `None`, which means five, and one with `folds` or loaded data.
-        folds: Integer from 2, the number of folds of a cross-validation. Each
-            image is tested once per seed; see `study.Study`. Defaults to
-            `None`.
+        folds: Integer from 2, the folds of a cross-validation, see
+            `study.Study`. Defaults to `None`.
         measure: The measure that networks are compared by, see
             `study.Classification` and `study.Regression`. Defaults to `None`:
             `"test_accuracy"`, of numbers `"mae"`.
@@ -154,14 +149,12 @@ def plan(
         task: `"classification"`, or `"regression"` to predict numbers. Or a
             `study.Classification`, `study.Regression` or `study.Segmentation`,
             in place of `data`, `data_options`, `measure` and `threshold`. With
-            masks the network is a `models.UNet`, by
-            the name of its encoder, as `"unet-tiny"` or
-            `"unet-EfficientNetLite0"`, with attention in its decoder;
-            `"skip-gate"` in `attentions` is an
-            `AttentionGate` on its skips, and `"skip-cbam"` and so on other
-            layers there. `recipe=None` means `"segmentation"`, with all epochs
-            in one stage for random weights. Defaults to `None`, which means
-            `"classification"`.
+            masks the network is a `models.UNet`, by the name of its encoder, as
+            `"unet-tiny"`, with attention in its decoder; `"skip-gate"` in
+            `attentions` is an `AttentionGate` on its skips, and `"skip-cbam"`
+            and so on other layers there. `recipe=None` means `"segmentation"`,
+            with all epochs in one stage for random weights. Defaults to `None`,
+            which means `"classification"`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -407,11 +400,8 @@ def _in_place_of(build, instead_of, images, attention=None):
 
 
 def model_options(model: object) -> dict[str, object]:
-    """Returns options of attention layers that differ for one network.
-
-    Of the 8, 16 and 32 channels of `"tiny"`, the ratio of the layers would
-    leave 1, 1 and 2 hidden units.
-    """
+    """Returns options of attention layers that differ for one network."""
+    # Of 8, 16 and 32 channels, 16 would leave 1, 1 and 2 hidden units.
     return {"reduction_ratio": 4} if model == "tiny" else {}
 
 
@@ -421,12 +411,7 @@ def default_recipe(
     data: Images = "crowded_mnist",
     has_masks: bool = False,
 ) -> Recipe:
-    """Returns what `recipe=None` means for a network, given by name or not.
-
-    One epoch is enough for the network `"tiny"` on the default images, and the
-    other digits are fewer. Of four learning rates 0.03 suits it best, without
-    attention and with.
-    """
+    """Returns what `recipe=None` means for a network, given by name or not."""
     if has_masks:
         recipe = RECIPES["segmentation"]
         if weights is None:
@@ -435,6 +420,7 @@ def default_recipe(
         return dataclasses.replace(recipe, least_steps=LEAST_STEPS)
     if weights is not None:
         return suit_to(data, RECIPES["fine-tuning"])
+    # Of four rates this one suits it best, without attention and with.
     rate = 0.03 if model == "tiny" else 0.01
     few = {"cluttered_mnist": 3, "mnist5k": 2}
     epochs = few.get(data, 1) if isinstance(data, str) else 1
