@@ -28,11 +28,7 @@ WRONG = " \N{MULTIPLICATION SIGN}"
 
 
 def draw(folder: pathlib.Path, content: Json) -> None:
-    """Draws what the networks of a run look at, or predict for masks.
-
-    Raises if a network or the images do not allow it. `content` is what
-    `study.read_content` returns.
-    """
+    """Draws what the networks of a run look at, or raises if it cannot."""
     results = study.Results.of(folder, content)
     is_shown = results.are_classifiers or _has_masks(content)
     # Predictions that were given have neither networks nor a recipe.
@@ -78,11 +74,7 @@ def _split(content, described):
 
 
 def _draw_heat(folder, files, dataset, described, content):
-    """Draws some test images with the heat and the attention of networks.
-
-    Those that most networks get wrong come first, and a quarter are right, to
-    compare with.
-    """
+    """Draws the heat and the attention of networks, for mistakes first."""
     names, pixels, labels = _read_images(dataset, described)
     chosen = itertools.islice(files.items(), MAX_NETWORKS)
     networks = {name: _load(path) for name, path in chosen}
@@ -131,10 +123,7 @@ def _show(networks, title):
 
 
 def _read_images(dataset, described):
-    """Returns names, pixels and labels of test images, or of signals.
-
-    The pixels are cropped and resized as in a test.
-    """
+    """Returns names, pixels and labels of test images, or of signals."""
     shape = described.get("input_shape", ())
     are_signals = dataset.kind == "signals"
     if not are_signals and (len(shape) != 3 or shape[2] not in (1, 3)):
@@ -204,11 +193,7 @@ def _load(path: pathlib.Path) -> keras.Model:
 
 
 def _draw_masks(folder, files, dataset, described, content):
-    """Draws test images with their masks and what networks predict.
-
-    They are chosen at even steps from the one with most wrong pixels to the
-    one with fewest.
-    """
+    """Draws masks and predictions, from most wrong pixels to fewest."""
     shape = described["input_shape"]
     channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
     size = tuple(shape[1:] if channels_first else shape[:2])

@@ -46,10 +46,7 @@ class Figure:
 
 @dataclasses.dataclass
 class Section:
-    """A part of a page: texts, then tables, then figures.
-
-    `listings` are texts to be copied, by their titles.
-    """
+    """A part of a page: texts, tables, listings to be copied, figures."""
 
     title: str
     texts: list[str] = dataclasses.field(default_factory=list)

@@ -100,10 +100,7 @@ def name_of(variant: str, run: Run) -> str:
 
 
 def read_state(folder: pathlib.Path) -> State | None:
-    """Returns the state, `None` without one.
-
-    Raises one of `DAMAGE`, which names the file, if it is damaged.
-    """
+    """Returns the state, `None` without one, or raises one of `DAMAGE`."""
     path = folder / STATE
     try:
         values = json.loads(path.read_bytes())
@@ -274,11 +271,7 @@ def _seed_generators(seed, epoch):
 
 
 def best_epoch(history: History, measure: Measure = VALIDATED) -> int:
-    """Returns the epoch with the best validation images, from 1.
-
-    By the measure of the study if the history has it, else by the accuracy.
-    Without either it is the last one.
-    """
+    """Returns the best epoch, from 1, by the measure that the history has."""
     measure = _validated(history, measure)
     rows = history if measure.key in history[-1] else history[-1:]
 

@@ -268,11 +268,7 @@ class StudyFolder:
         return before
 
     def new_state(self, variant: Variant, run: Run, data: Data) -> State:
-        """Returns the state in which a network is trained by this call.
-
-        Raises if it was begun with other options, or any of its run with other
-        data.
-        """
+        """Returns the state for a training, unless options or data differ."""
         options, described = as_written(variant.describe()), describe(data)
         for path in self.path.glob(f"*-{run.name}/{STATE}"):
             other = peek_state(path.parent)
@@ -418,10 +414,7 @@ def describe(data: Data) -> _files.Json:
 def as_written(
     settings: Mapping[str, object], *, allow_nan: bool = True
 ) -> _files.Json:
-    """Returns settings as they will read from a file, tuples as lists.
-
-    Those that a resumed run compares must be finite.
-    """
+    """Returns settings as they will read from a file, tuples as lists."""
     text = json.dumps(settings, default=_plain, allow_nan=allow_nan)
     return json.loads(text)
 

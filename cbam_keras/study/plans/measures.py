@@ -125,11 +125,7 @@ def validation_key(measure: str) -> str:
 
 
 def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
-    """Returns one of the `MEASURES` of probabilities `(B, classes)`.
-
-    Classes without images do not count. Labels are `(B,)`, or 0 and 1 for each
-    class, `(B, classes)`.
-    """
+    """Returns one of the `MEASURES`, over the classes that have images."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
     present = find_present(labels)
     if measure in SHOWN:
@@ -195,10 +191,7 @@ def check_measure_of_numbers(measure: Any) -> str:
 
 
 def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
-    """Returns all measures of numbers, first the one that is compared.
-
-    They are shown up to a thousandth of the deviation of the targets.
-    """
+    """Returns all measures of numbers, first the one that is compared."""
     digits = 3 - math.floor(math.log10(deviation or 1))
     digits = min(15, max(0, digits))
     names = {first: first.replace("_", " ")}
@@ -216,10 +209,7 @@ def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
 def measure_numbers(
     measure: str | Callable, predicted: np.ndarray, targets: np.ndarray
 ) -> dict[str, float]:
-    """Returns all measures of numbers `(B, ..., values)`, and one's own.
-
-    Several values for each example count alike, several positions as examples.
-    """
+    """Returns all measures of numbers `(B, ..., values)`, and one's own."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
     functions = {x: getattr(metrics, y) for x, (_, y) in NUMBERS.items()}
     if callable(measure):
@@ -232,10 +222,7 @@ def measure_numbers(
 def guess_number(
     measure: str | Callable, train: np.ndarray, test: np.ndarray
 ) -> float:
-    """Returns a measure of test targets for one number, the best in training.
-
-    That is the median for `"mae"`, and the mean for others.
-    """
+    """Returns a measure for one number for all, the best in training."""
     best = np.median if measure == "mae" else np.mean
     constant = best(train, axis=tuple(range(train.ndim - 1)))
     predicted = np.broadcast_to(constant, test.shape)
@@ -260,10 +247,7 @@ def sensitivity_of(rule: str) -> float | None:
 def calibration(
     measure: str, probabilities: np.ndarray, labels: np.ndarray
 ) -> float:
-    """Returns the `"brier"` score, or the expected calibration error `"ece"`.
-
-    Of two classes the score is in [0, 1], of more a sum over them in [0, 2].
-    """
+    """Returns the `"brier"` score or `"ece"`, the calibration error."""
     if measure == "ece":
         bins = reliability(probabilities, labels)
         gaps = (bins["right"] - bins["confidence"]).abs()
@@ -281,9 +265,7 @@ def reliability(
 ) -> "pandas.DataFrame":
     """Returns a row for each of the bins, quantiles of the confidence.
 
-    That is the highest probability of an image. The columns are means of
-    `right` and `confidence`, and the number of `images`. The bins are those of
-    scikit-learn's `calibration_curve`, which does not return their numbers.
+    scikit-learn's `calibration_curve` does not say how many images are in each.
     """
     pandas = _checks.require("pandas", extra="plot")
     confidence = probabilities.max(axis=1).astype("float64")

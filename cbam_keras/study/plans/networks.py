@@ -107,11 +107,7 @@ Drawn = tuple[keras.Variable, keras.initializers.Initializer, str]
 
 
 def draw(drawn: Iterable[Drawn], seed: int) -> None:
-    """Draws initial values again, each by seed and path.
-
-    So layers that two networks share start alike, whatever else was built
-    before them.
-    """
+    """Draws initial values by seed and path, so shared layers start alike."""
     for weight, initializer, place in drawn:
         entropy = np.random.SeedSequence([seed, *place.encode()])
         # Keras' own seeds are not larger.
@@ -122,11 +118,7 @@ def draw(drawn: Iterable[Drawn], seed: int) -> None:
 
 
 def find_drawn(model: keras.Model) -> list[Drawn]:
-    """Returns the weights of a network that are as their initializers draw.
-
-    Values that have been set since, as pretrained ones, are not among them,
-    nor those of an initializer with a seed.
-    """
+    """Returns the weights that are as initializers without a seed draw."""
     places, drawn = _places_of(model), []
     for layer in _graph.layers_within(model):
         held = [*vars(layer).values(), *vars(layer).get("_clones", ())]
@@ -157,8 +149,7 @@ def find_drawn(model: keras.Model) -> list[Drawn]:
 def _places_of(model):
     """Returns the path of each weight by its id, in any process the same.
 
-    Keras numbers the layers without a name through all networks of a process.
-    Here those of one kind in one layer are numbered from 0.
+    Keras numbers layers without a name through all networks of a process.
     """
     numbers, split = {}, {}
     for weight in model.weights:
@@ -219,10 +210,7 @@ def _ends_rightly(model, labels):
 
 
 def in_units(model, data):
-    """Returns the same network with a layer that gives numbers in their units.
-
-    Before it, they are standardized by the training split.
-    """
+    """Returns the network with a layer that gives numbers in their units."""
     if getattr(data, "targets", None) is None:
         return model
     outputs = keras.layers.Normalization(
@@ -232,10 +220,7 @@ def in_units(model, data):
 
 
 def _like(model, inputs, outputs):
-    """Returns a network of other ends that is of the class of a model.
-
-    A class of users may have training steps and losses of its own.
-    """
+    """Returns a network of other ends that trains as the class of a model."""
     new = keras.Model(inputs, outputs, name=model.name)
     if isinstance(model, type(new)):
         set_since = vars(model).keys() - vars(new).keys()
@@ -257,11 +242,7 @@ def takes(model, data):
 
 
 def standardize(model, data):
-    """Returns the same network behind layers that standardize its inputs.
-
-    It takes the data as they are. Inputs of whole numbers, as of an
-    `Embedding`, stay so.
-    """
+    """Returns a network behind layers that standardize its inputs."""
     measured = getattr(data, "standardization", None)
     if not measured:
         return model
@@ -311,10 +292,7 @@ def compile_network(model, recipe, steps_per_epoch, loss=None, metrics=None):
 
 
 def loss_and_metrics(model, loss=None):
-    """Returns the loss and the metrics of a classifier of integer labels.
-
-    `loss` is that of a recipe.
-    """
+    """Returns the loss and the metrics of a classifier of integer labels."""
     kind = _graph.kind_of_head(model)
     if getattr(model, "output_shape", None) == SINGLE:
         from_logits = kind != "sigmoid"
@@ -368,10 +346,7 @@ def count_macs(model, data=None):
 
 
 def fingerprint(model):
-    """Returns a hash of a network, equal in each process, names aside.
-
-    Raises unless Keras can save the network, and load it again.
-    """
+    """Returns a hash of a network, or raises if it cannot be saved."""
     try:
         # Keras changes what it loads.
         config = keras.saving.serialize_keras_object(model)

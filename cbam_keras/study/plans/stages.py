@@ -30,10 +30,7 @@ def unfrozen(model: keras.Model) -> Iterator[None]:
 def begin_second(
     model: keras.Model, unfreeze: int | float | str | None = None
 ) -> None:
-    """Makes layers trainable, except batch normalization.
-
-    `unfreeze` is that of the recipe: `None` for all.
-    """
+    """Makes layers trainable that a recipe unfreezes for its second stage."""
     layers = _layers_in_order(model)
     new = {layer for layer in layers if layer.trainable_variables}
     _unfreeze(model)

@@ -314,10 +314,7 @@ class Study:
     def settings_to_compare(
         self, data: Mapping[str, object]
     ) -> dict[str, object]:
-        """Returns what a resumed run must agree in.
-
-        `data` is the description of the data of the first run.
-        """
+        """Returns what a resumed run, with its first data, must agree in."""
         # `asdict` would copy layers.
         recipe = dict(vars(self.recipe_for()))
         # The description of the data has the size of images.
@@ -343,8 +340,7 @@ class Study:
     def suited_to(self, data: Data) -> "Study":
         """Returns the study with epochs for the least steps of its recipe.
 
-        Raises if runs choose a learning rate, and data have nothing to choose
-        it by.
+        Raises if the data cannot say which learning rate runs choose.
         """
         recipe = find_recipe(self.recipe)
         is_validated = data.validation and data.sizes.get("validation")

@@ -339,10 +339,7 @@ def seeds_of(
 def network_of(
     model: Network, weights: str | None, recipe: Recipe
 ) -> tuple[Callable, str]:
-    """Returns a function of a dataset and `attention`, and a label.
-
-    The name of a U-Net is "unet-" and that of its encoder.
-    """
+    """Returns a function of a dataset and `attention`, and a label."""
     label, is_unet = model, isinstance(model, str) and model.startswith(UNET)
     if isinstance(model, str):
         model = model.removeprefix(UNET)
@@ -434,10 +431,7 @@ def placements(
     place: str = "attention",
     instead_of: str | Sequence[str] | None = None,
 ) -> list[str]:
-    """Returns in which stages of a network attention goes, `"each"` expanded.
-
-    Raises unless the network has them, which skips may lack.
-    """
+    """Returns the stages of a network that are asked for, or raises."""
     asked = [stages] if isinstance(stages, str | int) else list(stages)
     asked = [x if x == EACH else check_stages(x) for x in asked]
     chosen = dict.fromkeys(asked)

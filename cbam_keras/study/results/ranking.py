@@ -148,11 +148,7 @@ class Ranking(Results):
         return self.with_confirmation(self.choice.get("confirmation", ()))
 
     def with_confirmation(self, confirmation: Sequence[Json]) -> "Ranking":
-        """Returns these results with the rows of a confirmation, if any.
-
-        It is as `results.json` holds it: trials, and with which seeds they
-        have been retrained, in a folder of their own.
-        """
+        """Returns these results with the rows of a confirmation, if any."""
         if not confirmation:
             return self
         path = self.output / CONFIRMATION

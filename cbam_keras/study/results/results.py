@@ -360,10 +360,7 @@ class Results(PredictionTables, _terminal.Tabular):
     def compared(
         self, measure: Measure | str | None = None
     ) -> dict[str, Measured]:
-        """Returns a metric with each seed, for each variant that has it.
-
-        By default what is compared.
-        """
+        """Returns a metric, or what is compared, with each seed by variant."""
         measure = as_measure(measure or self.measures[0])
         if measure.key not in self._compared:
             self._compared[measure.key] = self._compare(measure)

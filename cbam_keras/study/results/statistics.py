@@ -68,12 +68,10 @@ class Measured:
         images, or for each of these, or group of them, `(seeds, groups)`. Then
         these were drawn, too, by an analysis of variance. Groups have `sizes`,
         by default equal ones, and their differences are sums over images by the
-        mean size. Of images that are right or wrong, `are_counts`, two
-        pseudo-observations, images with +1/2 and -1/2, widen intervals of few
-        that differ (Bonett and Price, 2012,
-        https://doi.org/10.3102/1076998611411915). The interval is around the
-        observed difference. Of one seed it is that of these two networks, over
-        images alone.
+        mean size. Of images that are right or wrong, `are_counts`, two more
+        with +1/2 and -1/2 widen intervals of few that differ (Bonett and Price,
+        2012, https://doi.org/10.3102/1076998611411915). The interval of one
+        seed is that of these two networks, over images alone.
 
         Trainings of different folds share training images: by Nadeau and
         Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
@@ -133,11 +131,7 @@ class Measured:
         return dataclasses.replace(found, interval=ends, p_value=p_value)
 
     def resampled(self, differences: np.ndarray, over: str) -> "Measured":
-        """Returns it with the interval of a bootstrap of images, by quantiles.
-
-        `differences` of one run are those on resampled images, `over` says of
-        how many.
-        """
+        """Returns it with the quantiles of differences on resampled images."""
         if not np.nan_to_num(differences).any():
             return self
         tail = min((differences <= 0).mean(), (differences >= 0).mean())
@@ -183,9 +177,8 @@ class Measured:
         """Returns how many studies find a true difference, as a fraction.
 
         They have so many `seeds`, by default as many as this one, and test at
-        the level of the smallest p-value in Holm's method. The true error is
-        not known, so that this is the mean over its distribution, a chi-square
-        with the degrees of freedom of the error that was measured.
+        the level of the smallest p-value in Holm's method. It is the mean over
+        the distribution of the true error, given the one that was measured.
         """
         special = _checks.require("scipy.special", extra="plot")
         by_seeds = self.by_seeds * self.pairs / (seeds or self.pairs)
@@ -333,11 +326,7 @@ def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
-    """Returns the names whose differences are clear, by Holm's correction.
-
-    The smallest of n p-values is compared with 5 % / n, the next with
-    5 % / (n - 1), and so on up to the first that is larger.
-    """
+    """Returns the names whose differences are clear, by Holm's correction."""
     clear: set[str] = set()
     for name in sorted(p_values, key=lambda name: p_values[name]):
         if p_values[name] > BY_CHANCE / (len(p_values) - len(clear)):
@@ -347,11 +336,7 @@ def holm(p_values: Mapping[str, float]) -> set[str]:
 
 
 def ends_of(found: Measured, measure: Measure) -> tuple[float, float] | None:
-    """Returns the interval that tables and sentences show, if there is one.
-
-    That of a percentage is within -100 and 100 points. It is not cut by what
-    the baseline lacks, whose mean is an estimate, too.
-    """
+    """Returns the interval that is shown, of percentages within 100 points."""
     if found.interval is None or measure.unit != "%":
         return found.interval
     low, high = found.interval
@@ -386,10 +371,7 @@ def verdict(
     folds: int | None = None,
     are_given: bool = False,
 ) -> str:
-    """Returns how networks compare with the baseline, a sentence for each.
-
-    Where predictions `are_given` it names no options of a training.
-    """
+    """Returns how networks compare with the baseline, a sentence for each."""
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
         return (
@@ -467,10 +449,7 @@ def _judge(network, found, baseline, measure, is_clear):
 def find_detectable(
     compared: Iterable[Measured], measure: Measure
 ) -> float | None:
-    """Returns the difference that 80 % of such studies find, if possible.
-
-    A percentage cannot be better than the baseline by more than it lacks.
-    """
+    """Returns the difference that 80 % of such studies find, if possible."""
     found, comparisons = pooled(compared)
     if found is None:
         return None
@@ -484,10 +463,7 @@ def find_detectable(
 def describe_power(
     compared: Iterable[Measured], measure: Measure, folds: int | None = None
 ) -> str:
-    """Returns what such a study would find, as a sentence, or nothing.
-
-    Of percentages, also what it takes to find a difference of a point.
-    """
+    """Returns what such a study would find, as a sentence, or nothing."""
     compared = [*compared]
     found, comparisons = pooled(compared)
     if found is None:

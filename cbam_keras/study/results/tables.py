@@ -180,10 +180,7 @@ def networks_table(results: Any, title: str) -> Table:
 
 
 def find_better(results: Any) -> set[str]:
-    """Returns the networks that the verdict calls better than the baseline.
-
-    It is the baseline if the verdict calls all others worse.
-    """
+    """Returns what a verdict calls better, or the baseline if it is best."""
     measure, learned = results.measures[0], results.learned()
     clear = find_clear(learned)
     better = {x for x in clear if measure.merit(learned[x].difference) > 0}
@@ -236,11 +233,7 @@ def describe_few_images(
 
 
 def describe_guessing(results: Any) -> str:
-    """Returns a sentence if no network has learned, or all have, or nothing.
-
-    None has if no test accuracy is higher than what guessing gives by more than
-    drawing the test images explains, or no number better than one for all.
-    """
+    """Returns a sentence if no network has learned, or all have, or nothing."""
     first, guess, noun = results.measures[0], results.guess, results.noun
     by_name = [[*results.values(x, first).values()] for x in results.variants]
     values = [value for of_one in by_name for value in of_one]

@@ -462,10 +462,7 @@ class Queue:
                 save_state(place, state, ended=ended)
 
     def _choose(self, variant, run, state):
-        """Returns the candidate that a run tests, its state and its folder.
-
-        `None` if there is none to test.
-        """
+        """Returns the candidate that a run tests, its state and its folder."""
         folder = self.folder
         steps, best = list_candidates(self.study, variant, run, self._ended)
         place = folder.place(best.variant, run)

@@ -147,10 +147,7 @@ def _read(content):
 
 
 def _end_with(queue):
-    """Ends this process when the run has ended; its files are whole.
-
-    Also if what has started it has died, as the process of an executor.
-    """
+    """Ends this process when the run, or what has started it, has ended."""
     parent = os.getppid()
     while _files.is_locked(queue.folder.running) and os.getppid() == parent:
         time.sleep(SECONDS_BETWEEN_LOOKS)
@@ -255,10 +252,7 @@ class _Workers:
             raise self._lost(error) from error
 
     def end(self) -> None:
-        """Ends workers of this machine, and tasks that have not begun.
-
-        Workers elsewhere end by themselves, since the run has ended.
-        """
+        """Ends workers of this machine; others see that the run has ended."""
         for worker in self.workers.values():
             worker.cancel()
 

@@ -75,13 +75,9 @@ def plot_history(
 
 
 def plot_comparison(results: Any, title: str = "") -> "style.Figure":
-    """Draws what a study compares.
+    """Draws the mean of each network, its seeds, and the interval.
 
-    Each row shows the mean, a point per seed, and the 95 % interval of the
-    difference to the baseline.
-
-    The interval, if there is one, is drawn from the line of the baseline: where
-    it does not touch the line, the difference excludes zero.
+    Where that does not touch the line of the baseline, it excludes zero.
     """
     rows, measure = results.rows, results.measures[0]
     figure = style.new_figure(8, 1.6 + 0.42 * len(rows), title)

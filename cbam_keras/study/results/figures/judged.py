@@ -153,15 +153,7 @@ def plot_reliability(results: Judged) -> "style.Figure":
 
 
 def plot_numbers(results: Judged) -> "style.Figure":
-    """Draws predicted numbers by their targets, and residuals below.
-
-    Args:
-        results: `study.Results` of regression. Networks of the first seed are
-            drawn, or scores one by one.
-
-    Returns:
-        A `matplotlib.figure.Figure`.
-    """
+    """Draws predicted numbers by their targets, and residuals below."""
     networks = _by_network(results, results.tested)[:MAX_NETWORKS]
     size = max(4.5, 3 * len(networks)), 6
     figure = style.new_figure(*size, "Predictions of test examples")
