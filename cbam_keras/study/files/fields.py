@@ -7,6 +7,7 @@ import typing
 from typing import Any, NotRequired, TypedDict
 
 from cbam_keras import _checks, _files
+from cbam_keras.study.plans.measures import Measure
 
 # In words of JSON.
 WORDS = {
@@ -18,17 +19,6 @@ WORDS = {
     float: "a number",
     types.NoneType: "null",
 }
-
-
-class MeasureFields(TypedDict):
-    """A measure in `study.json`; see `Measure`."""
-
-    key: str
-    heading: str
-    scale: float
-    unit: str
-    lower_is_better: bool
-    digits: int
 
 
 class DataFields(TypedDict):
@@ -62,7 +52,7 @@ class StudyFields(TypedDict):
     versions: dict[str, str]
     labels: dict[str, str]
     question: str
-    measures: list[MeasureFields]
+    measures: list[Measure]
     baseline: str | None
     class_names: list[str]
     threshold: str | None
