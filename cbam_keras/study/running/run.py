@@ -211,7 +211,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     """Runs a study as `run` does."""
     if not isinstance(study, Study):
         return study.run(options)
-    output, overwrite = options.output, options.overwrite
+    output = options.output
     if output is None:
         output = default_output(study)
     # What is done at the end is checked before any work.
@@ -224,7 +224,7 @@ def execute(study: Study | Plan, options: RunOptions) -> Results:
     # Raises if the data have no labels to weight.
     class_weights(data, study.recipe_for())
     with _terminal.no_retracing():
-        queue.check_networks(overwrite)
+        queue.check_networks(options.overwrite)
         with folder.opened(options):
             try:
                 queue.train_all(options)
@@ -392,14 +392,13 @@ class Queue:
                     "folder to train the network again"
                 )
 
-    def train_next(self, backwards: bool = False) -> bool:
-        """Trains the next network that nobody trains, if there is one.
-
-        Of several processes each takes the last: most lists of networks begin
-        with the smallest, and so all end at about the same time.
-        """
+    def train_next(self) -> bool:
+        """Trains the next network that nobody trains, if there is one."""
         missing, busy = self.missing(), None
-        for variant, run in reversed(missing) if backwards else missing:
+        if self.is_worker:
+            # Most lists begin with the smallest network: so all end together.
+            missing.reverse()
+        for variant, run in missing:
             try:
                 with self.folder.claim(variant.name, run):
                     # Another process may have trained it in the meantime.
@@ -408,7 +407,7 @@ class Queue:
                         return True
             except _files.InUse as error:
                 busy = error
-        if busy and not backwards and not self._has_said_busy:
+        if busy and not self.is_worker and not self._has_said_busy:
             self._has_said_busy = True
             _terminal.say(f"Waiting for other processes: {busy}")
         return False

@@ -121,7 +121,7 @@ def main(content: bytes) -> None:
         threading.Thread(target=_end_with, args=[queue], daemon=True).start()
         with _files.writing_to(queue.folder.path):
             while queue.missing():
-                if not queue.train_next(backwards=True):
+                if not queue.train_next():
                     # Another worker may die. What has killed two is recorded
                     # before this one looks again, unless it begins just then.
                     time.sleep(4 * SECONDS_BETWEEN_LOOKS)
@@ -371,10 +371,9 @@ def _result(outcome):
     """Returns in a few words how a training ended."""
     if not outcome.finished:
         return f"{outcome.status} ({outcome.message})"
-    # A measure may have no value.
-    measured = {
-        name: x
+    return ", ".join(
+        f"{name} {x:.4f}"
         for name, x in outcome.metrics.items()
+        # A measure may have no value.
         if x is not None and not name.startswith("iou_")
-    }
-    return ", ".join(f"{name} {x:.4f}" for name, x in measured.items())
+    )
