@@ -13,8 +13,4 @@ from cbam_keras.explain.cam import grad_cam
 from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
 
-__all__ = [
-    "grad_cam",
-    "attention_maps",
-    "class_probabilities",
-]
+__all__ = ["grad_cam", "attention_maps", "class_probabilities"]

@@ -51,12 +51,7 @@ def _avg_pool(x, axis, keepdims):
     return total / ops.cast(size, "float64")
 
 
-POOLS = {
-    "avg": _avg_pool,
-    "max": maximum,
-    "lp": _lp_pool,
-    "lse": ops.logsumexp,
-}
+POOLS = {"avg": _avg_pool, "max": maximum, "lp": _lp_pool, "lse": ops.logsumexp}
 
 
 def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):

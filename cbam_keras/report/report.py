@@ -62,9 +62,7 @@ FIGURES = {
 
 
 def write(
-    folder: str | os.PathLike,
-    draw: bool = False,
-    figures: str | None = None,
+    folder: str | os.PathLike, draw: bool = False, figures: str | None = None
 ) -> pathlib.Path:
     """Writes the report of an output folder, one HTML page.
 

@@ -14,11 +14,7 @@ from cbam_keras.tuning.search import Search, search
 if TYPE_CHECKING:
     from cbam_keras.tuning.hypermodel import CBAMHyperModel
 
-__all__ = [
-    "search",
-    "CBAMHyperModel",
-    "Search",
-]
+__all__ = ["search", "CBAMHyperModel", "Search"]
 
 
 def __getattr__(name: str) -> type:

@@ -9,17 +9,9 @@ from cbam_keras.study.results.ranking import Value
 Values = dict[str, Value]
 
 # The layer of the paper, where the search begins.
-PAPER: Values = {
-    "stages": "all",
-    "reduction_ratio": 16,
-    "kernel_size": 7,
-}
+PAPER: Values = {"stages": "all", "reduction_ratio": 16, "kernel_size": 7}
 PLAIN = "none"
-SHORT = {
-    "attention": "{}",
-    "reduction_ratio": "r={}",
-    "kernel_size": "k={}",
-}
+SHORT = {"attention": "{}", "reduction_ratio": "r={}", "kernel_size": "k={}"}
 
 
 def has_no_attention(values: Mapping[str, object]) -> bool:

@@ -144,8 +144,7 @@ def run(
     return execute(
         study,
         RunOptions(
-            *(output, resume, overwrite, workers, executor),
-            callbacks=callbacks,
+            *(output, resume, overwrite, workers, executor), callbacks=callbacks
         ),
     )
 

@@ -25,11 +25,7 @@ from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.networks import fingerprint, is_by_name
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.stages import begin_second
-from cbam_keras.study.plans.study import (
-    Data,
-    Study,
-    Variant,
-)
+from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.results.kept import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, Parts
@@ -186,9 +182,7 @@ class _Training:
         return checkpoints.load_values(model, self.trained_in, state, file)
 
     def fit(
-        self,
-        model: keras.Model,
-        callbacks: Sequence[keras.callbacks.Callback],
+        self, model: keras.Model, callbacks: Sequence[keras.callbacks.Callback]
     ) -> keras.Model:
         """Trains the missing epochs, and returns the network to test."""
         is_trained = not self.has_ended

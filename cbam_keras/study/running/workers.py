@@ -196,11 +196,7 @@ class _Workers:
     """Workers that are running, and what is known of those that ended."""
 
     def __init__(
-        self,
-        queue: Queue,
-        count: int,
-        executor: Executor | None,
-        plan: bytes,
+        self, queue: Queue, count: int, executor: Executor | None, plan: bytes
     ):
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count = executor, count
