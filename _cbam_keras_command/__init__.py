@@ -5,16 +5,15 @@ stands outside the package, since importing the package imports Keras.
 
 - `parser`: the subcommands with their options and help.
 - `options`: the options that several subcommands share.
-- `backends`: the backend that Keras takes.
-- `quiet`: Keras imported without what TensorFlow logs then.
+- `backends`: Keras imported with a backend, without what TensorFlow logs then.
 """
 
 import os
 import signal
 import sys
 
+from _cbam_keras_command.backends import import_quietly
 from _cbam_keras_command.parser import parse
-from _cbam_keras_command.quiet import import_quietly
 
 
 def main() -> int:

@@ -1,13 +1,28 @@
-"""The backend that Keras runs on, chosen before Keras is imported."""
+"""Chooses the backend, and imports Keras without what TensorFlow logs then."""
 
+import contextlib
+import glob
 import importlib.util
 import json
 import os
 import pathlib
+import platform
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
 
 # Packages, and the extras that install them.
 BACKENDS = ("tensorflow", "jax", "torch")
+LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+# Lines of level "I", for information, with what introduces or continues them.
+NOISE = (
+    rb"I\d{4} ",
+    rb"WARNING: All log messages before absl::InitializeLog",
+    rb"To enable the following instructions:",
+)
+# An error only for those who have a GPU.
+NO_GPU = rb"E\d{4} .*failed call to cuInit"
 
 
 def choose_backend() -> None:
@@ -46,3 +61,54 @@ def way_to_install(error: Exception) -> str:
         f"Keras needs {error.name}, which is not installed: pip install "
         f"'cbam_keras[{name}]' (in a clone '.[{name}]'), {advice} {listed}"
     )
+
+
+def import_quietly() -> None:
+    """Imports Keras with its backend, without what TensorFlow logs then.
+
+    TensorFlow writes some lines before it reads its own log level, so they are
+    caught, unless the user has set level "0". Level "1" is without
+    information.
+    """
+    choose_backend()
+    # Intel's oneDNN, which TensorFlow uses by itself on newer processors alone.
+    # On others convolutions take four times as long without it.
+    if platform.machine() in ("x86_64", "AMD64"):
+        os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    if "keras" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0":
+        return
+    try:
+        with without_noise():
+            import keras
+
+            if (backend := keras.backend.backend()) not in BACKENDS:
+                raise ValueError(f"Unable to import backend {backend} to train")
+            if backend == "tensorflow":
+                import tensorflow as tf
+
+                # Looks for GPUs, and logs if there are none.
+                tf.config.list_physical_devices()
+    except (ModuleNotFoundError, ValueError) as error:
+        if not (way := way_to_install(error)):
+            raise
+        print(f"cbam-keras: {way}", file=sys.stderr)
+        sys.exit(2)
+
+
+@contextlib.contextmanager
+def without_noise() -> Iterator[None]:
+    """Context in which stderr is caught; at its end all but noise follows."""
+    noise = NOISE if glob.glob("/dev/nvidia*") else (*NOISE, NO_GPU)
+    errors = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(errors, 2)
+            os.close(errors)
+            caught.seek(0)
+            for line in caught:
+                # Written at once: the process may be ended by a signal.
+                if not any(re.match(pattern, line) for pattern in noise):
+                    os.write(2, line)

@@ -156,14 +156,6 @@ def add_attention(parser, default):
     )
 
 
-def add_folds(parser):
-    parser.add_argument(
-        "--folds",
-        **POSITIVE,
-        help="folds of a cross-validation, which tests each image once",
-    )
-
-
 def add_layers(group, ratios, sizes, **several):
     """Adds the options of CBAM's gates, with these defaults."""
     texts = {
@@ -176,18 +168,13 @@ def add_layers(group, ratios, sizes, **several):
 
 def add_run(parser, output):
     """Adds how a run is started, and where its files are."""
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        help="only print what would be trained: networks, epochs, "
-        "parameters, multiply-accumulates",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        help=f"the folder for all files (default: {output})",
-    )
+    text = "folds of a cross-validation, which tests each image once"
+    parser.add_argument("--folds", **POSITIVE, help=text)
+    text = f"the folder for all files (default: {output})"
+    parser.add_argument("--output", metavar="DIR", help=text)
     flags = {
+        "--dry-run": "only print what would be trained: networks, epochs, "
+        "parameters, multiply-accumulates",
         "--overwrite": "rename the run in the output folder to DIR.old-1, and "
         "start again; a run is resumed otherwise",
         "--no-report": "do not write the result as a page, report.html",
@@ -242,11 +229,8 @@ def add_data(parser, default="crowded_mnist"):
         help="regression: predict numbers, the labels of a .npz file "
         "(default: classification)",
     )
-    group.add_argument(
-        "--download",
-        action="store_true",
-        help="download and prepare the dataset if necessary",
-    )
+    text = "download and prepare the dataset if necessary"
+    group.add_argument("--download", action="store_true", help=text)
     group.add_argument(
         "--image-size",
         **POSITIVE,
@@ -277,24 +261,16 @@ def add_data(parser, default="crowded_mnist"):
     }
     add_options(group, columns, metavar="NAME")
     group = parser.add_argument_group("masks")
-    group.add_argument(
-        "--masks",
-        metavar="FOLDER|PATTERN|COLUMN",
-        help="the folder of the masks of the images in --data, by name, or "
-        "their pattern below --data, as masks/{name}_mask.png, or the column "
-        "of a CSV file with their paths: trains a U-Net",
-    )
-    group.add_argument(
-        "--images",
-        metavar="PATTERN",
-        help="the pattern of the images below --data, as images/{name}.jpg",
-    )
-    group.add_argument(
-        "--class-names",
-        **SEVERAL,
-        metavar="NAME",
-        help="the classes of the masks, in the order of their numbers",
-    )
+    masks = {
+        "--masks": "the folder of the masks of the images in --data, by name, "
+        "or their pattern below --data, as masks/{name}_mask.png, or the "
+        "column of a CSV file with their paths: trains a U-Net",
+        "--images": "the pattern of the images below --data, as "
+        "images/{name}.jpg",
+    }
+    add_options(group, masks)
+    text = "the classes of the masks, in the order of their numbers"
+    group.add_argument("--class-names", **SEVERAL, metavar="NAME", help=text)
     group.add_argument(
         "--colors",
         type=existing,

@@ -9,23 +9,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from _cbam_keras_command.options import (
-    LOCATION,
-    MEASURES,
-    NUMBERS,
-    POSITIVE,
-    SEVERAL,
-    WHOLE,
-    add_attention,
-    add_data,
-    add_folds,
-    add_layers,
-    add_model,
-    add_run,
-    add_training,
-    checkable,
-    existing,
-)
+from _cbam_keras_command import options
 
 
 class Options(argparse.Namespace):
@@ -44,7 +28,7 @@ class Options(argparse.Namespace):
     def data_options(self) -> dict[str, Any]:
         """The arguments of `data.load` that are not in the recipe."""
         download = {"download": True} if self.download else {}
-        return self.select(["pattern", "kind", *LOCATION]) | download
+        return self.select(["pattern", "kind", *options.LOCATION]) | download
 
     def select(self, names: Iterable[str]) -> dict[str, Any]:
         """Returns by name those of these options that have a value."""
@@ -133,8 +117,8 @@ def train(parser):
       cbam-keras train --data photos --model EfficientNetB0 --instead-of se
       cbam-keras train --data images --masks masks --attention none skip-gate
     """
-    add_model(parser)
-    add_attention(parser, "none cbam")
+    options.add_model(parser)
+    options.add_attention(parser, "none cbam")
     parser.add_argument(
         "--instead-of",
         metavar="KIND",
@@ -143,17 +127,16 @@ def train(parser):
     )
     parser.add_argument(
         "--seeds",
-        **POSITIVE,
+        **options.POSITIVE,
         help="number of seeds (0, 1, 2, ...); with several, the mean, the "
         "standard deviation and the interval of each difference are reported "
         "(default: 5, with folds 1)",
     )
-    add_folds(parser)
-    add_run(parser, "runs/train-DATA-MODEL")
+    options.add_run(parser, "runs/train-DATA-MODEL")
     group = parser.add_argument_group("attention layers")
-    add_layers(group, "4 in the network tiny, otherwise 16", "7")
-    add_data(parser, "mnist5k")
-    add_training(parser, has_threshold=True)
+    options.add_layers(group, "4 in the network tiny, otherwise 16", "7")
+    options.add_data(parser, "mnist5k")
+    options.add_training(parser, has_threshold=True)
 
 
 def tune(parser):
@@ -172,31 +155,27 @@ def tune(parser):
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
       cbam-keras tune --model mine:build
     """
-    add_model(parser)
+    options.add_model(parser)
+    text = "number of trials, in a random order (default: %(default)s)"
     parser.add_argument(
-        "--max-trials",
-        **POSITIVE,
-        default=14,
-        help="number of trials, in a random order (default: %(default)s)",
+        "--max-trials", **options.POSITIVE, default=14, help=text
     )
     parser.add_argument(
         "--confirm",
         "--seeds",
-        **WHOLE,
+        **options.WHOLE,
         default=6,
         help="number of new seeds with which the best setting and no attention "
         "are retrained; 0 for none (default: %(default)s)",
     )
-    add_folds(parser)
-    add_run(parser, "runs/tune-DATA-MODEL")
-    group = parser.add_argument_group(
-        "search space",
-        "Each takes one value, which fixes it, or several to choose from.",
-    )
-    add_attention(group, "none se cbam")
-    add_layers(group, "2 4 8 16, and 4 for se", "3 5 7", **SEVERAL)
-    add_data(parser)
-    add_training(parser)
+    options.add_run(parser, "runs/tune-DATA-MODEL")
+    text = "Each takes one value, which fixes it, or several to choose from."
+    group = parser.add_argument_group("search space", text)
+    options.add_attention(group, "none se cbam")
+    ratios = "2 4 8 16, and 4 for se"
+    options.add_layers(group, ratios, "3 5 7", **options.SEVERAL)
+    options.add_data(parser)
+    options.add_training(parser)
 
 
 def report(parser):
@@ -214,7 +193,7 @@ def report(parser):
     parser.usage += " RUN"
     parser.add_argument(
         "run",
-        type=existing,
+        type=options.existing,
         metavar="RUN",
         help="the output folder of a run; or a folder of predictions for test "
         "examples: NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), "
@@ -222,43 +201,27 @@ def report(parser):
         "a column for each class and label; or one .npz file with labels and, "
         "under the name of each network, (seeds, N, classes)",
     )
-    of_predictions = parser.add_argument_group("predictions")
-    of_predictions.add_argument(
-        "--output",
-        metavar="DIR",
-        help="the folder to write (default: runs/report-NAME)",
-    )
-    of_predictions.add_argument(
-        "--pattern",
-        metavar="PATH",
-        help="how files are called, with {network}, {seed} and {fold}",
-    )
-    of_predictions.add_argument(
-        "--baseline",
-        metavar="NETWORK",
-        help="what the others are compared with (default: none, if there is "
-        "one, else the first)",
-    )
-    of_predictions.add_argument(
+    group = parser.add_argument_group("predictions")
+    texts = {
+        "--output": "the folder to write (default: runs/report-NAME)",
+        "--pattern": "how files are called, with {network}, {seed} and {fold}",
+        "--baseline": "the network that others are compared with (default: "
+        "none, if there is one, else the first)",
+    }
+    options.add_options(group, texts)
+    group.add_argument(
         "--measure",
-        choices=[*MEASURES, *NUMBERS],
+        choices=[*options.MEASURES, *options.NUMBERS],
         help="what is compared (default: test_accuracy, or mae)",
     )
-    of_predictions.add_argument(
-        "--logits",
-        action="store_true",
-        help="the predictions are logits",
-    )
-    of_predictions.add_argument(
-        "--multi-label",
-        action="store_true",
-        help="examples may have several classes: labels are 0 and 1 for each",
-    )
-    parser.add_argument(
-        "--figures",
-        choices=["pdf"],
-        help="write the figures also as PDF beside the PNG",
-    )
+    flags = {
+        "--logits": "the predictions are logits",
+        "--multi-label": "examples may have several classes: labels are 0 and "
+        "1 for each",
+    }
+    options.add_options(group, flags, action="store_true")
+    text = "write the figures also as PDF beside the PNG"
+    parser.add_argument("--figures", choices=["pdf"], help=text)
 
 
 def check(parser):
@@ -279,25 +242,18 @@ def check(parser):
     parser.usage += " PATH [PATH ...]"
     parser.add_argument(
         "paths",
-        type=checkable,
+        type=options.checkable,
         nargs="+",
         metavar="PATH",
         help="source: .py, .ipynb, a folder, or MODULE:FUNCTION, which builds "
         "a network; or a model: .keras or .h5",
     )
+    text = "layers of your own in a model, which Keras cannot load otherwise"
     parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=[],
-        metavar="MODULE:CLASS",
-        help="layers of your own in a model, which Keras cannot load otherwise",
+        "--classes", nargs="+", default=[], metavar="MODULE:CLASS", help=text
     )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result as JSON: passed, and gates with their file and "
-        "line",
-    )
+    text = "print the result as JSON: passed, and gates with file and line"
+    parser.add_argument("--json", action="store_true", help=text)
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

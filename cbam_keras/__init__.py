@@ -5,12 +5,14 @@ import importlib
 import sys
 import types
 
-from _cbam_keras_command.backends import choose_backend, way_to_install
+from _cbam_keras_command.backends import (
+    choose_backend,
+    import_quietly,
+    way_to_install,
+)
 
 if sys.argv[:1] == ["-m"]:
     # This is imported for `python -m cbam_keras`, which then runs the command.
-    from _cbam_keras_command.quiet import import_quietly
-
     import_quietly()
 
 try:

@@ -9,7 +9,7 @@ import keras
 import networks
 import pytest
 
-from cbam_keras.cli import runs
+from cbam_keras.cli.command import AT_A_TIME
 from cbam_keras.layers._fused import contract
 
 
@@ -49,7 +49,7 @@ def compute_exactly():
 
 def pytest_configure():
     # What is pretended or counted is in the process of a test.
-    runs.AT_A_TIME.clear()
+    AT_A_TIME.clear()
     if has_gpu():
         compute_exactly()
 

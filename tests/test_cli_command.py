@@ -15,8 +15,8 @@ import pytest
 from test_packaging import PROJECT
 
 import cbam_keras
+from _cbam_keras_command.backends import way_to_install
 from _cbam_keras_command.parser import build_parser
-from _cbam_keras_command.quiet import way_to_install
 from cbam_keras import cli
 from cbam_keras._terminal import say
 from cbam_keras.cli.command import HANDLERS

@@ -22,7 +22,7 @@ from cbam_keras import (
     training,
     tuning,
 )
-from cbam_keras.cli import runs
+from cbam_keras.cli.command import AT_A_TIME, PLANS
 from cbam_keras.layers import CBAM
 from cbam_keras.report import looking
 
@@ -59,7 +59,7 @@ LONG = "x" * 300
 def planned(line):
     """Returns the plan of a command line, which is not run."""
     given = parser.parse(line.split())
-    return runs.PLANS[given.command](given)
+    return PLANS[given.command](given)
 
 
 def described(plan):
@@ -326,7 +326,7 @@ def test_small_networks_are_trained_side_by_side(
     def execute(planned, settings):
         raise RuntimeError(f"{settings.workers} at a time")
 
-    monkeypatch.setitem(runs.AT_A_TIME, "tiny", 3)
+    monkeypatch.setitem(AT_A_TIME, "tiny", 3)
     monkeypatch.setattr(study, "execute", execute)
     with pytest.raises(RuntimeError, match=f"^{expected} at a time"):
         run("train", tmp_path, "--attention", "none", *options)

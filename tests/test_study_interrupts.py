@@ -16,11 +16,11 @@ import pytest
 from networks import linear
 from study_checks import at_call, content_of
 
-from _cbam_keras_command import quiet
+from _cbam_keras_command import backends
 from cbam_keras import cli, study
 from cbam_keras.study.files import interrupts
 
-LEVEL = quiet.LEVEL
+LEVEL = backends.LEVEL
 
 
 @pytest.fixture(autouse=True)
@@ -248,6 +248,6 @@ def test_the_import_of_keras_can_be_interrupted(start, number):
 def test_the_log_level_of_the_user_is_respected(monkeypatch):
     monkeypatch.setenv(LEVEL, "0")
     monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setattr(quiet, "without_noise", pytest.fail)
-    quiet.import_quietly()
+    monkeypatch.setattr(backends, "without_noise", pytest.fail)
+    backends.import_quietly()
     assert os.environ[LEVEL] == "0"

@@ -1,8 +1,4 @@
-"""The command `cbam-keras`.
-
-- `command`: `main`, and what a subcommand ends with.
-- `runs`: the subcommands.
-"""
+"""The command `cbam-keras`: `command` has `main` and the subcommands."""
 
 from cbam_keras.cli.command import main
 

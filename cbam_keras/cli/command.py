@@ -1,22 +1,296 @@
-"""`main`: the command line in this process."""
+"""`main`: the command line in this process, and its subcommands."""
 
 import contextlib
+import dataclasses
+import importlib
+import json
+import logging
 import os
+import pathlib
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Any
 
-from _cbam_keras_command.parser import parse
-from cbam_keras import _terminal, data
-from cbam_keras.cli import runs
-from cbam_keras.study import interrupts
+import keras
 
-HANDLERS = {
-    "train": runs.run,
-    "tune": runs.run,
-    "check": runs.check_paths,
-    "report": runs.write_report,
+from _cbam_keras_command.parser import Options, parse
+from cbam_keras import (
+    _checks,
+    _terminal,
+    data,
+    insertion,
+    report,
+    study,
+    tuning,
+)
+from cbam_keras._files import STUDY
+from cbam_keras._terminal import say
+from cbam_keras.study import comparison, interrupts
+
+# Options that are arguments of the attention layers.
+LAYER_OPTIONS = ("reduction_ratio", "kernel_size")
+# Networks trained at a time by default: small ones leave cores idle.
+AT_A_TIME = {"tiny": 2}
+# The learning rate of `tune --frozen`.
+SEARCH_RATE = 0.01
+
+
+def plan_training(options: Options) -> study.Study:
+    model = _find_object("model", options.model)
+    images = _data_or_task(options)
+    if options.masks is not None:
+        options.refuse(["threshold"], "with `masks`")
+    return comparison.plan(
+        _attentions(options, comparison.DEFAULT),
+        **options.select(["stages", "instead_of"]),
+        model=model,
+        weights=options.weights,
+        recipe=_recipe(options, model),
+        layer_options=options.select(LAYER_OPTIONS),
+        seeds=options.seeds,
+        folds=options.folds,
+        threshold=options.threshold,
+        **images,
+    )
+
+
+def _data_or_task(options: Options) -> dict[str, Any]:
+    """Returns the arguments for images, or for images with masks."""
+    names = ["class_names", "colors", "ignore_index", "images"]
+    if options.masks is None:
+        options.refuse(names, "without `masks`")
+        images = options.select(["data", "measure", "task"])
+        return images | {"data_options": options.data_options}
+    refused = ["download", "kind", "label_column", "pattern", "task"]
+    options.refuse(refused, "with `masks`")
+    place = "mask_column" if data.is_table(options.data) else "masks"
+    arguments = options.data_options | options.select([*names, "measure"])
+    arguments[place] = options.masks
+    return {"task": study.Segmentation(options.data, **arguments)}
+
+
+def plan_search(options: Options) -> tuning.Search:
+    model, images = _find_object("model", options.model), _data_or_task(options)
+    hypermodel = tuning.CBAMHyperModel(
+        model=comparison.name_network(model, images.get("task")),
+        weights=options.weights,
+        attention=_attentions(options, ("none", "se", "cbam")),
+        **options.select(["stages", *LAYER_OPTIONS]),
+    )
+    layers = ", ".join(hypermodel.layers)
+    options.refuse(hypermodel.unused, f"with the layers {layers}")
+    return tuning.Search(
+        hypermodel,
+        recipe=_recipe(options, hypermodel.model),
+        max_trials=options.max_trials,
+        confirm=options.confirm,
+        folds=options.folds,
+        **images,
+    )
+
+
+PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
+    "train": plan_training,
+    "tune": plan_search,
+}
+
+
+def run(options: Options) -> int:
+    """Runs what is planned, and prints the results; or counts it.
+
+    Returns the exit status: 1 if a network failed, unless it is a trial.
+    """
+    planned = PLANS[options.command](options)
+    if options.dry_run:
+        with progress_of(options):
+            estimated = study.estimate(planned)
+        say(estimated.json() if options.json else estimated)
+        return 0
+    if not options.no_report:
+        # Needed only at the end, but checked before any work.
+        _checks.require("jinja2", extra="plot")
+    pages = []
+
+    def finish(folder, results):
+        # While nobody can overwrite the run; also if it is stopped.
+        draw = results is not None
+        if not options.no_report and report.try_to_write(folder, draw=draw):
+            pages.append(folder / study.REPORT)
+
+    with progress_of(options), _executor(options) as executor:
+        default = 1 if executor else AT_A_TIME.get(options.model, 1)
+        settings = study.RunOptions(
+            options.output,
+            overwrite=options.overwrite,
+            workers=options.workers or default,
+            executor=executor,
+            command=options.line,
+            on_end=finish,
+        )
+        results = study.execute(planned, settings)
+    with progress_of(options):
+        say(f"\n{results.question}")
+    say(results.json() if options.json else results)
+    with progress_of(options):
+        for page in pages:
+            say(f"\nReport in {page}")
+    is_search = isinstance(planned, tuning.Search)
+    return int(not is_search and len(results.runs) < len(results.outcomes))
+
+
+def write_report(options: Options) -> None:
+    """Writes the page of a run again, or that of predictions in files."""
+    path = pathlib.Path(options.run).expanduser()
+    if not (path / STUDY).exists():
+        results = study.results_of(
+            path,
+            baseline=options.baseline,
+            measure=options.measure,
+            multi_label=options.multi_label,
+            logits=options.logits,
+            pattern=options.pattern,
+        )
+        say(results)
+        output = options.output or f"runs/report-{path.stem}"
+        page = results.write(output, options.figures)
+    else:
+        with progress_of(options):
+            page = report.write(path, True, options.figures)
+    say(f"Report in {page}")
+
+
+def check_paths(options: Options) -> int:
+    """Prints what attention computes, by path; 1 if some does not pass."""
+    kind = "MODULE:CLASS, a class in the file"
+    classes = [_find_object("classes", x, kind) for x in options.classes]
+    reports = []
+    for path in options.paths:
+        if pathlib.Path(path).suffix in (".keras", ".h5", ".hdf5"):
+            reports.append(insertion.check(_load(path, classes)))
+        else:
+            reports.append(insertion.check_source(path))
+        if not options.json:
+            say(reports[-1])
+    passed = all(report.passed for report in reports)
+    if options.json:
+        gates = [
+            # JSON has no NaN.
+            {name: None if x != x else x for name, x in vars(row).items()}
+            for report in reports
+            for row in report.rows
+        ]
+        say(json.dumps({"passed": passed, "gates": gates}, indent=2))
+    return int(not passed)
+
+
+def _load(path, classes):
+    """Returns the model of a file."""
+    try:
+        return keras.saving.load_model(
+            path, {x.__name__: x for x in classes}, compile=False
+        )
+    # A file may hold anything, and Keras raises as much.
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "`path` must be source, or a model that Keras loads, `.keras` or "
+            "`.h5`, and `classes` those in it that are your own, as "
+            f'my_layers:MyGate. Received: path="{path}" '
+            f"({type(error).__name__}: {reason})"
+        ) from error
+
+
+def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
+    """Context of the work before the result, which prints its progress."""
+    if options.json:
+        return contextlib.redirect_stdout(sys.stderr)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _executor(options: Options) -> Iterator[Executor | None]:
+    """Gives the executor of a Dask scheduler, if there is to be one."""
+    if options.scheduler is None:
+        yield None
+        return
+    distributed = _checks.require("distributed", extra="cluster")
+    address = options.scheduler
+    is_file = pathlib.Path(address).is_file()
+    where = {"scheduler_file" if is_file else "address": address}
+    try:
+        client = distributed.Client(**where, set_as_default=False)
+    # A file that a scheduler has not written fails an assertion.
+    except (OSError, ValueError, AssertionError) as error:
+        raise ValueError(
+            "`scheduler` must be the address of a Dask scheduler that runs, "
+            "as tcp://host:8786, or the file that it has written. Received: "
+            f'scheduler="{address}" ({error!r})'
+        ) from error
+    # The run itself says what to do where a scheduler is lost.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    with client:
+        yield client.get_executor()
+
+
+def _recipe(options: Options, model: object) -> study.Recipe:
+    default = comparison.default_recipe(
+        model,
+        options.weights,
+        options.data,
+        options.masks is not None,
+    )
+    names = [field.name for field in dataclasses.fields(study.Recipe)]
+    recipe = study.find_recipe(options.recipe, default)
+    changes = options.select(names)
+    if changes.get("frozen"):
+        steps = recipe.least_steps
+        one_stage: dict[str, Any] = {"frozen_epochs": 0, "least_steps": steps}
+        if options.recipe is None:
+            recipe = study.RECIPES["frozen"]
+            if options.command == "tune":
+                # All trials of a search have one learning rate.
+                one_stage["learning_rate"] = SEARCH_RATE
+        changes = one_stage | changes
+    if "epochs" in changes:
+        changes["least_steps"] = None
+    return dataclasses.replace(recipe, **changes)
+
+
+def _attentions(options: Options, default: Sequence[str]) -> list[Any]:
+    """Returns what is compared: names, and layer classes of the user."""
+    kind = "MODULE:CLASS, a layer class"
+    names = options.attention or default
+    return [_find_object("attention", name, kind) for name in names]
+
+
+def _find_object(option, name, kind="MODULE:FUNCTION, a function"):
+    """Returns the object of a name like "module:function", or the name."""
+    if ":" not in name:
+        return name
+    module, _, attribute = name.partition(":")
+    message = f"`{option}` must be {kind}"
+    received = f"Received: {option}={name!r}"
+    # An import would run any file of another name.
+    if not all(map(str.isidentifier, (*module.split("."), attribute))):
+        raise ValueError(f"{message}. {received}")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"{message} that is installed or in this folder. {received} "
+            f"({error})"
+        ) from error
+
+
+HANDLERS: dict[str, Callable[[Options], int | None]] = {
+    **dict.fromkeys(PLANS, run),
+    "check": check_paths,
+    "report": write_report,
 }
 
 
@@ -56,10 +330,14 @@ def main(
         message = str(error)
         if not isinstance(error, data.LayoutError):
             message = " ".join(message.split())
-        _terminal.say(f"{program}: error: {message}", sys.stderr)
+        say(f"{program}: error: {message}", sys.stderr)
         status = 1 if isinstance(error, RuntimeError) else 2
     except KeyboardInterrupt:
-        _terminal.say(f"{program}: interrupted{_advice(options)}", sys.stderr)
+        advice = ""
+        if "overwrite" in options and not options.dry_run:
+            words = " without --overwrite" if options.overwrite else ""
+            advice = f"; the same command{words} resumes from here"
+        say(f"{program}: interrupted{advice}", sys.stderr)
         status = interrupts.STATUS
         if owns_process:
             # TensorFlow may still be reading from Python, and would log an
@@ -86,14 +364,6 @@ def _plain_warnings(program):
         yield
     finally:
         warnings.formatwarning = formatted
-
-
-def _advice(options):
-    """Returns how to continue an interrupted command."""
-    if "overwrite" not in options or options.dry_run:
-        return ""
-    without = " without --overwrite" if options.overwrite else ""
-    return f"; the same command{without} resumes from here"
 
 
 def _raised_by_us(error):
