@@ -288,9 +288,8 @@ def select_epoch(
     """Returns the epoch whose network is tested, from 1, and why.
 
     With a learning rate that ends at zero it is the last one, unless that is
-    worse than the best by more than a standard error of so many validation
-    images: few images would choose by chance. With patience, and with a
-    learning rate that does not end at zero, it is the best.
+    worse than the best by more than a standard error of the validation images:
+    few would choose by chance.
     """
     best, last = best_epoch(history, measure), int(history[-1]["epoch"])
     measure = _validated(history, measure)

@@ -386,8 +386,7 @@ def _config_of(layer):
 def without_names(value, places):
     """Returns a configuration in which layers are known by their places.
 
-    `places` holds the names of all layers, with their places in the model
-    around them, which connects them by lists `[name, call, output]`.
+    A model connects them by lists `[name, call, output]`.
     """
     if isinstance(value, dict):
         if "input_layers" in value:

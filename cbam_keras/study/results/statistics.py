@@ -259,9 +259,8 @@ def interval_of_fraction(
 ) -> tuple[float, float]:
     """Returns the 95 % interval of how many are right, by Wilson.
 
-    Examples of one group are alike. So their number is divided by the design
-    effect, with the correlation inside groups by an analysis of variance, and
-    the quantile is Student's. One group tells nothing.
+    Examples of one group are alike: their number is divided by the design
+    effect, and the quantile is Student's. One group tells nothing.
     """
     special = _checks.require("scipy.special", extra="plot")
     _, group_of = np.unique(groups, return_inverse=True)

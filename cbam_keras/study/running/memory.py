@@ -36,8 +36,7 @@ def free_memory() -> Iterator[None]:
 def gradients_forgotten() -> Iterator[None]:
     """Context after which TensorFlow forgets the gradients traced in it.
 
-    It registers those of each custom gradient under a new name, and with them
-    the whole graph of their network, 40 MB and more, until the process ends.
+    With each it keeps the graph of the network, 40 MB and more.
     """
     operations = sys.modules.get("tensorflow.python.framework.ops")
     registry = getattr(operations, "gradient_registry", None)

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -416,7 +417,8 @@ class Queue:
         place = folder.place(variant.name, run)
         state, chosen = folder.new_state(variant, run, data), None
         if self.is_worker:
-            workers.announce(place.name)
+            # For the case that it is killed.
+            _terminal.say(f"{workers.TRAINS}{place.name}", sys.stderr)
         if len(self.study.rates_for(variant)) > 1:
             choice = self._choose(variant, run, state)
             if choice is None:

@@ -131,11 +131,6 @@ def main(content: bytes) -> None:
         sys.exit(REFUSED_STATUS)
 
 
-def announce(name: str) -> None:
-    """Says which network this worker trains, for the case that it is killed."""
-    print(f"{TRAINS}{name}", file=sys.stderr, flush=True)
-
-
 def _read(content):
     """Returns what was pickled last, with settings as they were there."""
     numerics, registered, made = pickle.loads(content)
@@ -332,11 +327,7 @@ def time_left(
     missing: Sequence[str],
     processes: int = 1,
 ) -> str:
-    """Returns ", about 12 min left", or nothing if no network has ended.
-
-    `measured` has the seconds of those that have, by their variant, `missing`
-    the variants of the others, of which `processes` are trained at a time.
-    """
+    """Returns ", about 12 min left", by the seconds of networks that ended."""
     if not measured or not missing:
         return ""
     means = {name: statistics.fmean(each) for name, each in measured.items()}
