@@ -72,13 +72,6 @@ def existing(text: str) -> str:
     raise argparse.ArgumentTypeError(f"there is no {text!r}")
 
 
-def checkable(text: str) -> str:
-    """Returns a path that exists, or a name as package.module:build."""
-    module, _, name = text.partition(":")
-    names = (*module.split("."), name)
-    return text if all(map(str.isidentifier, names)) else existing(text)
-
-
 def dataset(text: str) -> str:
     """Returns what may be the name of a dataset, or a path that exists."""
     is_path = text.startswith((".", "/", "~")) or "." in text.split(":")[0]

@@ -225,41 +225,35 @@ def report(parser):
 
 
 def check(parser):
-    """Runs the definitions of a file of source, or loads a model, and says of
-    each attention gate what it computes, and whether that is its name: do not
-    check what you would not import. Imports, functions, classes and plain
-    assignments are executed, in another process; no model, weights or data are
-    needed. It ends with 1 if a gate is wrong, not what it is called, or could
-    not be looked into, or if there is none.
+    """Says of each attention gate of a saved model what it computes, and if it
+    is what its name says. It ends with 1 if a gate is wrong, not what it is
+    called, or could not be looked into, or if there is no attention. In a
+    clone, python -m examples.check_source checks source.
 
     examples:
-      cbam-keras check train.py
-      cbam-keras check notebook.ipynb submissions/ --json
-      cbam-keras check package.module:build
       cbam-keras check model.keras
       cbam-keras check model.keras --classes my_layers:MyGate
     """
-    parser.usage += " PATH [PATH ...]"
+    parser.usage += " FILE"
     parser.add_argument(
-        "paths",
-        type=options.checkable,
+        "file",
+        type=options.existing,
+        metavar="FILE",
+        help="a model: .keras or .h5",
+    )
+    parser.add_argument(
+        "--classes",
         nargs="+",
-        metavar="PATH",
-        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION, which builds "
-        "a network; or a model: .keras or .h5",
+        default=[],
+        metavar="MODULE:CLASS",
+        help="layers of your own in it, which Keras cannot load otherwise",
     )
-    text = "layers of your own in a model, which Keras cannot load otherwise"
-    parser.add_argument(
-        "--classes", nargs="+", default=[], metavar="MODULE:CLASS", help=text
-    )
-    text = "print the result as JSON: passed, and gates with file and line"
-    parser.add_argument("--json", action="store_true", help=text)
 
 
 # The subcommands, whose docstrings are their help, and what the list says.
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
-    check: "say whether attention in source or a model is what it is called",
+    check: "say whether the attention of a model is what it is called",
     report: "write the page of a run again, with what its networks look at",
 }

@@ -1,4 +1,4 @@
-"""Counts what `cbam-keras check` says of public gates, of a folder of clones.
+"""Counts what `examples.check_source` says of public gates.
 
 Run it as `python -m benchmarks.public_gates CLONES`, where `CLONES` has a
 folder `OWNER__NAME` for each repository of `sources.tsv`, at its commit. It
@@ -11,8 +11,8 @@ import collections
 import pathlib
 import re
 
-from cbam_keras.insertion import source
 from cbam_keras.insertion.checking import STATES, CheckReport
+from examples.check_source import source
 
 SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
 

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib
-import json
 import logging
 import os
 import pathlib
@@ -162,45 +161,27 @@ def write_report(options: Options) -> None:
     say(f"Report in {page}")
 
 
-def check_paths(options: Options) -> int:
-    """Prints what attention computes, by path; 1 if some does not pass."""
+def check_file(options: Options) -> int:
+    """Prints what the attention in a file computes; 1 if some is wrong."""
     kind = "MODULE:CLASS, a class in the file"
     classes = [_find_object("classes", x, kind) for x in options.classes]
-    reports = []
-    for path in options.paths:
-        if pathlib.Path(path).suffix in (".keras", ".h5", ".hdf5"):
-            reports.append(insertion.check(_load(path, classes)))
-        else:
-            reports.append(insertion.check_source(path))
-        if not options.json:
-            say(reports[-1])
-    passed = all(report.passed for report in reports)
-    if options.json:
-        gates = [
-            # JSON has no NaN.
-            {name: None if x != x else x for name, x in vars(row).items()}
-            for report in reports
-            for row in report.rows
-        ]
-        say(json.dumps({"passed": passed, "gates": gates}, indent=2))
-    return int(not passed)
-
-
-def _load(path, classes):
-    """Returns the model of a file."""
     try:
-        return keras.saving.load_model(
-            path, {x.__name__: x for x in classes}, compile=False
+        model = keras.saving.load_model(
+            options.file, {x.__name__: x for x in classes}, compile=False
         )
     # A file may hold anything, and Keras raises as much.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`path` must be source, or a model that Keras loads, `.keras` or "
-            "`.h5`, and `classes` those in it that are your own, as "
-            f'my_layers:MyGate. Received: path="{path}" '
-            f"({type(error).__name__}: {reason})"
+            "`file` must be a model that Keras loads, `.keras` or `.h5`, and "
+            "`classes` those in it that are your own, as my_layers:MyGate. "
+            f'Received: file="{options.file}" ({type(error).__name__}: '
+            f"{reason}). Source is checked in a clone, by python -m "
+            "examples.check_source"
         ) from error
+    report = insertion.check(model)
+    say(report)
+    return int(not report.passed)
 
 
 def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
@@ -289,7 +270,7 @@ def _find_object(option, name, kind="MODULE:FUNCTION, a function"):
 
 HANDLERS: dict[str, Callable[[Options], int | None]] = {
     **dict.fromkeys(PLANS, run),
-    "check": check_paths,
+    "check": check_file,
     "report": write_report,
 }
 

@@ -4,10 +4,6 @@
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
-- `source`: `check_source`, the same of files of source.
-- `source_process`: the process that reads them.
-- `definitions`: what it executes of them.
-- `keras_2`: source for Keras 2 on Keras 3.
 - `finding`: the gates of a model, measured.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: the layers of ours that compute the same.
@@ -27,13 +23,11 @@ from cbam_keras.insertion.core import to_core
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 from cbam_keras.insertion.removal import remove_attention
-from cbam_keras.insertion.source import check_source
 
 __all__ = [
     "insert_attention",
     "remove_attention",
     "check",
-    "check_source",
     "adopt",
     "to_core",
     "freeze_batch_norm",

@@ -17,11 +17,11 @@ from typing import Any
 import keras
 
 from cbam_keras import _graph
-from cbam_keras.insertion import keras_2
 from cbam_keras.insertion.checking import CheckedGate, row_of
 from cbam_keras.insertion.claims import claim_of
-from cbam_keras.insertion.definitions import Source, Unknown
 from cbam_keras.insertion.finding import FAILED, MEANT, UNKNOWN, gates_of
+from examples.check_source import keras_2
+from examples.check_source.definitions import Source, Unknown
 
 # More memory the process does not get, in bytes.
 MEMORY = 16 * 2**30

@@ -15,9 +15,9 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.insertion.checking import CheckedGate, CheckReport
-from cbam_keras.insertion.definitions import cells_of
 from cbam_keras.insertion.finding import UNKNOWN
-from cbam_keras.insertion.source_process import not_looked_into
+from examples.check_source.definitions import cells_of
+from examples.check_source.process import not_looked_into
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
@@ -45,7 +45,7 @@ GATE = re.compile(
 )
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from cbam_keras.insertion.source_process import main; main(*sys.argv[2:])"
+    "from examples.check_source.process import main; main(*sys.argv[2:])"
 )
 
 

@@ -12,8 +12,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cbam_keras.insertion import keras_2
 from cbam_keras.insertion.finding import reason_of
+from examples.check_source import keras_2
 
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
 # What an assignment may consist of, beside calls of these libraries.

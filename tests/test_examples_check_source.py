@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from cbam_keras import cli, insertion
-from cbam_keras.insertion import source
+from examples.check_source import source
+from examples.check_source.__main__ import main
+from examples.check_source.source import check_source
 
 pytest.importorskip("tensorflow")
 
@@ -179,7 +180,7 @@ def report(tmp_path_factory):
     cells = [{"cell_type": "code", "source": x} for x in CELLS]
     (folder / "forms.ipynb").write_text(json.dumps({"cells": cells}))
     before = {*folder.rglob("*")}
-    report = insertion.check_source(folder)
+    report = check_source(folder)
     assert {*folder.rglob("*")} == before
     assert report.place == str(folder)
     return report
@@ -286,7 +287,7 @@ def test_files_without_a_gate_are_counted(report):
 def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
     monkeypatch.setattr(source.subprocess, "run", None)
     (tmp_path / "gate.py").write_text("import torch")
-    report = insertion.check_source(tmp_path / "gate.py")
+    report = check_source(tmp_path / "gate.py")
     assert not report.passed and not report.rows
     assert report.verdict == (
         f"No attention in {tmp_path}/gate.py. 1 file is PyTorch, not Keras."
@@ -297,7 +298,7 @@ def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
 def test_paths_without_source_are_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="`path` must be a file of Python"):
-        insertion.check_source(name)
+        check_source(name)
 
 
 def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
@@ -307,7 +308,7 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
     (tmp_path / "whole.py").write_text(FILES["whole.py"])
     monkeypatch.chdir(tmp_path)
     paths = ["package.module:build", "whole.py"]
-    assert cli.main(["check", *paths, "--json"]) == 1
+    assert main([*paths, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] is False
     assert {(x["file"], x["gate"]) for x in found["gates"]} == {
@@ -330,7 +331,7 @@ def test_what_never_ends_is_ended(tmp_path, monkeypatch):
     ]:
         (tmp_path / f"{name}.py").write_text(loop.format(line))
     (tmp_path / "used.py").write_text(FILES["used.py"])
-    report = insertion.check_source(tmp_path)
+    report = check_source(tmp_path)
     reason = "not looked into: ends the process, or takes more than 8 s"
     assert find(report, "loops.py").verdict == reason
     assert "MemoryError" in find(report, "fills.py").verdict

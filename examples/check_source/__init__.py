@@ -1,0 +1,1 @@
+"""Checks attention in source: `source.check_source`."""
