@@ -268,10 +268,23 @@ def compare(
         ['none', 'cbam']
         >>> verdict = results.verdict
     """
-    # All others are those of `plan`.
-    arguments = dict(locals())
-    del arguments["options"]
-    return run_with(plan(**arguments), options)
+    planned = plan(
+        attentions,
+        stages=stages,
+        instead_of=instead_of,
+        model=model,
+        weights=weights,
+        data=data,
+        recipe=recipe,
+        layer_options=layer_options,
+        data_options=data_options,
+        seeds=seeds,
+        folds=folds,
+        measure=measure,
+        threshold=threshold,
+        task=task,
+    )
+    return run_with(planned, options)
 
 
 def name_network(model: Network, task: object) -> Network:
