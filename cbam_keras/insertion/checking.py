@@ -100,16 +100,16 @@ class CheckedGate:
 
     gate: str
     verdict: str
-    called: str
-    agrees: bool | None
-    passed: bool
-    equals: str
-    kind: str
-    adopted: bool
-    low: float
-    high: float
-    difference: float
-    note: str
+    called: str = ""
+    agrees: bool | None = None
+    passed: bool = False
+    equals: str = ""
+    kind: str = ""
+    adopted: bool = False
+    low: float = math.nan
+    high: float = math.nan
+    difference: float = math.nan
+    note: str = ""
     file: str = ""
     line: int = 0
 

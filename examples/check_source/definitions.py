@@ -12,6 +12,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import keras
+
 from cbam_keras.insertion.finding import reason_of
 from examples.check_source import keras_2
 
@@ -57,6 +59,9 @@ class Late:
         except (Exception, SystemExit) as error:
             raise Unknown(f"{root} is missing") from error
 
+    def __repr__(self):
+        return f"<{self._name.partition('.')[0]} is missing>"
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
@@ -93,10 +98,11 @@ class Source:
         self.reads: list[Source] = []
         self.futures: list[ast.stmt] = []
         self.statements = [] if path.is_dir() else [*statements_of(path)]
-        self.namespace["__builtins__"] = {
-            **vars(builtins),
-            "__import__": self._import,
-        }
+        own = {**vars(builtins), "__import__": self._import}
+        if not any("keras" in ast.dump(x) for x in self.statements):
+            # A fragment without its imports.
+            own = {**vars(keras.layers), "K": keras.backend, **own}
+        self.namespace["__builtins__"] = own
         self._run(self.statements)
 
     def closure(self) -> list["Source"]:
@@ -105,6 +111,12 @@ class Source:
         for source in found:
             found += [x for x in source.reads if x not in found]
         return found
+
+    def rest(self) -> Iterator[ast.AST]:
+        """Yields what is outside of its definitions."""
+        for node in self.statements:
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef):
+                yield from ast.walk(node)
 
     def reason(self, error: BaseException) -> str:
         """Returns why an error keeps something from being looked into."""
@@ -120,8 +132,10 @@ class Source:
         ):
             if found := re.search(pattern, text):
                 return keras_2.needs(".".join(found.groups()))
-        if found := re.search(r"No module named '(\w+)", text):
-            return f"{found[1]} is missing"
+        if found := re.search(
+            r"No module named '(\w+)|<(\w+) is missing", text
+        ):
+            return f"{found[1] or found[2]} is missing"
         return reason_of(error)
 
     def _run(self, statements):

@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -92,8 +91,9 @@ def install() -> None:
     for name in ("shape", "_keras_shape", "keras_shape", "_shape_val"):
         setattr(keras.KerasTensor, name, shape)
     for name in MODULES:
-        old = sys.modules[f"keras.layers.{name}"] = Old(f"keras.layers.{name}")
-        setattr(keras.layers, name, old)
+        setattr(keras.layers, name, Old(f"keras.layers.{name}"))
+    for layer in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D):
+        layer.__init__ = _with_whole_units(layer.__init__)
     keras.Model.load_weights = lambda self, *args, **kwargs: None
     _leave_files(keras.applications)
     if keras.backend.backend() != "tensorflow":
@@ -123,6 +123,22 @@ def install() -> None:
             return on_symbols(op)(*args, **kwargs)
 
     Dispatcher().register()
+
+
+def _with_whole_units(inner):
+    """Returns a constructor that takes 4.0 units as 4, as Keras 2 did."""
+    signature = inspect.signature(inner)
+
+    @functools.wraps(inner)
+    def init(self, *args, **kwargs):
+        given = signature.bind(self, *args, **kwargs)
+        for name in {"units", "filters"} & given.arguments.keys():
+            given.arguments[name] = int(given.arguments[name])
+        inner(*given.args, **given.kwargs)
+
+    # Keras reads the names of arguments.
+    init.__signature__ = signature
+    return init
 
 
 def _leave_files(module):

@@ -7,7 +7,6 @@ import faulthandler
 import functools
 import inspect
 import json
-import math
 import pathlib
 import re
 import types
@@ -27,7 +26,7 @@ from examples.check_source.definitions import Source, Unknown
 MEMORY = 16 * 2**30
 # Features of 32 channels in ranks 4, 3 and 5, and images of a network.
 SHAPES = [(12, 10, 32), (12, 32), (6, 5, 4, 32)]
-IMAGES = [(64, 64, 3), (64, 8), (16, 16, 16, 1)]
+IMAGES = [(64, 64, 3), (224, 224, 3), (64, 8), (16, 16, 16, 1)]
 # Values of arguments that have no default, by patterns of their names.
 USUAL: dict[str, Any] = {
     r".*r.tio|r|red|.*reduction.*|squeeze.*": 8,
@@ -39,14 +38,10 @@ USUAL: dict[str, Any] = {
     r"padding": "same",
     r"act(ivation)?": "relu",
     r".*drop.*|rate": 0.0,
-    r"weight_decay|l2.*": 1e-4,
     r"training|mask|weights|.*regularizer": None,
-    r"gamma": 2,
-    r"b": 1,
     r"block": "a",
     r"h|height": 12,
     r"w|width": 10,
-    r".*heads|groups": 4,
     r".*bias|include_top|is_?[a-z].*|use_.*": True,
 }
 # The first argument of a function of features.
@@ -114,7 +109,7 @@ class Definition:
         if not isinstance(reason, str):
             reason = self.source.reason(reason)
         path, line = str(self.source.path), self.node.lineno
-        return not_looked_into(self.name, reason, path, line)
+        return unknown(self.name, reason, path, line)
 
 
 class Reader:
@@ -174,7 +169,7 @@ class Reader:
         models, tensors, inner = {}, set(), []
         for builder in builders:
             try:
-                model = models[builder] = _built(builder.value)
+                model = models[builder] = self._build(builder.value)
             # It may raise anything.
             except Exception as error:
                 if only:
@@ -192,12 +187,16 @@ class Reader:
         is_lost = models.keys() == {*builders} and models and not inner
         if is_used or any(map(_has_option, models)):
             is_lost = False
+        others = {*found} - {*builders}
+        scripts = {x.id for x in source.rest() if isinstance(x, ast.Name)}
         for gate, calls in uses.items():
             reached = sum(id(_symbols(y)[0]) in tensors for *_, y in calls)
             words = ""
             if reached < len(calls):
                 words = f"called {len(calls)} times, {reached} reach an output"
-            elif is_lost:
+            elif is_lost and gate.name not in scripts.union(
+                *(x.names for x in others - {gate})
+            ):
                 words = "called 0 times, no attention in this model"
             is_asked = not only or gate.name == only or calls
             if is_asked and (words or alone or gate.source is source):
@@ -207,18 +206,36 @@ class Reader:
                 yield from (_with(words, row) for row in self.known[key])
 
     def _calls_of(self, gate):
-        value = gate.value
-        return [x for x in self.calls if value in (x[0], type(x[0]))]
+        return [x for x in self.calls if gate.value in (x[0], type(x[0]))]
+
+    def _build(self, builder):
+        """Returns the model that a function builds, of images it takes."""
+        problem, before = None, len(self.calls)
+        for shape in IMAGES:
+            usual = {
+                ".*(shape|(input|img|image)_(size|dim)).*": shape,
+                ".*(height|width|rows|cols|size)|h|w": shape[0],
+                ".*channels?": shape[-1],
+            }
+            try:
+                model = builder(**_arguments(builder, 0, usual | USUAL))
+                if isinstance(model, keras.Model):
+                    return model
+            # It may raise anything.
+            except Exception as error:
+                problem = problem or error
+            # Of a network that is not built, no call counts.
+            del self.calls[before:]
+        raise problem or Unknown("builds no model")
 
     def _examine(self, gate, calls):
         """Yields rows of a gate, called in the first way that works."""
         if gate.value is None:
-            reason = gate.source.missing.get(gate.name)
-            yield gate.row(reason or "not defined")
+            yield gate.row(gate.source.missing.get(gate.name, "not defined"))
             return
-        problem = None
+        others = gate.names & gate.source.namespace.keys() - {gate.name}
+        others, problem = any(map(_is_meant, others)), None
         for make, shape in _ways(gate, calls):
-            del self.calls[:]
             x = keras.Input(shape)
             try:
                 y = _symbols(make()(x))[0]
@@ -226,10 +243,6 @@ class Reader:
             except Exception as error:
                 problem = problem or error
                 continue
-            called = {
-                getattr(z, "__name__", type(z).__name__) for z, *_ in self.calls
-            }
-            others = any(map(_is_meant, called - {gate.name}))
             found = gates_of(make(), shape)
             if failed := [z.problem for z in found if FAILED in z.problem]:
                 # Keras 2 may have run it.
@@ -247,8 +260,7 @@ class Reader:
                 if is_gate or _is_meant(gate.name):
                     yield _placed(part, gate)
             return
-        others = gate.names & gate.source.definitions.keys()
-        if isinstance(problem, Unknown) and any(map(_is_meant, others)):
+        if isinstance(problem, Unknown) and others:
             # A block of several tensors: its gates have rows of their own.
             return
         if claim_of(gate.name) or _is_meant(gate.name) and gate.multiplies:
@@ -285,26 +297,9 @@ def main(job: str, found: str, seconds: str) -> None:
             write(ended=path)
 
 
-def not_looked_into(
-    gate: str, reason: str, file: str, line: int
-) -> CheckedGate:
+def unknown(gate: str, reason: str, file: str, line: int = 0) -> CheckedGate:
     """Returns the row of a gate of which nothing is known."""
-    return CheckedGate(
-        gate=gate,
-        verdict=f"{UNKNOWN}: {reason}",
-        called="",
-        agrees=None,
-        passed=False,
-        equals="",
-        kind="",
-        adopted=False,
-        low=math.nan,
-        high=math.nan,
-        difference=math.nan,
-        note="",
-        file=file,
-        line=line,
-    )
+    return CheckedGate(gate, f"{UNKNOWN}: {reason}", file=file, line=line)
 
 
 def _placed(gate, definition):
@@ -356,25 +351,6 @@ def _arguments(function, skipped, usual):
             raise Unknown(f"needs `{x.name}`")
         arguments[x.name] = values[0]
     return arguments
-
-
-def _built(builder):
-    """Returns the model that a function of a file builds."""
-    problem: Exception = Unknown("builds no model")
-    for shape in IMAGES[::-1]:
-        usual = {
-            ".*(shape|(input|img|image)_(size|dim)).*": shape,
-            ".*(height|width|rows|cols|size)|h|w": shape[0],
-            ".*channels?": shape[-1],
-        }
-        try:
-            model = builder(**_arguments(builder, 0, usual | USUAL))
-            if isinstance(model, keras.Model):
-                return model
-        # It may raise anything.
-        except Exception as error:
-            problem = error
-    raise problem
 
 
 def _ways(gate, calls):

@@ -17,15 +17,13 @@ from cbam_keras import _checks
 from cbam_keras.insertion.checking import CheckedGate, CheckReport
 from cbam_keras.insertion.finding import UNKNOWN
 from examples.check_source.definitions import cells_of
-from examples.check_source.process import not_looked_into
+from examples.check_source.process import unknown
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
 SKIPPED = {"site-packages", "node_modules", "__pycache__"}
-# A process ends after so many seconds of one file, and needs at most as many to
-# start.
+# A process ends after so many seconds of one file.
 SECONDS = 60
-STARTING = 300
 KERAS = re.compile(r"\b((tf_|cbam_)?keras|tensorflow)\b")
 TORCH = re.compile(r"\b(import|from) torch\b")
 # What Keras 3 does not run, and the definition of a gate.
@@ -72,11 +70,6 @@ def check_source(path: str | os.PathLike) -> CheckReport:
     Raises:
         ValueError: If there is no such file, or none in the folder.
         RuntimeError: If the process does not start.
-
-    Example:
-        >>> report = check_source("train.py")  # doctest: +SKIP
-        >>> report.passed  # doctest: +SKIP
-        False
     """
     files, only = _files(str(path))
     rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
@@ -103,7 +96,7 @@ def check_source(path: str | os.PathLike) -> CheckReport:
             for reason, pattern in OLD.items():
                 if gate and pattern.search(text):
                     line = text.count("\n", 0, gate.start()) + 1
-                    row = not_looked_into(gate[1], reason, file, line)
+                    row = unknown(gate[1], reason, file, line)
                     rows[file] = {(): row}
     without, notes = sum(not x for x in rows.values()) - torch, []
     if without:
@@ -130,7 +123,7 @@ def _files(path):
         given = pathlib.Path(*module.split(".")).with_suffix(".py")
     files = [str(given.absolute())]
     if given.is_dir():
-        files = sorted(_walk(given.absolute()))
+        files = [*_walk(given.absolute())]
     elif not given.is_file() or given.suffix not in SUFFIXES:
         files = []
     if not files:
@@ -144,16 +137,13 @@ def _files(path):
 
 def _walk(folder):
     """Yields the files in a folder that its author has written."""
-    for place, names, files in os.walk(folder):
-        names[:] = [
-            x
-            for x in names
-            if x[0] != "." and x not in SKIPPED
-            if not os.path.exists(os.path.join(place, x, "pyvenv.cfg"))
-        ]
-        for file in files:
-            if file.endswith(SUFFIXES) and file[0] != ".":
-                yield os.path.join(place, file)
+    for file in sorted(folder.rglob("*")):
+        inner = file.relative_to(folder)
+        is_of_others = any(
+            x[0] == "." or x in SKIPPED for x in inner.parts
+        ) or any((folder / x / "pyvenv.cfg").exists() for x in inner.parents)
+        if file.suffix in SUFFIXES and not is_of_others:
+            yield str(file)
 
 
 def _text(file):
@@ -186,7 +176,7 @@ def found_in(jobs: Sequence[tuple[str, str, bool]]) -> Iterator[CheckedGate]:
 
 
 def _row_of_file(file, reason):
-    return not_looked_into(os.path.basename(file), reason, file, 0)
+    return unknown(os.path.basename(file), reason, file)
 
 
 def _lines(jobs: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
@@ -214,7 +204,7 @@ def _lines(jobs: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                timeout=STARTING + SECONDS * len(jobs),
+                timeout=300 + SECONDS * len(jobs),
             ).stderr
         # The process may have ended while it wrote a line.
         lines = found.read_text("utf-8").split("\n")[:-1]
