@@ -1,9 +1,8 @@
 """What predictions say of classes, curves and calibration, as sections."""
 
 import dataclasses
-import pathlib
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from cbam_keras import _files, _terminal, study
 from cbam_keras._files import Json
@@ -88,9 +87,7 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
     if content["kind"] == "tune" or not results.tested:
         return
 
-    def draw(
-        name: str, caption: str, plot: Callable, *arguments: Any
-    ) -> Figure:
+    def draw(name, caption, plot, *arguments):
         _files.write_figure(folder / name, plot(*arguments))
         return Figure.read(folder / name, caption)
 
@@ -137,17 +134,11 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
             f"Test {results.noun}s by true and predicted class, "
             f"{seeds} together. {used}".rstrip()
         )
-        confusion = [
-            draw(
-                f"confusion-{name}.png",
-                caption,
-                figures.plot_confusion,
-                matrices[name],
-                f"Confusion matrix of {results.labels.get(name, name)}",
-            )
-            for name in [*results.tested][:MAX_NETWORKS]
-        ]
-        section = Section("Confusion", figures=confusion)
+        section = Section("Confusion")
+        for name in [*results.tested][:MAX_NETWORKS]:
+            title = f"Confusion matrix of {results.labels.get(name, name)}"
+            drawn = caption, figures.plot_confusion, matrices[name], title
+            section.figures.append(draw(f"confusion-{name}.png", *drawn))
         if "mcnemar" in tables:
             section.texts.append(MCNEMAR)
             section.tables.append(tables["mcnemar"])
@@ -158,32 +149,22 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
             "Above the diagonal networks are right more often than they say."
         )
         drawn = "calibration.png", caption, figures.plot_reliability, results
-        page.sections.append(
-            Section(
-                "Calibration",
-                [CALIBRATED],
-                [tables["calibration"]],
-                figures=[draw(*drawn)],
-            )
-        )
+        section = Section("Calibration", [CALIBRATED], [tables["calibration"]])
+        section.figures.append(draw(*drawn))
+        page.sections.append(section)
     frames["results"] = results.to_dataframe()
-    texts = _latex(results, tables) | {
-        f"confusion-{name}": _as_table(frame).latex()
-        for name, frame in matrices.items()
-    }
-    write_tables(folder / TABLES, frames, texts)
+    texts = _latex(results, tables)
+    for name, matrix in matrices.items():
+        texts[f"confusion-{name}"] = _as_table(matrix).latex()
+    _write_tables(folder / TABLES, frames, texts)
 
 
 def _as_table(matrix: "pandas.DataFrame") -> Table:
     """Returns a confusion matrix as a table, a row for each true class."""
-    rows = [
-        {
-            "true class": name,
-            **{x: f"{y:,}" for x, y in zip(matrix, row, strict=True)},
-        }
-        for name, row in zip(matrix.index, matrix.to_numpy(), strict=True)
-    ]
-    return Table("Examples by true (rows) and predicted class", rows)
+    cells = matrix.map("{:,}".format)
+    cells.insert(0, "true class", matrix.index, allow_duplicates=True)
+    title = "Examples by true (rows) and predicted class"
+    return Table(title, cells.to_dict("records"))
 
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
@@ -247,22 +228,15 @@ def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
     return texts
 
 
-def write_tables(
-    folder: pathlib.Path,
-    frames: "Mapping[str, pandas.DataFrame]",
-    latex: Mapping[str, str],
-) -> None:
+def _write_tables(folder, frames, latex):
     """Writes data frames as CSV, and tables as LaTeX."""
     _files.output_folder(folder)
-    cell = _files.as_cell
-    csv = {
-        name: frame.map(cell)
-        .rename(index=cell, columns=cell)
-        .to_csv(index=frame.index.name is not None)
-        for name, frame in frames.items()
-    }
-    for suffix, texts in (("csv", csv), ("tex", latex)):
-        for name, text in texts.items():
-            with _files.replacing(folder / f"{name}.{suffix}") as beside:
-                text = _terminal.make_printable(text)
-                beside.write_text(text, encoding="utf-8")
+    cell, texts = _files.as_cell, {f"{x}.tex": y for x, y in latex.items()}
+    for name, frame in frames.items():
+        shown = frame.map(cell).rename(index=cell, columns=cell)
+        has_index = frame.index.name is not None
+        texts[f"{name}.csv"] = shown.to_csv(index=has_index)
+    for name, text in texts.items():
+        with _files.replacing(folder / name) as beside:
+            text = _terminal.make_printable(text)
+            beside.write_text(text, encoding="utf-8")

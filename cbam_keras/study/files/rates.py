@@ -1,8 +1,7 @@
 """The learning rate of each run, chosen on its validation data.
 
-A run trains a network at each of several rates, its candidates, in folders
-such as `none@0.003-seed0`. The candidate that validates best becomes the
-network of the run, in `none-seed0`; only that one is tested.
+A run trains candidates at several rates, in folders as `none@0.003-seed0`. The
+best one becomes the network of the run, in `none-seed0`, and alone is tested.
 """
 
 import math
@@ -24,7 +23,6 @@ def list_candidates(
     """Returns the candidates of a run, and the chosen one if all have ended.
 
     If the best rate is an edge of the range, the next one beyond is tried, too.
-    `ended` returns how the training of a name and a run has ended, or `None`.
     """
     rates, measure = study.rates_for(variant), study.task.measures[0]
     candidates = [variant.at(rate) for rate in rates]
@@ -41,11 +39,10 @@ def list_candidates(
 
 
 def choose(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
-    """Returns the candidate that validates best.
+    """Returns the candidate that validates best, or one with an error.
 
-    Of equal ones that is the one with the lower validation loss, then with the
-    lower learning rate. An error in one of them is the error of the run, since
-    the rate that failed may have been the best.
+    Of equal ones it is that of the lower validation loss, then of the lower
+    learning rate. The rate that failed may have been the best.
     """
     failures = [x for x in outcomes if x.status == ERROR]
     finished = [x for x in outcomes if x.finished]
@@ -56,10 +53,7 @@ def choose(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
 
 
 def merit_of(outcome: Outcome, measure: Measure) -> float:
-    """Returns how well a network validates: a larger number is better.
-
-    By the measure of the study, or by the loss if that is not validated.
-    """
+    """Returns how well a network validates, by its loss without the measure."""
     value = outcome.metrics.get(validation_key(measure.key))
     return -_loss_of(outcome) if value is None else measure.merit(value)
 
@@ -69,10 +63,7 @@ def _loss_of(outcome):
 
 
 def rate_beyond(rates: Sequence[float], rate: float | None) -> float | None:
-    """Returns the next learning rate beyond an edge, `None` within the range.
-
-    It is as far from the edge as the edge from the rate before it, as a factor.
-    """
+    """Returns the next rate beyond an edge, `None` within the range."""
     for edge, inner in (rates[:2], rates[:-3:-1]):
         if rate == edge:
             # 0.09 is easier to read than 0.090000000000000004.
@@ -83,10 +74,7 @@ def rate_beyond(rates: Sequence[float], rate: float | None) -> float | None:
 def read_candidates(
     folder: pathlib.Path, variants: Iterable[str], runs: Iterable[Run]
 ) -> list[Outcome]:
-    """Returns the candidates in a folder that have ended.
-
-    So have trainings that say whether a network has finished learning.
-    """
+    """Returns the candidates in a folder that have ended."""
     states = (peek_state(x.parent) for x in folder.glob(f"*{AT}*/{STATE}"))
     found = [x.outcome for x in states if x and x.outcome]
     found.sort(key=lambda x: (x.variant, x.run))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -13,19 +14,12 @@ from cbam_keras import _checks, _files
 from cbam_keras.study.files.checkpoints import STATE, State, name_of
 from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
-from cbam_keras.study.plans.study import Run, check_name
+from cbam_keras.study.plans.study import Run, check_name, runs_of
 from cbam_keras.study.programs.given_files import read_files
-from cbam_keras.study.programs.given_runs import (
-    GivenRun,
-    as_array,
-    check_pairs,
-    count_scores,
-    find_places,
-    read_runs,
-)
 from cbam_keras.study.programs.given_values import (
     SCORES,
     TASKS,
+    GivenRun,
     Reader,
     find_reader,
 )
@@ -190,7 +184,7 @@ def results_of(
         )
     first, *_ = predictions
     if labels is None and task == SCORES:
-        count = count_scores(predictions[first], folds)
+        count = _count_scores(predictions[first], folds)
     elif labels is None or task == SCORES:
         raise ValueError(
             "`labels` must be given, except for scores, one of each example, "
@@ -198,14 +192,21 @@ def results_of(
             f"{_checks.shown(labels)}, {task=}"
         )
     else:
-        labels = as_array(labels)
+        labels = _as_array(labels)
         count = len(labels)
-    runs = {x: read_runs(y, count, folds) for x, y in predictions.items()}
+    runs = {x: _read_runs(y, count, folds) for x, y in predictions.items()}
     for name, its_runs in runs.items():
         check_name(name)
-        check_pairs(name, its_runs, first, runs[first])
+        pair = its_runs, runs[first]
+        rows, others = ([x.rows.tolist() for x in y] for y in pair)
+        if rows != others:
+            raise ValueError(
+                "Runs are paired by their place, so networks must have as "
+                f"many, with the same folds. Received: {len(rows)} of "
+                f'"{name}" and {len(others)} of "{first}", or other folds'
+            )
     _checks.one_of("baseline", baseline or first, runs)
-    places, count_of_folds = find_places(runs[first], count, folds)
+    places, count_of_folds = _find_places(runs[first], count, folds)
     if seeds is not None:
         places = [Run(seeds[x.seed], x.fold) for x in places]
     reader = find_reader(
@@ -231,7 +232,7 @@ def results_of(
 
 def _read_groups(groups, count):
     """Returns what each example belongs to, as text."""
-    groups = as_array(np.arange(count) if groups is None else groups)
+    groups = _as_array(np.arange(count) if groups is None else groups)
     if groups.shape != (count,):
         raise ValueError(
             f"`groups` must have a value for each of the {count:,} examples. "
@@ -243,6 +244,120 @@ def _read_groups(groups, count):
             "or NaN among them"
         )
     return groups.astype(str)
+
+
+def _as_array(values: Any) -> np.ndarray:
+    """Returns values as an array, also those of PyTorch."""
+    if hasattr(values, "detach"):
+        # A tensor that may hold gradients, or be on a GPU.
+        values = values.detach().cpu()
+    if np.ma.is_masked(values):
+        raise ValueError(
+            "Arrays must have no masked values. Received: an array of shape "
+            f"{values.shape} with some. Leave out these examples"
+        )
+    return np.asarray(values)
+
+
+def _count_scores(value: Any, folds: Any) -> int:
+    """Returns of how many examples the scores of a network are."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    if folds is None:
+        return len(parts) if np.ndim(parts[0]) == 0 else len(parts[0])
+    rows = folds if isinstance(folds, list | tuple) else [x for x, _ in parts]
+    return len(np.unique(np.concatenate([*rows])))
+
+
+def _read_runs(value: Any, count: int, folds: Any) -> list[GivenRun]:
+    """Returns the runs of one network for so many examples."""
+    runs = value if isinstance(value, list | tuple) else [value]
+    if not len(runs):
+        raise ValueError("`predictions` of a network must not be empty")
+    if folds is not None:
+        return [*_runs_of_folds(runs, count, folds)]
+    if any(map(_is_fold, runs)):
+        raise ValueError(
+            "`folds` must say that runs are folds, as folds=5, where each is a "
+            "tuple of the indices of its examples and their predictions. "
+            "Received: such a tuple, folds=None"
+        )
+    if runs is value and len(runs) == count:
+        sizes = {np.shape(_as_array(x))[:1] for x in runs}
+        if sizes == {(count,)}:
+            raise ValueError(
+                "`predictions` of a network must be a list of runs or an "
+                f"array. Received: {count} lists of {count}, which are either: "
+                "pass numpy.array(...), or a list of such"
+            )
+        runs = [value]
+    arrays = [_as_array(run) for run in runs]
+    for scores in arrays:
+        if len(scores) != count:
+            raise ValueError(
+                f"`predictions` must be of all {count:,} examples, or `folds` "
+                "say which are of what; several runs must be a list, as "
+                f"[*array]. Received: an array of shape {scores.shape}"
+            )
+    return [GivenRun(np.arange(count), scores) for scores in arrays]
+
+
+def _is_fold(run):
+    """Returns whether a run is indices and predictions, as of a fold."""
+    if not isinstance(run, tuple) or len(run) != 2:
+        return False
+    rows = _as_array(run[0])
+    return rows.ndim == 1 and rows.dtype.kind in "iu"
+
+
+def _runs_of_folds(runs, count, folds):
+    """Yields a run for each fold, with the indices of its examples."""
+    pairs = runs
+    if isinstance(folds, list | tuple):
+        pairs = zip(itertools.cycle(folds), runs, strict=False)
+    elif not all(map(_is_fold, runs)):
+        raise ValueError(
+            "`predictions` of folds must be a list of tuples, of the indices "
+            f"of examples and their predictions. Received: {folds=}, with "
+            f"{_checks.shown(runs[0])}"
+        )
+    for number, (rows, scores) in enumerate(pairs):
+        rows, scores = _as_array(rows), _as_array(scores)
+        is_index = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows)
+        different = len(np.unique(rows)) if is_index else 0
+        is_inside = is_index and rows.min() >= 0 and rows.max() < count
+        if not is_inside or different != len(rows) or len(scores) != len(rows):
+            raise ValueError(
+                "A fold must have whole numbers from 0 to "
+                f"{count - 1:,} as indices of its examples, each once, with "
+                f"what is predicted. Received: in fold {number} "
+                f"{_checks.shown(rows)}, {different} of them different, and "
+                f"{len(scores)} predictions"
+            )
+        yield GivenRun(rows, scores)
+
+
+def _find_places(
+    runs: Sequence[GivenRun], count: int, asked: Any
+) -> tuple[list[Run], int | None]:
+    """Returns the seed and fold of each run, and the number of folds."""
+    if asked is None:
+        return [Run(seed) for seed in range(len(runs))], None
+    sizes = [len(run.rows) for run in runs]
+    ends = np.cumsum(sizes).tolist()
+    folds = ends.index(count) + 1 if count in ends else 1
+    seeds, rest = divmod(len(runs), folds)
+    is_asked = folds > 1 and (type(asked) is not int or asked == folds)
+    places, tested = [*runs_of(range(seeds), folds)], np.zeros((seeds, count))
+    for place, run in zip(places, runs, strict=False):
+        np.add.at(tested[place.seed], run.rows, 1)
+    if rest or not is_asked or (tested != 1).any():
+        raise ValueError(
+            "Folds must test each example once before the next repetition "
+            "begins, and be as many in each, two or more. Received: "
+            f"{len(runs)} runs of {sizes} examples, of {count}, "
+            f"folds={_checks.shown(asked)}"
+        )
+    return places, folds
 
 
 def _make(
@@ -257,8 +372,7 @@ def _make(
     files_read, outcomes = {}, []
     for variant, its_runs in runs.items():
         for place, run in zip(places, its_runs, strict=True):
-            names, groups = (x[run.rows] for x in about)
-            kept, metrics = reader.read(variant, run, names, groups)
+            kept, metrics = reader.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
             name = name_of(variant, place)
             outcomes.append(

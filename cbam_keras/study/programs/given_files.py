@@ -1,5 +1,6 @@
 """Files of predictions, one of each network and seed, or all in one."""
 
+import itertools
 import os
 import pathlib
 import re
@@ -49,11 +50,7 @@ Part = dict[str, Any]
 def read_files(
     path: str | os.PathLike, pattern: str | None, logits: bool
 ) -> tuple[Part, Sequence[int] | None]:
-    """Returns arguments of `results_of`, and the seeds of a folder's files.
-
-    `names` of examples are among them. Raises a `ValueError` that names the
-    files if one is damaged or lacks an array, or if two disagree.
-    """
+    """Returns arguments of `results_of`, names of examples, and seeds."""
     path = pathlib.Path(path).expanduser()
     if not path.is_dir():
         return _read_all_in_one(path), None
@@ -61,33 +58,26 @@ def read_files(
         key: _read(file, logits)
         for key, file in _find_files(path, pattern).items()
     }
-    networks = [*dict.fromkeys(network for network, _ in parts)]
+    every, networks = [*parts.values()], [*{network for network, _ in parts}]
     networks.sort(key=lambda x: (x.lower() not in BASELINES, x))
     runs = sorted({run for _, run in parts}, key=lambda x: (x[0], x[1] or 0))
-    for network in networks:
-        for run in runs:
-            if (network, run) not in parts:
-                raise ValueError(
-                    "Networks are compared with the same seeds and folds. "
-                    f'Received: no file of "{network}" ({run}) beside '
-                    f'"{next(iter(parts.values()))["path"]}"'
-                )
-    given: Part = {CLASSES: _align_classes([*parts.values()])}
-    examples: list[Part] = []
-    for run in runs:
-        of_run = [parts[network, run] for network in networks]
-        examples.append(_join(of_run))
+    for network, run in itertools.product(networks, runs):
+        if (network, run) not in parts:
+            raise ValueError(
+                "Networks are compared with the same seeds and folds. "
+                f'Received: no file of "{network}" ({run}) beside '
+                f'"{every[0]["path"]}"'
+            )
+    given: Part = {CLASSES: _align_classes(every)}
     if runs[0].fold is None:
-        joined, rows = _join(examples), None
+        given |= _join(every)
     else:
-        joined, rows = _join_folds(examples, len({x.fold for x in runs}))
-        given["folds"] = rows
+        of_runs = [_join([parts[x, run] for x in networks]) for run in runs]
+        given |= _join_folds(of_runs, len({x.fold for x in runs}))
     given["predictions"] = {
         network: [parts[network, run]["predictions"] for run in runs]
         for network in networks
     }
-    for name in ("labels", "groups", "names"):
-        given[name] = joined.get(name)
     return given, [*dict.fromkeys(run.seed for run in runs)]
 
 
@@ -175,13 +165,13 @@ def _read(path, logits):
             part[what] = arrays.pop(name)
     if is_table and "predictions" not in part and arrays:
         part[CLASSES] = [*arrays]
-        columns = [_parse(x) for x in arrays.values()]
-        if any(x.dtype.kind == "U" for x in columns):
+        scores = _parse(np.stack([*arrays.values()], axis=1))
+        if scores.dtype.kind == "U":
             raise ValueError(
                 f'"{path}" must have probabilities in each column but label, '
                 f"group and name. Received: text in {_checks.shown([*arrays])}"
             )
-        part["predictions"] = np.stack(columns, axis=1)
+        part["predictions"] = scores
     elif is_table:
         numbers = ("predictions", "labels")
         part |= {x: _parse(y) for x, y in part.items() if x in numbers}
@@ -263,7 +253,7 @@ def _join(parts):
 
 
 def _join_folds(examples, count):
-    """Returns the examples of all folds, and the indices of each fold."""
+    """Returns the examples of all folds, with the indices of each fold."""
     joined, rows = {}, []
     for part in examples:
         # Without names each seed must have divided the examples alike.
@@ -285,20 +275,16 @@ def _join_folds(examples, count):
                 f'another way. Received: "{part["path"]}"'
             )
         rows.append(np.array(of_fold))
-    return joined, rows
+    return joined | {"folds": rows}
 
 
 def _read_all_in_one(path):
     """Returns the arrays `(S, N, ...)` of networks in a `.npz` file."""
     arrays = _load(path)
-    given: Part = {
-        name: arrays.pop(name)
-        for name in ("labels", CLASSES, "groups", "task")
-        if name in arrays
-    }
-    if CLASSES in given:
-        given[CLASSES] = [*map(str, given[CLASSES].ravel())]
-    if "task" in given:
-        given["task"] = str(given["task"])
+    given: Part = {x: arrays.pop(x, None) for x in ("labels", "groups")}
+    if CLASSES in arrays:
+        given[CLASSES] = [*map(str, arrays.pop(CLASSES).ravel())]
+    if "task" in arrays:
+        given["task"] = str(arrays.pop("task"))
     given["predictions"] = {name: [*array] for name, array in arrays.items()}
     return given

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,6 @@ from cbam_keras.study.plans.measures import (
     measure_numbers,
     measures_of_numbers,
 )
-from cbam_keras.study.programs.given_runs import GivenRun
 from cbam_keras.study.results.kept import Kept, Numbers, Predictions
 
 CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
@@ -35,6 +34,13 @@ ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5
 NUMBER = re.compile(r"-?[0-9.]+")
 # Numbers are below this: the squares of others may be infinite.
 LARGEST = 1e100
+
+
+class GivenRun(NamedTuple):
+    """The indices of test examples, and what one network gives them."""
+
+    rows: np.ndarray
+    scores: np.ndarray
 
 
 @dataclasses.dataclass
@@ -63,6 +69,7 @@ class Reader:
         groups: np.ndarray,
     ) -> tuple[Kept, dict[str, float | None]]:
         """Returns the predictions of a run, and its metrics."""
+        names, groups = names[run.rows], groups[run.rows]
         labels: Any = None if self.labels is None else self.labels[run.rows]
         if not self.class_names:
             numbers = _check_numbers(variant, run, labels)
@@ -102,9 +109,8 @@ class Reader:
         if self.logits:
             special = _checks.require("scipy.special", extra="plot")
             self._note("Probabilities are those of the logits that were given")
-            is_single = self.multi_label or scores.ndim == 1
             scores = scores.astype("float64")
-            if is_single:
+            if self.multi_label or scores.ndim == 1:
                 scores = special.expit(scores)
             else:
                 scores = special.softmax(scores, axis=1)
@@ -239,21 +245,24 @@ def _as_text(value):
 
 def _find_places(values, names, argument):
     """Returns the number of each class; raises for what is of none."""
-    if values.dtype.kind in "USO":
+    found = np.full(len(values), -1)
+    if values.ndim == 1 and values.dtype.kind in "USO":
         places = {name: place for place, name in enumerate(names)}
         found = np.array([places.get(_as_text(x), -1) for x in values])
-    else:
+    elif values.ndim == 1 and values.dtype.kind in "iubf":
         is_place = (values == np.round(values)) & (values < len(names))
         found = np.where(is_place, values, -1).astype("int32")
     if len(found) and found.min() >= 0:
         return found
-    wrong = [x.item() for x in values[found < 0]]
+    wrong = values[found < 0].tolist()
     advice = "Leave out what has no answer (-1). " if -1 in wrong else ""
     raise ValueError(
         f"`{argument}` must be the classes of the examples: names of "
         f"`class_names`, whole numbers from 0 to {len(names) - 1}, or "
-        f"one-hot. Received: {_checks.first_few(wrong) or 'no examples'}. "
-        f'{advice}For numbers pass task="regression"'
+        f"one-hot. Received: {_checks.first_few(wrong) or 'no examples'}, of "
+        f"shape {values.shape}. {advice}For numbers pass "
+        'task="regression", for several classes an example multi_label=True '
+        "(--multi-label)"
     )
 
 
@@ -293,14 +302,6 @@ def _read_labels(every, labels, class_names):
     is_wide = labels.ndim == 2 and labels.shape[1] == len(names)
     if is_wide and (np.sort(labels, axis=1)[:, -2:] == (0, 1)).all():
         labels = labels.argmax(axis=1)
-    if labels.ndim != 1 or labels.dtype.kind not in "iubfUSO":
-        raise ValueError(
-            "`labels` must be the classes of the examples: names of "
-            f"`class_names`, whole numbers from 0 to {len(names) - 1}, or "
-            f"one-hot. Received: {labels.dtype} of shape {labels.shape}. For "
-            'numbers pass task="regression", for several classes an example '
-            "multi_label=True (--multi-label)"
-        )
     others = [x for place, x in enumerate(names) if x != str(place)]
     is_said = class_names is not None and labels.dtype.kind not in "USO"
     if is_said and any(NUMBER.fullmatch(x) for x in others):

@@ -76,11 +76,11 @@ class Predictions:
         """Whether the mean recall is above that of one answer for all."""
         if not self.are_finite or self.kind == LABELS:
             return self.are_finite
-        metrics = _checks.require("sklearn.metrics", extra="plot")
-        options = {"labels": self.present, "average": "macro"}
-        recall = metrics.recall_score(self.labels, self.predicted, **options)
         count = len(self.present)
-        return count < 2 or bool(recall > 1 / count + 1e-9)
+        return count < 2 or self.compute("balanced_accuracy") > 1 / count + 1e-9
+
+    def compute(self, measure: str) -> float:
+        return measures.compute(measure, self.probabilities, self.labels)
 
     def by_class(self) -> dict[str, Sequence]:
         """Returns images and scores of each class, NaN without images."""
@@ -89,23 +89,16 @@ class Predictions:
         *scores, images = metrics.precision_recall_fscore_support(
             self.labels, self.predicted, labels=classes, zero_division=0
         )
-        of_curves = {"auc": metrics.roc_auc_score}
-        of_curves["average_precision"] = metrics.average_precision_score
+        names = "precision", "recall", "f1", "auc", "average_precision"
+        scores += [*np.full((2, len(classes)), np.nan)]
         # There is no curve of a class without others, nor one of answers.
         has_curve = (images > 0) & (images < len(self.labels))
-        has_curve &= not self.are_answers
-        areas = {
-            name: [
-                area(measures.is_of(self.labels, x), self.probabilities[:, x])
-                if has_curve[x]
-                else np.nan
-                for x in classes
-            ]
-            for name, area in of_curves.items()
-        }
+        for x in np.flatnonzero(has_curve & (not self.are_answers)):
+            pair = measures.is_of(self.labels, x), self.probabilities[:, x]
+            scores[3][x] = metrics.roc_auc_score(*pair)
+            scores[4][x] = metrics.average_precision_score(*pair)
         known = [np.where(images > 0, x, np.nan) for x in scores]
-        named = zip(("precision", "recall", "f1"), known, strict=False)
-        return {"images": images, **dict(named), **areas}
+        return {"images": images, **dict(zip(names, known, strict=True))}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +185,7 @@ def _by_split(arrays):
                 every = images, labels, found, groups
                 if len({len(x) for x in every if x is not None}) != 1:
                     raise ValueError("its arrays have other lengths")
-                by_split[split] = kind(images, labels, found, groups)
+                by_split[split] = kind(*every)
     return by_split
 
 
@@ -202,7 +195,7 @@ def _check_measured(kept, outcome):
         return
     if kept.kind == LABELS:
         key, of_one = "macro_f1", 0.0
-        value = measures.compute(key, kept.probabilities, kept.labels)
+        value = kept.compute(key)
     else:
         keys = {CLASSES: measures.ACCURACY, NUMBERS: "mae"}
         key, value = keys.get(kept.kind, measures.SCORE), kept.of_each.mean()

@@ -1,7 +1,6 @@
 """Whether networks had finished learning, and the learning rates they chose.
 
-A network with fewer weights to train often needs a higher learning rate. One
-that was trained at too low a rate loses a comparison for that reason alone.
+One that was trained at too low a rate loses a comparison for that alone.
 """
 
 import math
@@ -39,10 +38,9 @@ def faster(rate: float) -> float:
 
 
 def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Returns variants whose training loss ended high, and how high.
+    """Returns mean final training losses by the best one, where they are high.
 
-    That is their mean final training loss by that of the best variant. Those
-    that have chosen their learning rate are not among them.
+    Variants that have chosen their learning rate are not among them.
     """
     losses: dict[str, list[float]] = {}
     for outcome in outcomes:
@@ -51,13 +49,12 @@ def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
             losses.setdefault(outcome.variant, []).append(last)
     means = {name: statistics.fmean(values) for name, values in losses.items()}
     best = min(means.values(), default=0.0)
+    # A loss with other terms may be zero or less.
+    if best <= 0:
+        return {}
     have_chosen = {x.variant for x in outcomes if x.learning_rate is not None}
-    return {
-        name: mean / best
-        for name, mean in means.items()
-        # A loss with other terms may be zero or less.
-        if best > 0 and mean > HIGHER_LOSS * best and name not in have_chosen
-    }
+    times = {x: y / best for x, y in means.items() if x not in have_chosen}
+    return {name: ratio for name, ratio in times.items() if ratio > HIGHER_LOSS}
 
 
 def had_not_finished(
@@ -92,11 +89,8 @@ def describe_learning(results: Any) -> str:
         advice = f"--learning-rate {' '.join(f'{x:g}' for x in several)}"
         further = [x for x in results.candidates if x.original == name]
         for after in further:
-            (before,) = [
-                x
-                for x in results.runs
-                if (x.variant, x.run) == (name, after.run)
-            ]
+            runs = [x for x in results.runs if x.variant == name]
+            (before,) = [x for x in runs if x.run == after.run]
             images = results.sizes.get("validation", 0)
             if had_not_finished(before, after, measure, images):
                 sentences.append(
@@ -118,19 +112,14 @@ def learning_rates(results: Any) -> "pandas.DataFrame":
     pandas = _checks.require("pandas", extra="plot")
     chosen = {(x.variant, x.run): x.learning_rate for x in results.outcomes}
     key = validation_key(results.measures[0].key)
-    rows = [
-        (
-            x.original,
-            x.seed,
-            x.fold,
-            x.learning_rate,
-            x.metrics.get(key),
-            x.learning_rate == chosen[x.original, x.run],
-        )
-        for x in results.candidates
+    rows = []
+    for x in results.candidates:
+        rate = chosen.get((x.original, x.run))
         # Others have said whether a network had finished learning.
-        if chosen.get((x.original, x.run)) is not None
-    ]
+        if rate is not None:
+            about = x.original, x.seed, x.fold, x.learning_rate
+            is_chosen = x.learning_rate == rate
+            rows.append((*about, x.metrics.get(key), is_chosen))
     columns = "variant", "seed", "fold", "learning_rate", "validation", "chosen"
     return pandas.DataFrame(rows, columns=columns)
 
@@ -140,14 +129,11 @@ def rates_table(results: Any) -> Table | None:
     measure, rows = results.measures[0], []
     groups = results.learning_rates.groupby(["variant", "learning_rate"])
     for (name, rate), some in groups:
-        validated = measure.number(some["validation"].mean())
-        rows.append(
-            {
-                "network": results.labels.get(name, name),
-                "learning rate": f"{rate:g}",
-                "chosen": f"{some['chosen'].sum()} of {len(some)}",
-                f"validation {measure.unit}".strip(): validated,
-            }
-        )
+        row = {"network": results.labels.get(name, name)}
+        row["learning rate"] = f"{rate:g}"
+        row["chosen"] = f"{some['chosen'].sum()} of {len(some)}"
+        heading = f"validation {measure.unit}".strip()
+        row[heading] = measure.number(some["validation"].mean())
+        rows.append(row)
     note = "Each run tests the network that validates best."
     return Table("Learning rates", rows, note=note) if rows else None

@@ -123,14 +123,13 @@ class PredictionTables:
             )
         if kept.kind not in OF_CLASSES:
             columns = {"image": kept.images}
-            for name in ("label", "number"):
-                values = vars(kept)[f"{name}s"]
+            given = {"label": kept.labels, "number": kept.numbers}
+            for name, values in given.items():
                 if values is None:
                     continue
                 flat = values.reshape(len(values), -1).T
-                for place, value in enumerate(flat):
-                    heading = name if len(flat) == 1 else f"{name} {place}"
-                    columns[heading] = value
+                several = {f"{name} {x}": y for x, y in enumerate(flat)}
+                columns |= several if len(flat) > 1 else {name: flat[0]}
             return pandas.DataFrame(columns)
         names = np.array(self.class_names, object)
         frame = pandas.DataFrame(kept.probabilities, columns=names)
@@ -201,13 +200,11 @@ class PredictionTables:
         pandas = _checks.require("pandas", extra="plot")
         _check_tested(self)
         records = [
-            {
-                "variant": variant,
-                **{
-                    key: measures.calibration(key, x.probabilities, x.labels)
-                    for key in measures.SHOWN
-                    if key != "ece" or len(x.labels) >= MANY_IMAGES
-                },
+            {"variant": variant}
+            | {
+                key: measures.calibration(key, x.probabilities, x.labels)
+                for key in measures.SHOWN
+                if key != "ece" or len(x.labels) >= MANY_IMAGES
             }
             for variant, by_seed in with_probabilities(self).items()
             for x in by_seed.values()
@@ -254,9 +251,8 @@ class PredictionTables:
                     record[name] = float(is_right[rows].mean())
                     record[f"{name}_low"], record[f"{name}_high"] = ends
             if len(x.present) == 2 and not x.are_answers:
-                area = measures.compute("auc", x.probabilities, x.labels)
                 areas = bootstrap([x], "auc")[0]
-                record["auc"] = area
+                record["auc"] = x.compute("auc")
                 record["auc_low"], record["auc_high"] = quantiles_of(areas)
             records.append(record)
         return pandas.DataFrame(records)
@@ -270,25 +266,23 @@ class PredictionTables:
         McNemar's test, unless images are of groups, which are not independent.
         """
         pandas = _checks.require("pandas", extra="plot")
+        metrics = _checks.require("sklearn.metrics", extra="plot")
         _check_tested(self)
         records = []
-        baseline = self.tested.get(self.baseline, {})
         for outcome in self.runs:
-            x = self.tested.get(outcome.variant, {}).get(outcome.run)
-            other = baseline.get(outcome.run)
-            if x is None or other is None or x is other:
+            names = outcome.variant, self.baseline
+            pair = _find_pair(self, names, outcome.run)
+            if pair is None or outcome.variant == self.baseline:
                 continue
-            if (other.images != x.images).any():
-                continue
-            first, second = x.of_each == 1, other.of_each == 1
-            alone = int((first & ~second).sum()), int((second & ~first).sum())
-            mid_p, exact_p = mcnemar(*alone)
+            right = (x.of_each.ravel() for x in pair)
+            table = metrics.confusion_matrix(*right, labels=[1, 0])
+            (both, alone), (of_baseline, neither) = table.tolist()
             record = {"variant": outcome.variant, **described(outcome.run)}
-            record |= {"both_right": int((first & second).sum())}
-            record |= {"alone_right": alone[0], "baseline_right": alone[1]}
-            record |= {"both_wrong": int((~first & ~second).sum())}
+            record |= {"both_right": both, "alone_right": alone}
+            record |= {"baseline_right": of_baseline, "both_wrong": neither}
             if not self.has_groups:
-                record |= {"mid_p": mid_p, "exact_p": exact_p}
+                p_values = mcnemar(alone, of_baseline)
+                record["mid_p"], record["exact_p"] = p_values
             records.append(record)
         return pandas.DataFrame(records)
 
@@ -323,23 +317,21 @@ def changes_of(
 ) -> tuple[list[np.ndarray], list[int]]:
     """Returns for each run the differences between two networks by image.
 
-    They are 1 where the first network alone is right, and -1 where the second
-    one alone is; of numbers they are those of absolute errors. Images of one
-    group are summed, over images by group; the second list has the images of
-    each. The lists are empty without the predictions of all, for the same
-    images.
+    They are 1 or -1 where one alone is right; of numbers, those of absolute
+    errors. Images of one group are summed, over images by group; the second
+    list has the images of each. Both are empty unless all have predictions for
+    the same images.
     """
     try:
-        found = [[results.tested[name][run] for run in runs] for name in pair]
+        found = [[results.tested[x][run] for x in pair] for run in runs]
     except KeyError:
         return [], []
     if len({x.images.tobytes() for of_one in found for x in of_one}) > 1:
         return [], []
-    first, second = ([x.of_each for x in y] for y in found)
     names, columns = np.unique(found[0][0].groups, return_inverse=True)
     changes = [
-        np.bincount(columns, x - y) * len(names) / len(x)
-        for x, y in zip(first, second, strict=True)
+        np.bincount(columns, x.of_each - y.of_each) * len(names) / len(columns)
+        for x, y in found
     ]
     return changes, np.bincount(columns).tolist()
 
@@ -347,8 +339,7 @@ def changes_of(
 def bootstrap(kept: Sequence[Any], measure: str) -> np.ndarray:
     """Returns a measure of networks on resampled images, `(networks, times)`.
 
-    Groups are drawn whole. Where a class is not drawn, there may be no measure,
-    which is NaN.
+    Groups are drawn whole. Where a class is not drawn it may be NaN.
     """
     names, group_of = np.unique(kept[0].groups, return_inverse=True)
     chances, rng = np.full(len(names), 1 / len(names)), np.random.default_rng(0)
@@ -396,23 +387,27 @@ def _measure(kept, times, measure):
     return np.nan
 
 
+def _find_pair(results, pair, run):
+    """Returns predictions of two networks, if for the same images."""
+    kept = [results.tested.get(name, {}).get(run) for name in pair]
+    if any(x is None for x in kept):
+        return None
+    return kept if np.array_equal(kept[0].images, kept[1].images) else None
+
+
 def compare_one_run(
     results: Judged, pair: tuple[str, str], run: Run, measure: str
 ) -> tuple[np.ndarray, str] | None:
     """Returns resampled differences of one run of two networks, and of what.
 
-    `None` without predictions of both for the same images, and for a measure
-    that is not ours.
+    `None` without predictions of both, and for a measure that is not ours.
     """
-    kept = [results.tested.get(name, {}).get(run) for name in pair]
-    is_known = measure in (*measures.MEASURES, *measures.NUMBERS)
-    if any(x is None for x in kept) or not is_known:
+    kept = _find_pair(results, pair, run)
+    if kept is None or measure not in {**measures.MEASURES, **measures.NUMBERS}:
         return None
-    first, second = kept
-    if (first.images != second.images).any():
-        return None
-    count, drawn = len(np.unique(first.groups)), f"test {results.noun}s"
-    if count < len(first.groups):
+    groups, drawn = kept[0].groups, f"test {results.noun}s"
+    count = len(np.unique(groups))
+    if count < len(groups):
         drawn = f"groups of {drawn}"
     return np.subtract(*bootstrap(kept, measure)), f"{count:,} {drawn}"
 
@@ -517,8 +512,7 @@ def choose_threshold(
 ) -> float | None:
     """Returns the probability of the second class from which it is answered.
 
-    It is one of those of validation images, or `None` without a rule, and
-    without images of both classes.
+    It is `None` without a rule, or validation images of both classes.
     """
     metrics = _checks.require("sklearn.metrics", extra="plot")
     if rule is None or predictions is None or len(predictions.present) < 2:

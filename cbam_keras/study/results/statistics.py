@@ -85,7 +85,10 @@ class Measured:
         mean, over = float(changes.mean()), describe_runs(pairs, folds)
         parts = weights = np.ones(1)
         if pairs == 1 and changes.size > 1:
-            found = found._of_one_run(changes[0], tested, are_counts)
+            differ, mid_p = int(np.count_nonzero(changes)), None
+            if are_counts and changes.size == tested:
+                mid_p = mcnemar((changes > 0).sum(), (changes < 0).sum())[0]
+            found = dataclasses.replace(found, differ=differ, mid_p=mid_p)
         if changes.ndim == 2 and changes.shape[1] == 1:
             # Nothing tells how groups differ.
             over += f", on these {tested:,} {drawn} of one group"
@@ -118,9 +121,8 @@ class Measured:
         if pairs > 1:
             share = 1 / pairs + (1 / (folds - 1) if folds else 0)
             by_seeds = float(of_seed.var(ddof=1)) * share
-        found = dataclasses.replace(
-            found, by_seeds=by_seeds, by_images=by_images, columns=columns
-        )
+        variances = {"by_seeds": by_seeds, "by_images": by_images}
+        found = dataclasses.replace(found, columns=columns, **variances)
         error = found.standard_error
         if error <= ROUNDING * max(map(abs, values)):
             return found
@@ -142,15 +144,6 @@ class Measured:
             differ=int(np.count_nonzero(differences)),
             over=f"{over} by a bootstrap",
         )
-
-    def _of_one_run(self, changes, tested, are_counts):
-        """Returns it with how many images differ, and McNemar's mid-p."""
-        mid_p = None
-        if are_counts and len(changes) == tested:
-            alone = int((changes > 0).sum()), int((changes < 0).sum())
-            mid_p = mcnemar(*alone)[0]
-        differ = int(np.count_nonzero(changes))
-        return dataclasses.replace(self, differ=differ, mid_p=mid_p)
 
     @property
     def standard_error(self) -> float:
@@ -229,14 +222,12 @@ class Measured:
         return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}"
 
 
-def _variance_by_columns(
-    changes: np.ndarray, weights: np.ndarray, parts: np.ndarray
-) -> tuple[float, float]:
+def _variance_by_columns(changes, weights, parts):
     """Returns the variance of the mean by drawing columns, and their number.
 
-    Of groups, `parts` are what each has of all images. As the largest have
-    most influence, their effective number is smaller, and the squares of what
-    they differ by are too small by the last factor below (1 for equal sizes).
+    `parts` are what each group has of all images. The largest have most
+    influence, so that their effective number is smaller, and the last factor
+    below corrects squares that are too small (1 for equal sizes).
     """
     pairs, groups, columns = len(changes), len(parts), weights.sum()
     if groups == 1:
@@ -316,12 +307,11 @@ def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
     most = [x for x in others if x.pairs == pairs]
     if pairs < MIN_SEEDS or not any(x.standard_error for x in most):
         return None, len(others)
-    found = dataclasses.replace(
-        max(most, key=lambda x: x.columns),
-        by_seeds=statistics.fmean(x.by_seeds for x in most),
-        by_images=statistics.fmean(x.by_images for x in most),
-    )
-    return found, len(others)
+    by_seeds = statistics.fmean(x.by_seeds for x in most)
+    by_images = statistics.fmean(x.by_images for x in most)
+    widest = max(most, key=lambda x: x.columns)
+    variances = {"by_seeds": by_seeds, "by_images": by_images}
+    return dataclasses.replace(widest, **variances), len(others)
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
@@ -346,13 +336,12 @@ def ends_of(found: Measured, measure: Measure) -> tuple[float, float] | None:
 def find_clear(networks: Mapping[str, Measured]) -> set[str]:
     """Returns the networks that verdicts call better or worse."""
     # Of one run each it is said of these networks, with two seeds of nothing.
-    return holm(
-        {
-            name: 1.0 if x.p_value is None or x.pairs == 2 else x.p_value
-            for name, x in networks.items()
-            if x.pairs
-        }
-    )
+    p_values = {
+        name: 1.0 if x.p_value is None or x.pairs == 2 else x.p_value
+        for name, x in networks.items()
+        if x.pairs
+    }
+    return holm(p_values)
 
 
 def describe_runs(count: int, folds: int | None) -> str:
@@ -377,8 +366,7 @@ def verdict(
             f"No difference from {baseline} can be computed: it takes another "
             "network with the same seeds."
         )
-    clear = find_clear(others)
-    most = max(x.pairs for x in others.values())
+    clear, most = find_clear(others), max(x.pairs for x in others.values())
     sentences = [
         _judge(name, x, baseline, measure, name in clear)
         for name, x in others.items()
@@ -389,9 +377,8 @@ def verdict(
             "shown; each interval is of one alone."
         )
     if most < MIN_SEEDS:
-        of_one = most == 1 and any(
-            x.differ is not None for x in others.values()
-        )
+        differ = {x.differ for x in others.values()} - {None}
+        of_one = most == 1 and bool(differ)
         sentences.append(_ask_for_more(of_one, folds, are_given))
     elif len(clear) < len(others):
         sentences.append(describe_power(others.values(), measure, folds))
@@ -416,8 +403,7 @@ def _ask_for_more(of_one, folds, are_given):
 def _judge(network, found, baseline, measure, is_clear):
     number = measure.number(found.difference, "+")
     start = f"No difference is shown between {network} and {baseline}: "
-    ends = ends_of(found, measure)
-    of_one = found.differ is not None
+    ends, of_one = ends_of(found, measure), found.differ is not None
     if is_clear:
         number = measure.number(abs(found.difference))
         is_better = measure.merit(found.difference) > 0
@@ -473,10 +459,8 @@ def describe_power(
         end = "0 %" if measure.lower_is_better else "100 %"
         text = f"Fewer than 80 % of such studies would find a gain up to {end}"
     else:
-        amount = measure.in_points(measure.number(seen))
-        text = (
-            f"80 % of such studies would find a difference of {about}{amount}"
-        )
+        amount = f"{about}{measure.in_points(measure.number(seen))}"
+        text = f"80 % of such studies would find a difference of {amount}"
     if measure.unit == "%" and folds is None and (seen or 1) > point:
         seeds, words = found.needed(point, comparisons)
         text += f"; one point takes {about if seeds else ''}{words}"

@@ -105,9 +105,8 @@ def cut(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     base = keras.Model(image, features, name=f"{network.name}_base")
     if not base.weights:
         return None
-    inputs = keras.Input(
-        features.shape[1:], dtype=features.dtype, name="frozen"
-    )
+    about = {"dtype": features.dtype, "name": "frozen"}
+    inputs = keras.Input(features.shape[1:], **about)
     values = {id(features): inputs}
     _graph.run(rest, values, functools.partial(_call, ""))
     name = f"{network.name}_head"
@@ -122,33 +121,28 @@ def _is_trained(operation):
     """Returns whether training changes a layer, or runs it in another way."""
     if not isinstance(operation, keras.Layer):
         return False
+    normalization = keras.layers.BatchNormalization
     return bool(operation.trainable_variables) or any(
-        layer.trainable
-        and (
-            _graph.random_states(layer)
-            or isinstance(layer, keras.layers.BatchNormalization)
-        )
+        isinstance(layer, normalization) or _graph.random_states(layer)
         for layer in _graph.layers_within(operation)
+        if layer.trainable
     )
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class InInference(keras.layers.Wrapper):
-    """Runs a layer in inference, also while the network is trained.
-
-    Keras overrides a `training=False` with which a functional model calls one.
-    """
+    """Runs a layer in inference, also while the network is trained."""
 
     def call(self, inputs):
+        # A functional model overrides what it calls a layer with.
         return self.layer(inputs, training=False)
 
 
 class FrozenNetworks:
     """Networks whose frozen layers run once an image, for one process.
 
-    Features are in a file of the folder, by what they depend on. All seeds,
-    folds, networks and processes of a run share it; of networks that code of
-    users builds, those of one variant. The hash of its bytes is beside it.
+    All seeds, folds, networks and processes of a run share the file of their
+    features; of networks that code of users builds, those of one variant.
     """
 
     def __init__(self, folder: StudyFolder, *, keeps: bool = False):
@@ -159,10 +153,7 @@ class FrozenNetworks:
     def parts(
         self, study: Study, variant: Variant, run: Run, data: Data
     ) -> Parts:
-        """Returns the parts of a network as a run builds it.
-
-        One that the package builds by name is built once for all seeds.
-        """
+        """Returns a network, built once for all seeds if it is of us."""
         recipe = study.recipe_for(variant, run)
         if kept := self._kept.get(variant.original):
             kept.head.set_weights(kept.starts)
@@ -224,11 +215,8 @@ class FrozenNetworks:
                 features = self._load(key, parts, data, places, is_new=True)
         splits = {}
         for split, batches, rows in zip(SPLITS, data, places, strict=True):
-            examples = dataclasses.replace(
-                batches.examples,
-                images=Rows(features, rows),
-                names=batches.examples.paths,
-            )
+            images, old = Rows(features, rows), batches.examples
+            examples = dataclasses.replace(old, images=images, names=old.paths)
             splits[split] = dataclasses.replace(
                 batches, examples=examples, channels_first=False
             )
@@ -238,19 +226,18 @@ class FrozenNetworks:
         """Returns features from their file, which is whole then."""
         if key in self._features and not is_new:
             return self._features[key]
-        folder = self.folder.path
-        path = folder / f"{FEATURES}{key}.npy"
+        path = self.folder.path / f"{FEATURES}{key}.npy"
         while True:
             # Another process may be computing them.
             lock = features_lock(path, seconds=1)
             with contextlib.suppress(_files.InUse), lock:
                 if is_new or not _is_whole(path):
                     # A killed process may have left some.
-                    _files.delete_unfinished(folder, f"{path.name}*")
+                    _files.delete_unfinished(path.parent, f"{path.name}*")
                     _compute(path, parts.base, data, places)
                     parts.known.add(key)
-                features = self._features[key] = open_memmap(path, mode="r")
-                return features
+                self._features[key] = open_memmap(path, mode="r")
+                return self._features[key]
             interrupts.raise_if_noted()
 
 
@@ -261,15 +248,12 @@ def _has_features(recipe, data):
 
 def _is_whole(path):
     """Returns whether features are as they were written."""
-    if not path.exists():
-        return False
     with contextlib.suppress(OSError):
         if _hash_file(path).read_text() == _hash(path):
             return True
-    _checks.warn(
-        f'"{path}" has changed since it was written. The features in it are '
-        "computed again"
-    )
+    if path.exists():
+        text = "The features in it are computed again"
+        _checks.warn(f'"{path}" has changed since it was written. {text}')
     return False
 
 
@@ -297,13 +281,13 @@ def _places(data):
 def _compute(path, base, data, places):
     """Writes the features of all images."""
     shape = (sum(map(len, places)), *base.output_shape[1:])
-    size = 4e-9 * math.prod(shape)
-    text = f"Frozen layers run once for each of {shape[0]:,} images"
-    without = "cache=False (--no-cache) needs none"
-    _terminal.say(f"{text}: {size:.2g} GB on disk; {without}")
+    _terminal.say(
+        f"Frozen layers run once for each of {shape[0]:,} images: "
+        f"{4e-9 * math.prod(shape):.2g} GB on disk; cache=False (--no-cache) "
+        "needs none"
+    )
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    parts = _run(base, data, places)
-    batches = -(-shape[0] // BATCH)
+    parts, batches = _run(base, data, places), -(-shape[0] // BATCH)
     with _files.replacing(path) as beside:
         with beside.open("wb") as file:
             write_array_header_2_0(file, header)

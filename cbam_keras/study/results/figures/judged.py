@@ -1,7 +1,6 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -89,10 +88,9 @@ def plot_roc(results: Judged) -> "style.Figure":
         A `matplotlib.figure.Figure`.
     """
     names = results.class_names
-    panels = {
-        index: f"{name} against the others"
-        for index, name in enumerate(names[:MAX_PANELS])
-    }
+    networks = _by_network(results, with_probabilities(results))
+    shown = enumerate(names[:MAX_PANELS])
+    panels = {index: f"{name} against the others" for index, name in shown}
     if len(names) == 2:
         panels = {1: f"ROC of {names[1]}"}
     columns = min(COLUMNS, len(panels))
@@ -103,15 +101,20 @@ def plot_roc(results: Judged) -> "style.Figure":
     figure = style.new_figure(*size, "ROC on the test split")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (index, heading) in zip(grid, panels.items(), strict=False):
-        networks = _by_network(results, with_probabilities(results))
         for look, by_seed in networks:
             curves = [
                 roc(predictions, index)
                 for predictions in by_seed
                 if 0 < is_of(predictions.labels, index).mean() < 1
             ]
-            if curves:
-                _draw_band(axes, GRID, curves, look)
+            if not curves:
+                continue
+            mean, deviation = np.mean(curves, axis=0), np.std(curves, axis=0)
+            axes.plot(GRID, mean, **{**look, "marker": "", "linewidth": 1.6})
+            if len(curves) > 1:
+                band = mean - deviation, np.minimum(1, mean + deviation)
+                band_look = {"color": look["color"], "alpha": 0.15, "lw": 0}
+                axes.fill_between(GRID, *band, **band_look)
         axes.set(xlabel="False positive rate", ylabel="True positive rate")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
         wrapped = style.wrap(heading, side, 10, 2)
@@ -141,9 +144,8 @@ def plot_reliability(results: Judged) -> "style.Figure":
             np.concatenate([x.probabilities for x in by_seed]),
             np.concatenate([x.labels for x in by_seed]),
         )
-        axes.plot(
-            bins["confidence"], bins["right"], **{**look, "markersize": 4}
-        )
+        look["markersize"] = 4
+        axes.plot(bins["confidence"], bins["right"], **look)
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="calibrated")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     axes.set(xlabel="Probability of the predicted class", ylabel="Part right")
@@ -155,18 +157,15 @@ def plot_reliability(results: Judged) -> "style.Figure":
 def plot_numbers(results: Judged) -> "style.Figure":
     """Draws predicted numbers by their targets, and residuals below."""
     networks = _by_network(results, results.tested)[:MAX_NETWORKS]
-    size = max(4.5, 3 * len(networks)), 6
-    figure = style.new_figure(*size, "Predictions of test examples")
-    grid = figure.subplots(
-        2, len(networks), squeeze=False, sharex=True, sharey="row"
-    )
-    for (above, below), (look, (kept, *_)) in zip(
-        grid.T, networks, strict=True
-    ):
+    count, points = len(networks), {"s": 12, "alpha": 0.6, "lw": 0}
+    line = {"color": "0.6", "lw": 1, "ls": ":"}
+    title = "Predictions of test examples"
+    figure = style.new_figure(max(4.5, 3 * count), 6, title)
+    grid = figure.subplots(2, count, squeeze=False, sharex=True, sharey="row")
+    for above, below, (look, (kept, *_)) in zip(*grid, networks, strict=True):
         numbers = kept.numbers.ravel()[:MAX_POINTS]
         targets = kept.labels.ravel()[:MAX_POINTS]
-        points = {"s": 12, "color": look["color"], "alpha": 0.6, "lw": 0}
-        line = {"color": "0.6", "lw": 1, "ls": ":"}
+        points["color"] = look["color"]
         both = np.concatenate([numbers, targets])
         ends = both.min(), both.max()
         above.plot(ends, ends, **line)
@@ -183,22 +182,11 @@ def plot_numbers(results: Judged) -> "style.Figure":
     return figure
 
 
-def _by_network(
-    results: Judged, networks: Mapping[str, Mapping]
-) -> list[tuple[dict, Sequence[Any]]]:
+def _by_network(results, kept):
     """Returns how each network is drawn, and its predictions by seed."""
     labels = {x: results.labels.get(x, x) for x in results.tested}
     styles = style.styles_of([*labels.values()])
     return [
         ({**styles[labels[name]], "label": labels[name]}, [*by_seed.values()])
-        for name, by_seed in networks.items()
+        for name, by_seed in kept.items()
     ]
-
-
-def _draw_band(axes: Any, x: np.ndarray, curves: list, look: dict) -> None:
-    """Draws the mean of curves, and one deviation to both sides."""
-    mean, deviation = np.mean(curves, axis=0), np.std(curves, axis=0)
-    axes.plot(x, mean, **{**look, "marker": "", "linewidth": 1.6})
-    if len(curves) > 1:
-        band = mean - deviation, np.minimum(1, mean + deviation)
-        axes.fill_between(x, *band, color=look["color"], alpha=0.15, lw=0)
