@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from cbam_keras import _files, _terminal, study
 from cbam_keras._files import Json
@@ -19,9 +18,6 @@ from cbam_keras.study.results.predictions import (
     with_probabilities,
 )
 from cbam_keras.study.results.tables import DEVIATION
-
-if TYPE_CHECKING:
-    import pandas
 
 # Figures of more networks make a page too long; their tables are files.
 MAX_NETWORKS = 6
@@ -78,6 +74,7 @@ MCNEMAR = (
     "baseline on these examples; it tells nothing of other runs. The interval "
     "of the difference decides what the verdict says."
 )
+OF_CONFUSION = "Examples by true (rows) and predicted class"
 OF_GROUPS = ", which groups make fewer (by the design effect)"
 
 
@@ -155,16 +152,11 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
     frames["results"] = results.to_dataframe()
     texts = _latex(results, tables)
     for name, matrix in matrices.items():
-        texts[f"confusion-{name}"] = _as_table(matrix).latex()
+        cells = matrix.map("{:,}".format)
+        cells.insert(0, "true class", matrix.index, allow_duplicates=True)
+        table = Table(OF_CONFUSION, cells.to_dict("records"))
+        texts[f"confusion-{name}"] = table.latex()
     _write_tables(folder / TABLES, frames, texts)
-
-
-def _as_table(matrix: "pandas.DataFrame") -> Table:
-    """Returns a confusion matrix as a table, a row for each true class."""
-    cells = matrix.map("{:,}".format)
-    cells.insert(0, "true class", matrix.index, allow_duplicates=True)
-    title = "Examples by true (rows) and predicted class"
-    return Table(title, cells.to_dict("records"))
 
 
 def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
@@ -210,10 +202,7 @@ def describe_threshold(results: study.Results) -> str:
 
 
 def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
-    """Returns the tables as the page shows them, for LaTeX, by their names.
-
-    Those of classes are one for each network.
-    """
+    """Returns tables for LaTeX, those of classes one for each network."""
     texts = {"results": results.latex()}
     for name, table in tables.items():
         if name != "per_class":

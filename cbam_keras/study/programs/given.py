@@ -26,9 +26,6 @@ from cbam_keras.study.programs.given_values import (
 from cbam_keras.study.results.kept import write_predictions
 from cbam_keras.study.results.results import GIVEN, Results
 
-# What a folder holds of a study, and not of predictions.
-NOT_KNOWN = ("class_counts", "leaks", "source")
-
 
 @dataclasses.dataclass(frozen=True)
 class Given(Results):
@@ -69,9 +66,8 @@ class Given(Results):
             place = path / name_of(outcome.variant, outcome.run)
             place.mkdir()
             kept = self.tested[outcome.variant][outcome.run]
-            arrays = {
-                f"test/{x}": y for x, y in vars(kept).items() if y is not None
-            }
+            held = {x: y for x, y in vars(kept).items() if y is not None}
+            arrays = {f"test/{name}": array for name, array in held.items()}
             write_predictions(path / str(outcome.predictions), arrays)
             ended = dataclasses.asdict(outcome)
             for name in ("variant", "seed", "fold", "history"):
@@ -414,7 +410,7 @@ def _make(
             "threshold": None,
             "commonest": reader.commonest,
             "notes": reader.notes,
-            **dict.fromkeys(NOT_KNOWN),
+            **dict.fromkeys(("class_counts", "leaks", "source")),
         }
     )
     parts = Results.parts_of(

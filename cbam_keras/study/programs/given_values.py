@@ -17,7 +17,6 @@ from cbam_keras.study.plans.measures import (
     TEST_ACCURACY,
     Measure,
     check_measure_of_numbers,
-    compute,
     guess_number,
     measure_numbers,
     measures_of_numbers,
@@ -47,8 +46,7 @@ class GivenRun(NamedTuple):
 class Reader:
     """Reads what networks give examples whose labels are known.
 
-    Without `class_names` they are numbers, without `labels` scores. `notes` say
-    what was made of predictions.
+    Without `class_names` they are numbers, without `labels` scores.
     """
 
     labels: np.ndarray | None
@@ -59,6 +57,7 @@ class Reader:
     logits: bool = False
     # A name or a function, of numbers.
     measure: Any = None
+    # What was made of predictions.
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def read(
@@ -87,13 +86,7 @@ class Reader:
                 f"{', '.join(OF_ANSWERS)}. Received: those of "
                 f'"{variant}", measure="{keys[0]}"'
             )
-        metrics: dict[str, float | None] = {
-            key: float(np.mean(of_classes.of_each))
-            if key == ACCURACY
-            else compute(key, scores, of_classes.labels)
-            for key in keys
-        }
-        return of_classes, metrics
+        return of_classes, {x: of_classes.compute(x) for x in keys}
 
     def _probabilities(self, variant, run):
         """Returns probabilities `(N, classes)`, after checking them."""
@@ -166,7 +159,9 @@ def find_reader(
     if labels.dtype.kind == "O":
         # Such as data frames have.
         labels = np.array(labels.tolist())
-    if task == REGRESSION or (task is None and _are_targets(every[0], labels)):
+    is_float = labels.dtype.kind == "f" and not np.isin(labels, (0, 1)).all()
+    have_one = all(_without_last(x).ndim == 1 for x in (labels, every[0]))
+    if task == REGRESSION or (task is None and is_float and have_one):
         targets = labels[:, None] if labels.ndim == 1 else labels
         if not _are_numbers(targets) or class_names is not None or logits:
             raise ValueError(
@@ -176,9 +171,8 @@ def find_reader(
                 f"{logits=}"
             )
         measure, targets = measure or "mae", targets.astype(float)
-        measures = measures_of_numbers(
-            check_measure_of_numbers(measure), targets.std()
-        )
+        key = check_measure_of_numbers(measure)
+        measures = measures_of_numbers(key, targets.std())
         guess = guess_number(measure, targets, targets)
         return Reader(targets, measures, guess, measure=measure)
     usual_keys = OF_SEVERAL if multi_label else (ACCURACY,)
@@ -213,13 +207,6 @@ def _check_numbers(variant, run, labels):
     return numbers.astype("float64")
 
 
-def _are_targets(scores, labels):
-    """Returns whether labels are numbers to predict, if that is not said."""
-    have_one = all(_without_last(x).ndim == 1 for x in (labels, scores))
-    is_float = labels.dtype.kind == "f"
-    return have_one and is_float and not np.isin(labels, (0, 1)).all()
-
-
 def _without_last(values):
     """Returns `(N, 1)` as `(N,)`, as a single sigmoid gives it."""
     is_single = values.ndim == 2 and values.shape[1] == 1
@@ -233,10 +220,10 @@ def _are_numbers(values):
 
 def _are_answers(scores):
     """Returns whether values are classes, and no probabilities."""
-    is_float = scores.dtype.kind == "f"
-    is_beyond = is_float and bool((abs(scores) > 1).any())
-    is_whole = is_beyond and bool((scores == np.round(scores)).all())
-    return scores.dtype.kind in "iubUSO" or is_whole
+    if scores.dtype.kind != "f":
+        return scores.dtype.kind in "iubUSO"
+    is_whole = bool((scores == np.round(scores)).all())
+    return is_whole and bool((abs(scores) > 1).any())
 
 
 def _as_text(value):

@@ -80,6 +80,8 @@ class Predictions:
         return count < 2 or self.compute("balanced_accuracy") > 1 / count + 1e-9
 
     def compute(self, measure: str) -> float:
+        if measure == measures.ACCURACY:
+            return float(np.mean(self.of_each))
         return measures.compute(measure, self.probabilities, self.labels)
 
     def by_class(self) -> dict[str, Sequence]:
@@ -145,9 +147,8 @@ def write_predictions(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
 def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
     """Returns what a network predicts by split, nothing where none is kept.
 
-    Arrays that are no predictions are left out. Raises a `ValueError` that
-    names the file if it is missing or damaged, of another network, or if it
-    does not give what was measured.
+    Raises a `ValueError` that names a file that is missing, damaged, of another
+    network, or does not give what was measured.
     """
     if outcome.predictions is None:
         return {}
@@ -166,8 +167,7 @@ def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
         raise
     # Damaged archives raise errors of many types.
     except Exception as error:
-        is_missing = isinstance(error, FileNotFoundError)
-        what = "is missing" if is_missing else f"is damaged ({error})"
+        what = f"is damaged ({error})" if path.exists() else "is missing"
         raise ValueError(f'"{path}" {what}') from error
     return by_split
 

@@ -39,41 +39,31 @@ RESAMPLED, AT_ONCE = 1_000, 50
 
 # `Results`, which imports this file.
 Judged = Any
-# What files hold by split, by variant and run, and why others are left out.
-FilesRead = dict[tuple[str, Run], dict[str, Any]]
-FilesLeftOut = dict[tuple[str, Run], str]
 
 
 class PredictionTables:
     """The part of `Results` that is about predictions."""
 
     @functools.cached_property
-    def files_read(self: Any) -> FilesRead:
-        """What files of predictions hold, by variant and run, once read."""
+    def files_read(self: Any) -> dict[tuple[str, Run], dict[str, Any]]:
+        """What files of predictions hold by split, by variant and run."""
         return {}
 
     @functools.cached_property
-    def files_left_out(self: Any) -> FilesLeftOut:
+    def files_left_out(self: Any) -> dict[tuple[str, Run], str]:
         """Why files of predictions that were read are not used."""
         return {}
 
     @functools.cached_property
     def tested(self: Any) -> dict[str, dict[Run, Kept]]:
         """Predictions of networks that give numbers, by variant and run."""
-        finite = {
-            variant: {run: x for run, x in by_run.items() if x.are_finite}
-            for variant, by_run in read_all(self).items()
-        }
-        return {variant: x for variant, x in finite.items() if x}
+        return _choose(self, lambda x: x.are_finite)
 
     @functools.cached_property
     def collapsed(self: Any) -> dict[str, list[Run]]:
         """The runs in which networks have learned nothing, by variant."""
-        runs = {
-            variant: [run for run, x in by_run.items() if not x.has_learned]
-            for variant, by_run in read_all(self).items()
-        }
-        return {variant: x for variant, x in runs.items() if x}
+        useless = _choose(self, lambda x: not x.has_learned)
+        return {variant: [*by_run] for variant, by_run in useless.items()}
 
     @property
     def has_groups(self: Any) -> bool:
@@ -84,8 +74,8 @@ class PredictionTables:
     @property
     def predicts(self: Any) -> str:
         """What predictions are of, as `"classes"`; without any `""`."""
-        every = [x for by_run in self.tested.values() for x in by_run.values()]
-        return every[0].kind if every else ""
+        first = next(iter(self.tested.values()), {})
+        return next((x.kind for x in first.values()), "")
 
     def predictions(
         self: Any,
@@ -310,6 +300,15 @@ def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
         if predictions := read_split(results, run, "test"):
             kept[run.variant][run.run] = predictions
     return {variant: x for variant, x in kept.items() if x}
+
+
+def _choose(results, is_chosen):
+    """Returns some of all predictions, by variant and run."""
+    chosen = {
+        variant: {run: x for run, x in by_run.items() if is_chosen(x)}
+        for variant, by_run in read_all(results).items()
+    }
+    return {variant: x for variant, x in chosen.items() if x}
 
 
 def changes_of(

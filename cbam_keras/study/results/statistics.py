@@ -201,10 +201,10 @@ class Measured:
     def needed(
         self, difference: float, comparisons: int = 1, power: float = POWER
     ) -> tuple[int | None, str]:
-        """Returns how many seeds find a difference, also in words.
+        """Returns how many seeds find a difference, `None` for too many.
 
-        `None` for too many. Where no number is enough, the words are of the
-        images that it takes if images and seeds have half of the error each.
+        Where no number is enough, the words say how many images it takes if
+        images and seeds have half of the error each.
         """
         seeds = bisect.bisect_left(
             range(MOST_SEEDS + 1),
@@ -258,6 +258,7 @@ def interval_of_fraction(
     sizes, right = np.bincount(group_of), np.bincount(group_of, is_right)
     count, total, mean = len(sizes), len(is_right), float(np.mean(is_right))
     if count == 1 < total:
+        # One group tells nothing.
         return 0.0, 1.0
     quantile, effective = special.ndtri(1 - BY_CHANCE / 2), float(total)
     if count < total:
@@ -439,6 +440,7 @@ def find_detectable(
     if found is None:
         return None
     seen, best = found.detectable(comparisons), math.inf
+    # No percentage is better than the baseline by more than that lacks.
     if measure.unit == "%" and found.mean is not None:
         of_baseline = found.mean - (found.difference or 0)
         best = of_baseline if measure.lower_is_better else 1 - of_baseline

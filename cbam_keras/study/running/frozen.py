@@ -73,10 +73,7 @@ class Parts:
 
 
 def cut(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
-    """Returns the base and the head of a network, `None` without a base.
-
-    The head has all layers that training changes, or that differ in it.
-    """
+    """Returns the base and the head of a network, `None` without a base."""
     ends = len(network.inputs), len(network.outputs)
     if not _graph.is_graph(network) or ends != (1, 1):
         return None
