@@ -91,15 +91,12 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
     frames, seeds = judged(results), results.seeds_in_words
     used = describe_left_out(results)
     note = DEVIATION if len(results.planned_runs) > 1 else ""
-    tables = {
-        name: Table(
-            f"{TITLES[name]}, {seeds}",
-            rows,
-            note=used if "seed" in rows[0] else f"{note} {used}".strip(),
-        )
-        for name, frame in frames.items()
-        if (rows := [_cells(results, x) for x in frame.to_dict("records")])
-    }
+    tables = {}
+    for name, frame in frames.items():
+        rows = [_cells(results, x) for x in frame.to_dict("records")]
+        below = used if "seed" in frame else f"{note} {used}".strip()
+        if rows:
+            tables[name] = Table(f"{TITLES[name]}, {seeds}", rows, note=below)
     if results.predicts == NUMBERS:
         drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
         page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
@@ -134,8 +131,8 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
         section = Section("Confusion")
         for name in [*results.tested][:MAX_NETWORKS]:
             title = f"Confusion matrix of {results.labels.get(name, name)}"
-            drawn = caption, figures.plot_confusion, matrices[name], title
-            section.figures.append(draw(f"confusion-{name}.png", *drawn))
+            shown = caption, figures.plot_confusion, matrices[name], title
+            section.figures.append(draw(f"confusion-{name}.png", *shown))
         if "mcnemar" in tables:
             section.texts.append(MCNEMAR)
             section.tables.append(tables["mcnemar"])

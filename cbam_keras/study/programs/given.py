@@ -287,13 +287,12 @@ def _read_runs(value: Any, count: int, folds: Any) -> list[GivenRun]:
             )
         runs = [value]
     arrays = [_as_array(run) for run in runs]
-    for scores in arrays:
-        if len(scores) != count:
-            raise ValueError(
-                f"`predictions` must be of all {count:,} examples, or `folds` "
-                "say which are of what; several runs must be a list, as "
-                f"[*array]. Received: an array of shape {scores.shape}"
-            )
+    if wrong := [x.shape for x in arrays if len(x) != count]:
+        raise ValueError(
+            f"`predictions` must be of all {count:,} examples, or `folds` say "
+            "which are of what; several runs must be a list, as [*array]. "
+            f"Received: an array of shape {wrong[0]}"
+        )
     return [GivenRun(np.arange(count), scores) for scores in arrays]
 
 
@@ -371,14 +370,9 @@ def _make(
             kept, metrics = reader.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
             name = name_of(variant, place)
-            outcomes.append(
-                Outcome(
-                    *(variant, place.seed, FINISHED),
-                    fold=place.fold,
-                    metrics=metrics,
-                    predictions=f"{name}/{name}{_files.PREDICTIONS}",
-                )
-            )
+            ended: dict[str, Any] = {"metrics": metrics, "fold": place.fold}
+            ended["predictions"] = f"{name}/{name}{_files.PREDICTIONS}"
+            outcomes.append(Outcome(variant, place.seed, FINISHED, **ended))
     data = {
         place.name: {
             "name": "given predictions",
@@ -413,12 +407,8 @@ def _make(
             **dict.fromkeys(("class_counts", "leaks", "source")),
         }
     )
-    parts = Results.parts_of(
-        pathlib.Path(GIVEN),
-        {**content, "outcomes": outcomes},
-        tuple(runs),
-        tuple(content["seeds"]),
-    )
+    held, seeds = {**content, "outcomes": outcomes}, tuple(content["seeds"])
+    parts = Results.parts_of(pathlib.Path(GIVEN), held, tuple(runs), seeds)
     results = Given(**parts, content=content)
     results.files_read.update(files_read)
     return results

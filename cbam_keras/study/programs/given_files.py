@@ -54,10 +54,8 @@ def read_files(
     path = pathlib.Path(path).expanduser()
     if not path.is_dir():
         return _read_all_in_one(path), None
-    parts = {
-        key: _read(file, logits)
-        for key, file in _find_files(path, pattern).items()
-    }
+    files = _find_files(path, pattern)
+    parts = {key: _read(file, logits) for key, file in files.items()}
     every, networks = [*parts.values()], [*{network for network, _ in parts}]
     networks.sort(key=lambda x: (x.lower() not in BASELINES, x))
     runs = sorted({run for _, run in parts}, key=lambda x: (x[0], x[1] or 0))
@@ -126,14 +124,10 @@ def _load(path):
     try:
         if path.suffix == ".csv":
             pandas = _checks.require("pandas", extra="predictions")
-            frame = pandas.read_csv(
-                path,
-                sep=None,
-                engine="python",
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-            )
+            # It finds the delimiter, and all cells are text.
+            options = {"sep": None, "engine": "python", "dtype": str}
+            options |= {"keep_default_na": False, "encoding": "utf-8-sig"}
+            frame = pandas.read_csv(path, **options)
             return {name: np.array(frame[name], "U") for name in frame}
         # NumPy leaves a file open that is no archive.
         with path.open("rb") as opened, np.load(opened) as file:
@@ -188,10 +182,8 @@ def _read(path, logits):
         )
     shapes = {x: np.shape(part[x]) for x in NAMES if x in part}
     if () in shapes.values() or len({x[0] for x in shapes.values()}) > 1:
-        raise ValueError(
-            f'"{path}" must have arrays of the same examples. Received: '
-            f"{shapes}"
-        )
+        what = f"arrays of the same examples. Received: {shapes}"
+        raise ValueError(f'"{path}" must have {what}')
     return part
 
 

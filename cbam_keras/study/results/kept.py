@@ -95,7 +95,9 @@ class Predictions:
         scores += [*np.full((2, len(classes)), np.nan)]
         # There is no curve of a class without others, nor one of answers.
         has_curve = (images > 0) & (images < len(self.labels))
-        for x in np.flatnonzero(has_curve & (not self.are_answers)):
+        if self.are_answers:
+            has_curve[:] = False
+        for x in np.flatnonzero(has_curve).tolist():
             pair = measures.is_of(self.labels, x), self.probabilities[:, x]
             scores[3][x] = metrics.roc_auc_score(*pair)
             scores[4][x] = metrics.average_precision_score(*pair)

@@ -311,8 +311,8 @@ def pooled(compared: Iterable[Measured]) -> tuple[Measured | None, int]:
     by_seeds = statistics.fmean(x.by_seeds for x in most)
     by_images = statistics.fmean(x.by_images for x in most)
     widest = max(most, key=lambda x: x.columns)
-    variances = {"by_seeds": by_seeds, "by_images": by_images}
-    return dataclasses.replace(widest, **variances), len(others)
+    found = dataclasses.replace(widest, by_seeds=by_seeds, by_images=by_images)
+    return found, len(others)
 
 
 def holm(p_values: Mapping[str, float]) -> set[str]:
