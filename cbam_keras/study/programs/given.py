@@ -403,7 +403,7 @@ def _make(
             "class_names": reader.class_names,
             "threshold": None,
             "commonest": reader.commonest,
-            "notes": reader.notes,
+            "notes": [*dict.fromkeys(reader.notes)],
             **dict.fromkeys(("class_counts", "leaks", "source")),
         }
     )

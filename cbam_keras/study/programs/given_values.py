@@ -94,14 +94,18 @@ class Reader:
         if not self.multi_label:
             scores = _without_last(scores)
         if scores.ndim == 1 and _are_answers(scores) and not self.logits:
-            self._note(f'"{variant}" gives classes without probabilities')
+            self.notes.append(
+                f'"{variant}" gives classes without probabilities'
+            )
             places = _find_places(scores, self.class_names, "predictions")
             return np.eye(classes)[places]
         if scores.dtype.kind in "iub" or scores.dtype == "float16":
             scores = scores.astype("float64")
         if self.logits:
             special = _checks.require("scipy.special", extra="plot")
-            self._note("Probabilities are those of the logits that were given")
+            self.notes.append(
+                "Probabilities are those of the logits that were given"
+            )
             scores = scores.astype("float64")
             if self.multi_label or scores.ndim == 1:
                 scores = special.expit(scores)
@@ -125,16 +129,12 @@ class Reader:
                 '(--logits); for numbers pass task="regression"'
             )
         if abs(sums - 1).max() > EXACT:
-            self._note(
+            self.notes.append(
                 f'Probabilities of "{variant}" summed to {sums.min():.4f} to '
                 f"{sums.max():.4f} over classes, and were divided by that"
             )
             scores = scores / sums[:, None]
         return scores
-
-    def _note(self, text):
-        if text not in self.notes:
-            self.notes.append(text)
 
 
 def find_reader(

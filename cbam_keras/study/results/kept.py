@@ -177,17 +177,16 @@ def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
 def _by_split(arrays):
     """Returns the predictions in arrays, after checking their lengths."""
     by_split: dict[str, Any] = {}
-    for split in dict.fromkeys(key.partition("/")[0] for key in arrays):
-        images: Any = arrays.get(f"{split}/images")
-        groups = arrays.get(f"{split}/groups", np.arange(np.size(images)))
-        labels: Any = arrays.get(f"{split}/labels")
-        kinds = {"numbers": Numbers, "probabilities": Predictions}
-        for name, kind in kinds.items():
-            if (found := arrays.get(f"{split}/{name}")) is not None:
-                every = images, labels, found, groups
-                if len({len(x) for x in every if x is not None}) != 1:
-                    raise ValueError("its arrays have other lengths")
-                by_split[split] = kind(*every)
+    kinds = {"numbers": Numbers, "probabilities": Predictions}
+    for key, found in arrays.items():
+        split, _, name = key.partition("/")
+        if name in kinds:
+            images = arrays[f"{split}/images"]
+            groups = arrays.get(f"{split}/groups", np.arange(len(images)))
+            every = images, arrays.get(f"{split}/labels"), found, groups
+            if len({len(x) for x in every if x is not None}) != 1:
+                raise ValueError("its arrays have other lengths")
+            by_split[split] = kinds[name](*every)
     return by_split
 
 
