@@ -20,7 +20,6 @@ from cbam_keras.study.programs.given_values import (
     SCORES,
     TASKS,
     GivenRun,
-    Reader,
     find_reader,
 )
 from cbam_keras.study.results.kept import write_predictions
@@ -216,14 +215,8 @@ def results_of(
     )
     if names is None:
         names = np.array([f"test {row}" for row in range(count)])
-    return _make(
-        runs,
-        places,
-        reader,
-        about=(names.astype(str), _read_groups(groups, count)),
-        baseline=baseline or first,
-        folds=count_of_folds,
-    )
+    about = names.astype(str), _read_groups(groups, count)
+    return _make(runs, places, reader, about, baseline or first, count_of_folds)
 
 
 def _read_groups(groups, count):
@@ -331,9 +324,7 @@ def _runs_of_folds(runs, count, folds):
         yield GivenRun(rows, scores)
 
 
-def _find_places(
-    runs: Sequence[GivenRun], count: int, asked: Any
-) -> tuple[list[Run], int | None]:
+def _find_places(runs, count, asked):
     """Returns the seed and fold of each run, and the number of folds."""
     if asked is None:
         return [Run(seed) for seed in range(len(runs))], None
@@ -355,14 +346,7 @@ def _find_places(
     return places, folds
 
 
-def _make(
-    runs: Mapping[str, Sequence[GivenRun]],
-    places: Sequence[Run],
-    reader: Reader,
-    about: tuple[np.ndarray, np.ndarray],
-    baseline: str,
-    folds: int | None,
-) -> Given:
+def _make(runs, places, reader, about, baseline, folds):
     """Returns the results of runs; `about` are names and groups."""
     files_read, outcomes = {}, []
     for variant, its_runs in runs.items():
@@ -370,7 +354,7 @@ def _make(
             kept, metrics = reader.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
             name = name_of(variant, place)
-            ended: dict[str, Any] = {"metrics": metrics, "fold": place.fold}
+            ended = {"metrics": metrics, "fold": place.fold}
             ended["predictions"] = f"{name}/{name}{_files.PREDICTIONS}"
             outcomes.append(Outcome(variant, place.seed, FINISHED, **ended))
     data = {
