@@ -65,8 +65,8 @@ class Given(Results):
             place = path / name_of(outcome.variant, outcome.run)
             place.mkdir()
             kept = self.tested[outcome.variant][outcome.run]
-            held = {x: y for x, y in vars(kept).items() if y is not None}
-            arrays = {f"test/{name}": array for name, array in held.items()}
+            known = {x: y for x, y in vars(kept).items() if y is not None}
+            arrays = {f"test/{name}": array for name, array in known.items()}
             write_predictions(path / str(outcome.predictions), arrays)
             ended = dataclasses.asdict(outcome)
             for name in ("variant", "seed", "fold", "history"):

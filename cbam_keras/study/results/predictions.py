@@ -74,8 +74,8 @@ class PredictionTables:
     @property
     def predicts(self: Any) -> str:
         """What predictions are of, as `"classes"`; without any `""`."""
-        first = next(iter(self.tested.values()), {})
-        return next((x.kind for x in first.values()), "")
+        every = (x for by_run in self.tested.values() for x in by_run.values())
+        return next((x.kind for x in every), "")
 
     def predictions(
         self: Any,
