@@ -5,8 +5,7 @@
 - `arrays`: arrays, and batches of them.
 - `folders`, `tables`: folders of images; CSV files and data frames of them.
 - `patterns`, `layouts`: what paths mean; names of splits and masks.
-- `proposals`, `mask_proposals`: what reads a folder of several meanings, tried
-  on its names.
+- `proposals`: what reads a folder of several meanings, tried on its names.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `examples`: images and labels, before resizing and batching.
 - `kinds`: images, signals, volumes, vectors, several inputs.

@@ -14,13 +14,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.decoding import map_in_threads
-from cbam_keras.data.examples import (
-    NUMBERS,
-    SEVERAL,
-    Dataset,
-    Examples,
-    digest,
-)
+from cbam_keras.data.examples import NUMBERS, SEVERAL, Dataset, Examples, digest
 from cbam_keras.data.kinds import (
     IMAGES,
     INPUTS,
@@ -52,35 +46,29 @@ def load_fashion_mnist() -> Dataset:
     return dataclasses.replace(from_arrays(arrays), class_names=FASHION_CLASSES)
 
 
-def _load_file(path):
-    """Returns the arrays of a `.npz` file, or `.npy` files of a folder."""
+def _read_file(path):
+    """Returns the arrays and groups of a file by split, by usual names.
+
+    Beside a `.npy` file are the others of its folder.
+    """
     path = pathlib.Path(path).expanduser()
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npz":
-            return dict(loaded)
-        return {x.stem: np.load(x) for x in path.parent.glob("*.npy")}
+        arrays = np.load(path, allow_pickle=False)
+        if path.suffix != ".npz":
+            arrays = {x.stem: np.load(x) for x in path.parent.glob("*.npy")}
+        by_name = {name.lower(): array for name, array in arrays.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             "`data` must be a file that exists, written by numpy.savez or "
             f'numpy.save. Received: data="{path}" ({error})'
         ) from error
-
-
-def _read_file(path):
-    """Returns the arrays and groups of a file by split, by usual names."""
-    arrays = _load_file(path)
-    by_name = {name.lower(): array for name, array in arrays.items()}
     pairs, groups = {}, {}
-    for split in (*SPLITS, "val"):
-        for name in (
-            f"x_{split}",
-            f"{split}_images",
-            *["x"][split != "train" :],
-        ):
-            labels = name.replace("images", "labels").replace("x", "y")
-            if name in by_name and labels in by_name:
-                pairs[split] = by_name[name], by_name[labels]
+    names = [(f"x_{x}", x) for x in (*SPLITS, "val")]
+    names += [(f"{x}_images", x) for x in (*SPLITS, "val")]
+    for name, split in [*names, ("x", "train")]:
+        labels = name.replace("images", "labels").replace("x", "y")
+        if name in by_name and labels in by_name:
+            pairs[split] = by_name[name], by_name[labels]
         if f"groups_{split}" in by_name:
             groups[split] = by_name[f"groups_{split}"]
     if "train" not in pairs:
@@ -126,13 +114,9 @@ def from_arrays(
             groups = dict(zip(splits_given, each, strict=False))
     arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
     check_names(arrays)
-    pairs = {
-        name: _read(arrays[name], label_kind)
-        if is_batches(arrays[name])
-        else arrays[name]
-        for name in SPLITS
-        if name in arrays
-    }
+    pairs = {name: arrays[name] for name in SPLITS if name in arrays}
+    for name in filter(lambda x: is_batches(pairs[x]), pairs):
+        pairs[name] = _read(pairs[name], label_kind)
     # Keras' loaders name the classes, each in its own way.
     indices = getattr(arrays["train"], "class_indices", {})
     names = getattr(arrays["train"], "class_names", None)
@@ -152,11 +136,11 @@ def _group(dataset, groups):
             f"data are. Received: groups={_checks.shown(groups)} for {counts}"
         )
     count = _checks.count(len({*np.concatenate([*names.values()])}), "group")
+    splits = dataset.splits
     return dataclasses.replace(
         dataset,
         splits={
-            x: dataclasses.replace(y, groups=names[x])
-            for x, y in dataset.splits.items()
+            x: dataclasses.replace(splits[x], groups=names[x]) for x in names
         },
         grouped_by="groups",
         remarks=(*dataset.remarks, f"{count}, each in one split"),
@@ -181,7 +165,7 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
     made = _make_dataset(pairs, dataset.class_names, kind=kind)
     splits = {
         split: dataclasses.replace(
-            made.splits[split], groups=examples.groups, names=examples.images
+            examples, images=made.splits[split].images, names=examples.images
         )
         for split, examples in dataset.splits.items()
     }
@@ -189,15 +173,15 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
         dataset,
         splits=splits,
         fingerprint=digest(dataset.fingerprint, made.fingerprint),
-        **{x: getattr(made, x) for x in ("kind", "shape", "channels")},
+        kind=made.kind,
+        shape=made.shape,
+        channels=made.channels,
     )
 
 
 def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
-    checked = {
-        name: _check_pair(name, x, of_masks) for name, x in pairs.items()
-    }
+    checked = {x: _check_pair(x, pairs[x], of_masks) for x in pairs}
     kind = choose_kind(checked["train"][0], kind)
     splits = {
         name: _make_examples(name, each, of_masks, kind, label_kind)
@@ -242,10 +226,7 @@ def is_batches(data: object) -> bool:
 
 
 def _read(batches, label_kind):
-    """Returns images and labels of batches as arrays, sorted by content.
-
-    Their own order may be another one each time, but not what they hold.
-    """
+    """Returns images and labels of batches as arrays, sorted by content."""
     try:
         parts = zip(*_iterate(batches), strict=True)
         images, labels = map(np.concatenate, parts)
@@ -262,10 +243,10 @@ def _read(batches, label_kind):
     if sorted(hashes) != sorted(again):
         raise ValueError(
             "Batches must hold the same images whenever they are read. "
-            f"Received: {batches}, which holds {len({*again} - {*hashes})} "
-            f"other images of {len(again)} when it is read again. A .shuffle "
-            "before .take or .skip needs reshuffle_each_iteration=False. "
-            "Layers in .map that change images at random belong into augment="
+            f"Received: {batches}, with {len({*again} - {*hashes})} others of "
+            f"{len(again)} when read again. A .shuffle before .take or .skip "
+            "needs reshuffle_each_iteration=False; layers in .map that change "
+            "images at random belong into augment="
         )
     if label_kind is None and labels.ndim == 2 and labels.shape[1] > 1:
         # These are one-hot, if they are classes at all.
@@ -279,10 +260,9 @@ def _read(batches, label_kind):
 
 def _iterate(batches):
     """Yields the images and labels of each batch as arrays."""
-    rows = range(len(batches))
-    is_random_access = isinstance(batches, keras.utils.PyDataset)
-    every = map(batches.__getitem__, rows) if is_random_access else batches
-    for batch in every:
+    if isinstance(batches, keras.utils.PyDataset):
+        batches = map(batches.__getitem__, range(len(batches)))
+    for batch in batches:
         if not _is_pair(batch):
             raise ValueError(f"with a batch of {type(batch).__name__}")
         yield tuple(map(as_array, batch))
@@ -304,8 +284,8 @@ def _check_pair(split, arrays, of_masks):
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
             f"{noun}), without weights of images; what examples belong to is "
-            "groups=. Received: "
-            f'{type(arrays).__name__}{count} for the split "{split}"'
+            f"groups=. Received: {type(arrays).__name__}{count} for "
+            f'the split "{split}"'
         )
     examples, labels = arrays
     return as_array(examples), np.asarray(labels)
@@ -382,9 +362,8 @@ def _find_problem_of_masks(images, masks):
     if masks.shape[3:] not in ((), (1,), (3,)):
         return "np.argmax(masks, axis=-1) gives the classes of one-hot masks"
     is_number = masks.dtype.kind in "iufb"
-    if not is_number or (masks != np.round(masks)).any():
-        return "masks are whole numbers, without fractions"
-    return None
+    is_whole = is_number and (masks == np.round(masks)).all()
+    return None if is_whole else "masks are whole numbers, without fractions"
 
 
 def _find_problem_of_labels(images, labels):
@@ -435,10 +414,7 @@ def _find_problem_of_several(images, labels):
 ONE = "an integer from 0 for the class of each, (N,) or (N, 1)"
 CHECKS = {
     None: (_find_problem_of_labels, ONE),
-    "masks": (
-        _find_problem_of_masks,
-        "masks, (N, H, W) or colors (N, H, W, 3)",
-    ),
+    "masks": (_find_problem_of_masks, "masks, (N, H, W), colors (N, H, W, 3)"),
     NUMBERS: (_find_problem_of_numbers, "numbers (N,), (N, k) or (N, L, k)"),
     SEVERAL: (_find_problem_of_several, "0 or 1 for each class, (N, classes)"),
 }

@@ -12,14 +12,11 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.data.arrays import (
-    read_arrays,
-)
+from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.layouts import (
     LayoutError,
-    find_lists,
     find_masks,
     find_parts,
     is_input,
@@ -29,20 +26,12 @@ from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.proposals import are_subjects, propose_classes
 from cbam_keras.data.splits import SPLITS, check_names, name_missing
 
+# Files that seem to say the splits or classes of images.
+LIST = re.compile(
+    r"\.[ct]sv$|(?<![a-z])(train|trainval|val|test|split|fold).*\.txt$", re.I
+)
 # How files of arrays end, each with one example.
 ARRAYS = (".npy",)
-FORMS = (
-    "arrays in Python; a .npz file of x_train and y_train, or x and y; "
-    "X_train.npy beside y_train.npy; folders of .npy by class, or a table of "
-    "their paths"
-)
-LAYOUTS = (
-    "`data` must be a folder with a folder of images per class, or with train "
-    "and test of such folders. For another layout, `pattern` says which part "
-    "of a path is the {class}, the {split} or a {group} that stays in one "
-    "split (--pattern on the command line); images that it does not match are "
-    "left out."
-)
 
 
 def describe_missing(path: str | os.PathLike) -> str:
@@ -51,14 +40,9 @@ def describe_missing(path: str | os.PathLike) -> str:
     if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
         return "where there is no folder"
     return (
-        "which is a file or an address: download and unpack it, and pass the "
-        "folder, or read it, and pass arrays (images, labels) or a data frame"
+        "which is a file or an address: unpack it, and pass the folder, or "
+        "read it, and pass arrays (images, labels) or a data frame"
     )
-
-
-def holds_arrays(pattern: str | None) -> bool:
-    """Returns whether a pattern is one of arrays, not of images."""
-    return str(pattern).endswith(ARRAYS)
 
 
 def from_folder(
@@ -83,14 +67,16 @@ def from_folder(
         places = [(split, enter_folder(folder)) for split, folder in places]
     files = [(*place, find_visible(place[1])) for place in places]
     names = [file.name.lower() for _, _, within in files for file in within]
-    has_images = any(map(is_image, names))
     has_arrays = any(name.endswith(ARRAYS) for name in names)
-    are_arrays = holds_arrays(pattern) or (has_arrays and not has_images)
+    are_arrays = str(pattern).endswith(ARRAYS)
+    are_arrays |= has_arrays and not any(map(is_image, names))
     endings_read = ARRAYS if are_arrays else ENDINGS
     if not are_arrays and kind is not None:
         counts = collections.Counter(map(find_ending, names)).most_common(4)
         raise ValueError(
-            f"`data` must hold arrays for `kind`: {FORMS}. "
+            "`data` must hold arrays for `kind`: arrays in Python; a .npz file "
+            "of x_train and y_train, or x and y; X_train.npy beside "
+            "y_train.npy; folders of .npy by class, or a table of their paths. "
             f'Received: data="{root}", {kind=} of {dict(counts)}'
         )
     if pattern is None:
@@ -116,8 +102,7 @@ def from_folder(
     reason = "not in the pattern" if pattern else "in no class folder"
     left_out[reason] += len(others)
     # This drops the reasons that hold for no file.
-    left_out = +left_out
-    if left_out:
+    if left_out := +left_out:
         _checks.warn(f"Images are left out: {describe_counts(left_out)}")
     classes |= {x["class"] for x in found}
     splits = {split for split, _ in places}
@@ -127,7 +112,8 @@ def from_folder(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
     below = [] if is_several else find_visible(root)
-    if lists := find_lists(x.relative_to(root).as_posix() for x in below):
+    names = [file.relative_to(root).as_posix() for file in below]
+    if lists := [*filter(LIST.search, names)]:
         remark = f"found and not read: {_checks.first_few(lists)}; a table with"
         remark += " a column `split` takes them"
         dataset = dataclasses.replace(dataset, remarks=(remark,))
@@ -155,8 +141,7 @@ def make_dataset(
 ) -> Dataset:
     """Returns files in their splits.
 
-    Each row has the "path" of an image and the name of its "split", and may
-    have a "class", a "group" and a "mask".
+    A row has "path" and "split", and may have "class", "group" and "mask".
     """
     split_of = name_splits(splits)
     for name in {*splits} - {*split_of}:
@@ -171,19 +156,17 @@ def make_dataset(
             f"{_checks.first_few(others or sorted(splits), 9)}. Write the "
             "folders of splits, or {} where these are none"
         )
-    columns = {
-        key: np.array([row[key] for row in rows], object)
+    columns: dict[str, Any] = {
+        f"{key}s": np.array([row[key] for row in rows], object)
         for key in ("group", "fold", "mask")
         if any(key in row for row in rows)
     }
     numbers = {name: number for number, name in enumerate(class_names)}
-    labels = [numbers[row["class"]] if numbers else 0 for row in rows]
+    labels = [numbers.get(row.get("class"), 0) for row in rows]
     examples = Examples(
         np.array([row["path"] for row in rows], object),
         np.array(labels, "int32"),
-        groups=columns.get("group"),
-        folds=columns.get("fold"),
-        masks=columns.get("mask"),
+        **columns,
     )
     split_of_rows = np.array([split_of[row["split"]] for row in rows], object)
     return Dataset(
@@ -196,7 +179,7 @@ def make_dataset(
         fingerprint=digest(*patterns) if any(patterns) else "",
         left_out=left_out,
         root=root,
-        grouped_by="{group}" if "group" in columns else "",
+        grouped_by="{group}" if "groups" in columns else "",
     )
 
 
@@ -215,12 +198,10 @@ def find_visible(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files below a folder that are neither hidden nor our own."""
     found = []
     for place, folders, names in os.walk(folder):
-        if _files.STUDY in names:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not _is_hidden(name)]
+        is_own = _files.STUDY in names
+        folders[:] = [x for x in folders if not (is_own or _is_hidden(x))]
         parts = pathlib.PurePath(os.path.relpath(place, folder)).parts
-        found += [(*parts, name) for name in names if not _is_hidden(name)]
+        found += [(*parts, x) for x in names if not (is_own or _is_hidden(x))]
     return [folder.joinpath(*parts) for parts in sorted(found)]
 
 
@@ -240,7 +221,7 @@ def _find_places(root, left_out):
     if not split_of:
         return [("train", top)]
     names = {name: _list_names(folders[name]) for name in split_of}
-    trains = [name for name, split in split_of.items() if split == "train"]
+    trains = [name for name in split_of if split_of[name] == "train"]
     trained = {x for name in trains for x in names[name]}
     beside = {*folders} - {*split_of}
     is_twice = len({*split_of.values()}) < len(split_of)
@@ -248,11 +229,8 @@ def _find_places(root, left_out):
         listed = _checks.first_few([*map(_checks.quoted, split_of)])
         _refuse(root, f"the splits {listed} beside {sorted(beside)}", [root])
     # The labels of a folder without classes are secret.
-    used = {
-        name
-        for name, inside in names.items()
-        if name in trains or len(inside) > 1 or inside & trained
-    }
+    used = {x for x in names if len(names[x]) > 1 or names[x] & trained}
+    used |= {*trains}
     for name in sorted({*folders} - used):
         left_out[f"in {name}/"] += len(find_image_files(folders[name]))
     return [(split_of[name], folders[name]) for name in sorted(used)]
@@ -262,12 +240,7 @@ def _check_classes(root, files, endings):
     """Returns the classes in folders, whose files have one meaning."""
     inside = {split: _list_names(folder) for split, folder, _ in files}
     classes = set[str]().union(*inside.values())
-    paths = [
-        file.relative_to(folder).parts
-        for _, folder, within in files
-        for file in within
-        if file.name.lower().endswith(endings)
-    ]
+    paths = [x for _, *place in files for x in _list_parts(*place, endings)]
     # Folders may hold files that are no images.
     named = find_parts([*paths, *((name, "") for name in classes)])
     parts = {x[0] for x in named if len(x) == 1} | {*filter(is_input, classes)}
@@ -292,20 +265,25 @@ def _check_classes(root, files, endings):
 
 def _refuse(root, reason, places, endings=ENDINGS):
     """Raises for a folder that is in neither layout, with what to write."""
-    paths = [
-        path.relative_to(root).parts
-        for place in places
-        for path in find_visible(place)
-        if path.name.lower().endswith(endings)
-    ]
+    files = [path for place in places for path in find_visible(place)]
+    paths = _list_parts(root, files, endings)
     raise LayoutError(
-        f'{LAYOUTS} Received: data="{root}", with {reason}',
+        "`data` must be a folder with a folder of images per class, or with "
+        "train and test of such folders. For another layout, `pattern` says "
+        "which part of a path is the {class}, the {split} or a {group} that "
+        "stays in one split (--pattern); images that it does not match are "
+        f'left out. Received: data="{root}", with {reason}',
         paths,
         propose_classes(root, paths),
         "No pattern was found. Pass a table of images and classes as a CSV "
         "file or data frame, or rename folders that are classes. Masks "
         "are for cbam_keras.data.load_masks (--masks)",
     )
+
+
+def _list_parts(root, files, endings):
+    files = [file for file in files if file.name.lower().endswith(endings)]
+    return [file.relative_to(root).parts for file in files]
 
 
 def enter_folder(folder: pathlib.Path) -> pathlib.Path:
@@ -326,13 +304,9 @@ def _list_names(folder):
 
 
 def _list_folders(folder):
-    return [
-        path
-        for path in sorted(folder.iterdir())
-        if path.is_dir()
-        and not _is_hidden(path.name)
-        and not (path / _files.STUDY).exists()
-    ]
+    paths = [x for x in sorted(folder.iterdir()) if x.is_dir()]
+    paths = [x for x in paths if not (x / _files.STUDY).exists()]
+    return [path for path in paths if not _is_hidden(path.name)]
 
 
 def _is_hidden(name):

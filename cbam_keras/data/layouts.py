@@ -21,8 +21,6 @@ MASK = re.compile(
     r"(.+)[\W_](mask|label|seg|segmentation|gt)([\W_]?\d+)?", re.I
 )
 WORDS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
-# Words in the names of lists of images.
-LISTED = {"train", "trainval", "val", "test", "split", "splits", "fold"}
 # A split, and what may stand around its name, as in "seg_train" and "test set".
 SPLIT = re.compile(
     r"(.*?)(train|val|test|dev|eval)(?:idation|uation|ing|id)?(.*)", re.I
@@ -94,20 +92,20 @@ def _list_parts(names, by_words):
         return {name for name in names if not is_input(name)}
     marked = {name for name in names if PARTS & {*find_words(name)}}
     whole = {name for name in marked if PARTS >= {*find_words(name)}}
-    whole |= {name for name in names if to_word(name) in PARTS}
+    whole |= {name for name in names if _to_word(name) in PARTS}
     # "mask" beside "no_mask" is a class.
-    others = [to_word(name) for name in names - whole] if whole else []
-    parts = {x for x in whole if not any(to_word(x) in y for y in others)}
+    others = [_to_word(name) for name in names - whole] if whole else []
+    parts = {x for x in whole if not any(_to_word(x) in y for y in others)}
     is_class = not by_words or len(marked) == len(names) or whole > parts
     return parts if is_class else parts | marked
 
 
 def is_input(name: str) -> bool:
     """Returns whether a folder is called as one of images, as "images"."""
-    return to_word(name) in INPUTS
+    return _to_word(name) in INPUTS
 
 
-def to_word(name: str) -> str:
+def _to_word(name):
     """Returns a name without digits and signs."""
     return re.sub(r"[\W\d_]", "", name.lower())
 
@@ -126,16 +124,6 @@ def find_masks(paths: Iterable[Parts]) -> set[Parts]:
         if match and (folder, match[1]) in stems:
             found.add(path)
     return found
-
-
-def find_lists(names: Iterable[str]) -> list[str]:
-    """Returns the files that seem to say the splits or classes of images."""
-    return [
-        name
-        for name in names
-        if name.lower().endswith((".csv", ".tsv"))
-        or (name.endswith(".txt") and LISTED & {*find_words(name)})
-    ]
 
 
 def write_literal(name: str) -> str:

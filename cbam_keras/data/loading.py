@@ -12,11 +12,7 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.data.augmentation import Augmentation, list_augmentations
 from cbam_keras.data.batches import Batches
-from cbam_keras.data.examples import (
-    IGNORED,
-    NUMBERS,
-    SEVERAL,
-)
+from cbam_keras.data.examples import IGNORED, NUMBERS, SEVERAL
 from cbam_keras.data.kinds import (
     IMAGES,
     INPUTS,
@@ -65,8 +61,7 @@ class ImageData:
         leaks: Tuple of strings, what flatters accuracy, as copies of training
             images among those to test.
         fingerprint: String, a short hash by which a resumed run notices other
-            data: of arrays as a whole, of the names and contents of files, or
-            of the version and first images of TensorFlow Datasets.
+            data, or another version of a dataset of TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images (with folds
             of all) in the majority class. `None` with masks.
         source: Dictionary of the arguments of `load` that say where the images
@@ -145,8 +140,7 @@ class ImageData:
         """The training images, or pixels, by class, if they are in memory."""
         if self.batch_size is None:
             labels = self.train[1].ravel()
-            if self.ignore_index is not None:
-                labels = labels[labels != self.ignore_index]
+            labels = labels[labels != self.ignore_index]
         else:
             examples = self.train.examples
             if getattr(examples, "pixels", None) is not None:
@@ -228,40 +222,39 @@ def load(
               48 x 48, with four pieces of other digits. `"crowded_mnist"`:
               with twelve pieces, see `EMBEDDED`. Splits share no digit.
             - Arrays `(images, labels)`, two such pairs, as Keras' `load_data()`
-              returns them, or a mapping of splits to them (only `"train"` is
-              needed), or the path of a `.npz` file of `x_train`, `y_train`, or
-              `train_images`, `train_labels`, and so on. Images `(N, H, W, C)`
-              or `(N, H, W)` from 0 to 255; labels whole
-              numbers `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
-              `(N, D, H, W, C)` or vectors `(N, F)` of any numbers, or a mapping
-              of names to arrays `(N, ...)`, several inputs; or `X_train.npy`.
+              returns them, a mapping of splits to them (only `"train"` is
+              needed), or the path of a `.npz` file of `x_train`, `y_train` or
+              `train_images`, `train_labels`, or of `X_train.npy`. Images
+              `(N, H, W, C)` or `(N, H, W)` from 0 to 255; labels whole numbers
+              `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
+              `(N, D, H, W, C)`, vectors `(N, F)`, or several inputs, a mapping
+              of names to arrays `(N, ...)`.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
               `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
               Labels may be one-hot.
             - A folder with a folder of images per class, or with `train` and
-              `test` of such folders, or of another layout by `pattern`. Only
-              `train` is needed, and other names are known, as `Training`, `val`
-              and `test_set`. Or a mapping of splits to folders of classes.
-              Images of more than 8 bits, damaged files, and those without a
-              class are left out, with a warning. `.npy` files are read alike.
+              `test` of such folders (also `Training`, `val`, `test_set`), or of
+              another layout by `pattern`, or a mapping of splits to folders of
+              classes. Images of more than 8 bits, damaged files, and those
+              without a class are left out, with a warning. `.npy` files are
+              read alike.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
               split.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`, with the
-              features "image" and "label", of at most 16 GiB. A folder of that
-              name comes first, unless `data_dir` is given. If its test labels
-              are secret, the split "validation" is tested on.
-              `"fashion_mnist"` comes from Keras, unless `data_dir` is given.
+              features "image" and "label", of at most 16 GiB. If its test
+              labels are secret, the split "validation" is tested on. A folder
+              of that name, and `"fashion_mnist"` of Keras, come first, unless
+              `data_dir` is given.
             Defaults to `"crowded_mnist"`.
         pattern: String, what the parts of paths below a folder mean, as
             `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one
-            `{group}`, as of a patient, stay in one split, those of one
-            `{fold}` are tested together. A name in braces,
-            `{}` or `*` matches any text within a part, `**` as a whole part any
-            folders, at the end all files below; `{{` is a brace. A name used
-            twice has the same text. Other images are left out. Defaults to
-            `None`: `"{class}/*"` or `"{split}/{class}/*"`.
+            `{group}`, as of a patient, stay in one split, those of one `{fold}`
+            are tested together. A name in braces, `{}` or `*` matches any text
+            within a part, twice the same, `**` as a whole part any folders, at
+            the end all files below; `{{` is a brace. Other images are left out.
+            Defaults to `None`: `"{class}/*"` or `"{split}/{class}/*"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction of the training
@@ -281,21 +274,17 @@ def load(
             to 4:3), `"crop"` (a shift by up to an eighth of each side) and
             `"flip"` (left to right, half of the images), and of layers that
             take `training` and keep the size and range of images, as
-            `keras.layers.RandAugment()`, or a `Sequential` of them. They draw
-            by `seed`; layers give other images on another backend or machine
-            (under PyTorch, `RandomElasticTransform` each time). Defaults to
-            `()`.
-        image_column: String, the column of a table with the paths. Defaults to
-            `None`: `image`.
-        label_column: String, the column of a table with the classes. Defaults
-            to `None`: `label`.
-        split_column: String, the column of a table with the splits, as `train`,
-            `val` or `test`. Defaults to `None`: `split`, if there is one.
-        group_column: String, the column of a table with the patient, or what
-            else keeps images in one split. Defaults to `None`: `group`, if
-            there is one.
-        fold_column: String, the column of a table with the folds that the
-            authors of the data have made. See `folds`. Defaults to `None`.
+            `keras.layers.RandAugment()`, or a `Sequential` of them. All draw by
+            `seed`, layers otherwise on another backend or machine (under
+            PyTorch, `RandomElasticTransform` each time). Defaults to `()`.
+        image_column: String, the column of paths. Defaults to `None`: `image`.
+        label_column: String, that of classes. Defaults to `None`: `label`.
+        split_column: String, that of splits, as `train`, `val` or `test`.
+            Defaults to `None`: `split`, if there is one.
+        group_column: String, that of the patient, or what else keeps images in
+            one split. Defaults to `None`: `group`, if there is one.
+        fold_column: String, that of the folds that the authors of the data have
+            made. See `folds`. Defaults to `None`.
         image_folder: Path of the folder that the paths of a table start from.
             Defaults to `None`, that of the CSV file.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
@@ -338,10 +327,9 @@ def load(
         {'train': 3600, 'validation': 400, 'test': 1000}
 
     Reference:
-        Mnih, Heess, Graves and Kavukcuoglu, 2014
-        (https://arxiv.org/abs/1406.6247), for the cluttered digits; Szegedy
-        et al., 2015 (https://arxiv.org/abs/1409.4842), for random resized
-        crops.
+        Mnih et al., 2014 (https://arxiv.org/abs/1406.6247), for the cluttered
+        digits; Szegedy et al., 2015 (https://arxiv.org/abs/1409.4842), for
+        random resized crops.
     """
     source = Source(
         data,
@@ -417,18 +405,15 @@ def load_masks(
             `None`.
         ignore_index: Integer from 0, the number of what is neither learned nor
             measured: a value of the masks, or the position in `colors`. It is
-            no class, and is 255 in the masks of the result. Defaults to `None`,
-            which means that all pixels have a class.
-        mask_column: String, the column of a table with the masks. Defaults to
-            `None`: `mask`.
+            no class, and is 255 in the masks of the result. Defaults to `None`:
+            all pixels have a class.
+        mask_column: String, the column of masks. Defaults to `None`: `mask`.
         batch_size: See `load`. Defaults to `32`.
         seed: See `load`. Defaults to `0`.
-        image_size: Positive integer or `(H, W)`, the size in pixels of whole
-            images, resized. Masks are resized without interpolation. Defaults
-            to `None`, the size of all images or, if they differ, 224.
-        augment: See `load`. Masks are transformed like their images, without
-            interpolation. What a layer fills with 0 is ignored. Defaults to
-            `()`.
+        image_size: See `load`. Whole images are resized, masks without
+            interpolation. Defaults to `None`.
+        augment: See `load`. Masks are transformed like their images. What a
+            layer fills with 0 is ignored. Defaults to `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
         **options: `validation_fraction`, `group_column`, `fold_column`,
@@ -493,10 +478,9 @@ def load_source(
         f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
         f"{augment=}"
     )
-    if boxes and (augment or size):
-        raise ValueError(f"`boxes` need images as they are. {received}")
-    if boxes and train.boxes is None:
-        raise ValueError(f"`boxes` need digits among clutter. {received}")
+    if boxes and (augment or size or train.boxes is None):
+        need = "`boxes` need digits among clutter, as they are"
+        raise ValueError(f"{need}. {received}")
     if augment and batch_size is None:
         raise ValueError(f"`augment` needs batches. {received}")
     is_images = dataset.kind == IMAGES
@@ -518,11 +502,12 @@ def load_source(
     input_shape = (channels, *size) if channels_first else (*size, channels)
     if several:
         input_shape = shape_of(train.images)
-    standardization = None
+    standardization, notes = None, dataset.notes
     if source.standardize and not is_images:
         standardization = measure_channels(train.images, dataset.kind)
-    notes = ("standardized by channel, by the training split",)
-    positions = size if source.masks is not None else ()
+    if standardization:
+        notes += ("standardized by channel, by the training split",)
+    positions = () if source.masks is None else size
     splits = {}
     for split, examples in dataset.splits.items():
         split_augment = augment if split == "train" else ()
@@ -557,7 +542,7 @@ def load_source(
         boxes=boxes,
         **splits,
         augment=augment,
-        notes=dataset.notes + notes * bool(standardization),
+        notes=notes,
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
         commonest=None if source.labels else _measure_commonest(dataset, folds),

@@ -86,10 +86,9 @@ def _check_colors(given):
     ):
         raise ValueError(
             "`colors` must map two classes or more to different colors or gray "
-            'levels, as {"sky": 0, "road": (128, 64, 128)} or {"no": 0, '
-            '"gland": "> 0"}, or be a file with '
-            'lines as "road:128,64,128" (the labelmap.txt of CVAT). Received: '
-            f"{given}"
+            'levels, as {"sky": 0, "road": (128, 64, 128)} or {"no": 0, "gland"'
+            ': "> 0"}, or be a file with lines as "road:128,64,128" (the '
+            f"labelmap.txt of CVAT). Received: {given}"
         )
     return colors
 
@@ -159,28 +158,23 @@ def _to_codes(colors):
 
 
 def _to_text(code):
-    if code < COLOR:
-        return str(code)
-    return str((code >> 16 & 255, code >> 8 & 255, code & 255))
+    color = code >> 16 & 255, code >> 8 & 255, code & 255
+    return str(code if code < COLOR else color)
 
 
 def _scan(dataset, examples, has_colors, row):
     """Returns the scan of a mask, or text on why it is not read."""
     mask, image = examples.masks[row], examples.images[row]
-    is_file, problem = isinstance(image, str), ""
+    is_file = isinstance(image, str)
     name = f'"{dataset.name_of(mask)}"' if is_file else f"masks[{row}]"
     try:
         pixels, palette, kind = _decode(mask, has_colors)
-        if is_file:
-            height, width = dataset.headers[image][:2]
-            if pixels.shape != (height, width):
-                sizes = "{} x {} for an image of {} x {}"
-                problem = sizes.format(*pixels.shape, height, width)
+        if is_file and pixels.shape != dataset.headers[image][:2]:
+            sizes = pixels.shape + dataset.headers[image][:2]
+            raise ValueError("{} x {} for an image of {} x {}".format(*sizes))
     # Pillow raises errors of many kinds for damaged images.
     except Exception as error:
-        problem = str(error)
-    if problem:
-        return f"{name} ({problem})"
+        return f"{name} ({error})"
     codes, counts = np.unique(pixels, return_counts=True)
     return Scan(
         name,
@@ -229,13 +223,12 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     labeled = sum(int(x.pixels.sum()) for x in splits.values())
     if labeled < total:
         note = f"ignored: {100 - 100 * labeled / total:.3g} % of the pixels"
-    contents = [scan.content for scan in scans]
-    meaning = sorted(table.items()), names
+    hashed = [x.content for x in scans], sorted(table.items()), names
     return dataclasses.replace(
         dataset,
         splits=splits,
         class_names=names,
-        fingerprint=digest(dataset.fingerprint, contents, *meaning),
+        fingerprint=digest(dataset.fingerprint, *hashed),
         remarks=(*dataset.remarks, *filter(None, [note])),
     )
 
@@ -298,8 +291,8 @@ def _find_table(scans, masks):
         table[ignored] = IGNORED
     for code, color in zip(codes, (masks.colors or {}).values(), strict=False):
         if isinstance(color, str):
-            least = int(color.strip(" >"))
-            found = (x for x in totals if least < x < COLOR)
+            above = range(int(color.strip(" >")) + 1, COLOR)
+            found = (x for x in totals if x in above)
             table = dict.fromkeys(found, table[code]) | table
     if not {*totals} <= {*table} or not 1 < len(names) <= IGNORED:
         raise _refuse(scans, totals, {*table}, names)
@@ -308,14 +301,10 @@ def _find_table(scans, masks):
 
 def _are_black_or_white(scans):
     """Returns whether JPEG masks, and those beside them, have two classes."""
-    lossy = Counter[int]()
-    for scan in scans:
-        if scan.is_lossy:
-            lossy.update(scan.counts)
-        elif not {*scan.counts} <= {0, 255}:
-            return False
+    lossy = sum((x.counts for x in scans if x.is_lossy), Counter())
+    others = sum((x.counts for x in scans if not x.is_lossy), Counter())
     middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)
-    is_white = 255 - NEAR < max(lossy) <= 255
+    is_white = 255 - NEAR < max(lossy) <= 255 and {*others} <= {0, 255}
     return is_white and middle <= EDGES * lossy.total()
 
 
@@ -336,10 +325,9 @@ def _refuse(scans, totals, known, names):
         "Masks must hold in each pixel the number of its class, from 0 without "
         f"gaps, of 2 to {IGNORED} classes; or 0 and 255 in all masks; or a "
         f"color or gray level of `colors`. Received: {classes}, and {others}, "
-        f"as in {places[0] if places else scans[0].name}. Write "
-        "ignore_index= if the pixels of a value have no class, or what each "
-        f"value means: class_names=[...] by number, colors={{{colors}}} by "
-        "value (--colors FILE). Values in between come from JPEG or resizing, "
-        "and 0 alone from fractions: save whole numbers as PNG, resized "
-        "without interpolation"
+        f"as in {places[0] if places else scans[0].name}. Write ignore_index= "
+        "if a value has no class, or class_names=[...] by number, "
+        f"colors={{{colors}}} by value (--colors FILE). Values in between come "
+        "from JPEG or resizing, and 0 alone from fractions: save whole numbers "
+        "as PNG, resized without interpolation"
     )

@@ -17,8 +17,8 @@ from cbam_keras.data.folders import (
     make_dataset,
 )
 from cbam_keras.data.layouts import LayoutError, name_splits
-from cbam_keras.data.mask_proposals import propose_masks
 from cbam_keras.data.patterns import Pattern, normalize
+from cbam_keras.data.proposals import propose_masks
 from cbam_keras.data.splits import check_splits
 
 # What names may mean in the patterns of images and of masks.
@@ -52,21 +52,21 @@ def from_pairs(
             for pattern, each in zip(patterns, named, strict=False)
         ]
         _refuse(root, folder, files, found or [f'masks="{folder}"'])
-    left_out = collections.Counter[str]()
-    for what, rest in zip(("a mask", "an image"), alone, strict=True):
-        left_out[f"without {what}"] += len(rest)
-    if patterns:
-        left_out["in neither pattern"] = len(files) - sum(map(len, named))
-    if left_out := +left_out:
+    left_out = +collections.Counter(
+        {
+            "without a mask": len(alone[0]),
+            "without an image": len(alone[1]),
+            "in neither pattern": len(files) - sum(map(len, named)),
+        }
+    )
+    if left_out:
         names = _checks.first_few([*itertools.chain(*alone)])
         _checks.warn(
             f"Images or masks are left out: {describe_counts(left_out)}"
             + (f", as {names}" if any(alone) else "")
         )
-    rows = _list_rows(named[0], pairs)
-    splits = {row["split"] for row in rows}
     texts = [pattern.text for pattern in patterns]
-    dataset = make_dataset(rows, splits, (), left_out, root, *texts)
+    dataset = _make_dataset(named[0], pairs, left_out, root, *texts)
     return keep_readable(dataset)
 
 
@@ -151,18 +151,13 @@ def _refuse(root, folder, files, received):
     """Raises for files where no image has a mask, with what to write."""
     base = pathlib.Path(os.path.commonpath([root, folder]))
     paths = [file.relative_to(base).parts for file in files]
-    masks = set()
-    if folder != root:
-        masks = {
-            path for path in paths if folder in base.joinpath(*path).parents
-        }
+    start = folder.relative_to(base).parts
+    masks = {x for x in paths if folder != root and x[: len(start)] == start}
 
     def read(*texts):
         named = _match(base, files, make_patterns(*texts))
         pairs, _ = _pair(*named)
-        rows = _list_rows(named[0], pairs)
-        dataset = make_dataset(rows, {x["split"] for x in rows}, (), {}, base)
-        check_splits(dataset)
+        check_splits(_make_dataset(named[0], pairs, {}, base))
         return pairs
 
     raise LayoutError(
@@ -178,8 +173,9 @@ def _refuse(root, folder, files, received):
     )
 
 
-def _list_rows(images, pairs):
-    return [
-        {"split": "train", **images[path], "path": path, "mask": mask}
-        for path, mask in pairs.items()
+def _make_dataset(images, pairs, *options):
+    rows = [
+        {"split": "train", **images[path], "path": path, "mask": pairs[path]}
+        for path in pairs
     ]
+    return make_dataset(rows, {row["split"] for row in rows}, (), *options)

@@ -47,10 +47,8 @@ class Pattern:
                 f'Received: {argument}="{text}". Say {{group}} for what stays '
                 "in one split, as a patient, and {} for what means nothing"
             )
-
-        self._regexes = [
-            re.compile(_to_regex(self._parts, x)) for x in ("?", "")
-        ]
+        texts = [_to_regex(self._parts, sign) for sign in ("?", "")]
+        self._regexes = [*map(re.compile, texts)]
 
     def match(self, path: str) -> dict[str, str] | None:
         """Returns the values of the names in a path, `None` if it is another.

@@ -9,19 +9,10 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.arrays import (
-    from_arrays,
-    is_batches,
-    load_fashion_mnist,
-)
+from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
-from cbam_keras.data.examples import (
-    Dataset,
-    Examples,
-    Rows,
-    describe_counts,
-)
+from cbam_keras.data.examples import Dataset, Examples, Rows, describe_counts
 from cbam_keras.data.folders import from_folder
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
@@ -37,11 +28,7 @@ from cbam_keras.data.splits import (
     warn_of_copies,
     warn_of_divided_groups,
 )
-from cbam_keras.data.tables import (
-    COLUMNS,
-    from_table,
-    is_table,
-)
+from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds
 
 # Paths may begin with these, and names of datasets never do.
@@ -110,30 +97,30 @@ class Source:
                 f"or several for each image. Received: data={self.name!r}"
             )
         columns = [f"{name}_column" for name in COLUMNS]
-        of_pattern = "folder" if self.masks is None else ""
-        kinds = "arrays", "folder", "table"
-        may_be_arrays = self.masks is None and origin in kinds
+        of_classes, is_table = self.masks is None, origin == "table"
+        may_be_arrays = of_classes and origin in ("arrays", "folder", "table")
         in_memory = not (_is_path(self.data) or is_batches(self.data))
-        for names, needed, what in (
-            ([*columns, "image_folder"], "table", "CSV files and data frames"),
-            (["pattern"], of_pattern, "folders of images by class"),
-            (["data_dir"], "tfds", "datasets of TensorFlow Datasets"),
-            (["kind"], origin * may_be_arrays, "arrays and files of them"),
-            (["groups"], origin * in_memory, "arrays in memory"),
+        is_pattern = of_classes and origin == "folder"
+        for names, is_right, what in (
+            ([*columns, "image_folder"], is_table, "CSV files and data frames"),
+            (["pattern"], is_pattern, "folders of images by class"),
+            (["data_dir"], origin == "tfds", "datasets of TensorFlow Datasets"),
+            (["kind"], may_be_arrays, "arrays and files of them"),
+            (["groups"], in_memory, "arrays in memory"),
         ):
-            for name in names:
+            for name in () if is_right else names:
                 value = getattr(self, name)
-                if value is not None and origin != needed:
+                if value is not None:
                     message = f"`{name}` is only for {what}. Received: "
                     raise ValueError(f"{message}{name}={value!r}")
         if self.pattern is not None:
             make_pattern(self.pattern, isinstance(self.data, Mapping))
         if self.masks is not None and origin in ("embedded", "tfds"):
             raise ValueError(
-                "`data` must be a folder, a table, arrays or batches. "
-                f"Received: data={self.data!r}, with masks. Datasets of "
-                "TensorFlow Datasets come as pairs: tfds.load(...).map(lambda "
-                'x: (x["image"], x["segmentation_mask"])).batch(32)'
+                "`data` must be a folder, a table, arrays or batches. Received:"
+                f" data={self.data!r}, with masks. TensorFlow Datasets come as "
+                'pairs: tfds.load(...).map(lambda x: (x["image"], '
+                'x["segmentation_mask"])).batch(32)'
             )
 
     @property
@@ -172,8 +159,7 @@ class Source:
     def read(self) -> Dataset:
         """Returns images and labels in the splits that the source has.
 
-        Images are arrays, or files and encoded images that are not decoded
-        yet. Files that cannot be read are left out, with a warning.
+        Files are not decoded yet, and left out if they cannot be read.
         """
         dataset = self._read()
         # Without any image, an error says why.
@@ -271,11 +257,9 @@ class Source:
             received = f'data="{self.data}"'
         if dataset.left_out:
             received += f" (left out: {describe_counts(dataset.left_out)})"
-        leaks: tuple[str, ...] = ()
+        leaks = () if folds else warn_of_divided_groups(dataset)
         if folds is not None:
             dataset = pool(dataset)
-        else:
-            leaks = warn_of_divided_groups(dataset)
         # A published dataset is taken as it is, classes without images too.
         is_published = self.origin in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
@@ -307,13 +291,11 @@ class Source:
             if masks["folder"] is not None and masks["images"] is None:
                 path = os.path.expanduser(masks["folder"])
                 masks["folder"] = os.path.abspath(path)
-        paths = ["data_dir", "image_folder"]
-        if self.origin in ("folder", "table", "arrays"):
-            paths.append("name")
-        for key in paths:
-            if key in description:
-                path = os.path.expanduser(description[key])
-                description[key] = os.path.abspath(path)
+        is_path = self.origin in ("folder", "table", "arrays")
+        keys = {"data_dir", "image_folder"} | ({"name"} if is_path else set())
+        for key in keys & {*description}:
+            path = os.path.expanduser(description[key])
+            description[key] = os.path.abspath(path)
         return description
 
     @classmethod

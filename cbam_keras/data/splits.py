@@ -202,8 +202,7 @@ def check_classes(
 ) -> None:
     """Raises unless there are two classes, and of each images to train with.
 
-    With masks, and without one class for each, all images count. Classes of
-    masks that are not trained are warned of.
+    With masks, and without one class for each, all images count.
     """
     names, splits = dataset.class_names, dataset.splits
     has_masks = splits["train"].masks is not None
@@ -237,11 +236,11 @@ def check_classes(
             )
         elif few:
             raise ValueError(
-                f"Each class must have at least "
-                f"{_checks.count(needed, dataset.noun)} {place}. "
-                f"Received: {received}, with fewer of class "
-                f"{_checks.first_few(few)}. Number labels from 0 without gaps, "
-                f"add {dataset.noun}s, or remove the class everywhere{advice}"
+                "Each class must have at least "
+                f"{_checks.count(needed, dataset.noun)} {place}. Received: "
+                f"{received}, with fewer of class {_checks.first_few(few)}. "
+                f"Number labels from 0 without gaps, add {dataset.noun}s, or "
+                f"remove the class everywhere{advice}"
             )
 
 
@@ -250,10 +249,8 @@ def name_missing(classes: Mapping[str, Iterable[str]]) -> str:
     trained = sorted(classes["train"])
     texts = []
     for name in sorted({x for y in classes.values() for x in y} - {*trained}):
-        alike = [x for x in trained if x.startswith(name)]
-        alike += difflib.get_close_matches(name, trained, 1, 0.4)
-        like = f' ("train" has "{alike[0]}")' if alike else ""
-        texts.append(f'"{name}"{like}')
+        alike = difflib.get_close_matches(name, trained, 1, 0.4)
+        texts.append(f'"{name}" ("train" has {alike or "no such class"})')
     return _checks.first_few(texts, 6)
 
 
@@ -274,8 +271,9 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     """
     if not dataset.grouped_by:
         return ()
-    groups = [{*examples.groups} for examples in dataset.splits.values()]
-    splits = collections.Counter(group for each in groups for group in each)
+    splits = collections.Counter[object]()
+    for examples in dataset.splits.values():
+        splits.update({*examples.groups})
     divided = sorted(group for group, count in splits.items() if count > 1)
     if not divided:
         return ()
@@ -298,9 +296,8 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     for split, examples in dataset.splits.items():
         for row, label in enumerate(examples.strata):
             name, content = _identify(dataset, examples, row)
-            other, its_label, its_split = first.setdefault(
-                content, (name, label, split)
-            )
+            found = first.setdefault(content, (name, label, split))
+            other, its_label, its_split = found
             if split == "test" != its_split:
                 tested.append((name, other))
             elif label != its_label:
@@ -323,11 +320,11 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
 
 def _identify(dataset, examples, row):
     """Returns the name of an image, and its content or a hash of it."""
-    image = examples.images[row]
+    image, paths = examples.images[row], examples.paths
     if not examples.decoded:
         return dataset.name_of(image), dataset.headers[image].content
     # Examples of arrays are counted over all splits.
     name = f"{dataset.noun} {examples.places[row]}"
-    if examples.names is not None:
-        name = dataset.name_of(examples.names[row])
+    if paths is not None:
+        name = dataset.name_of(paths[row])
     return name, hashlib.blake2b(image.tobytes()).digest()

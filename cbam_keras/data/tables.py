@@ -13,12 +13,8 @@ from cbam_keras import _checks
 from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import (
-    ARRAYS,
-    find_ending,
-    make_dataset,
-    name_splits,
-)
+from cbam_keras.data.folders import ARRAYS, find_ending, make_dataset
+from cbam_keras.data.layouts import name_splits
 from cbam_keras.data.splits import SPLITS, check_names
 
 # What columns are called, where no other name is given.
@@ -59,7 +55,7 @@ def from_table(
     what = "mask" if of_masks else "label"
     left_out, notes = collections.Counter[str](), dict[str, None]()
     parts, roots = [], []
-    for split in (name for name in SPLITS if name in tables):
+    for split in sorted(tables, key=SPLITS.index):
         frame, root = _read(tables[split])
         root = pathlib.Path(image_folder or root).expanduser().absolute()
         used = _find_columns(frame, columns, len(tables) > 1, of_masks)
@@ -82,17 +78,15 @@ def from_table(
         note = f"{_checks.count(copies, 'row')} with the image of another one"
         notes[f"{note}, in the same split; class weights count each row"] = None
     is_grouped = "group" in rows
+    hashed = [names, *rows.get("class", []), *rows.get("fold", [])]
     # Rows of one image stay in one split, too.
     groups = rows["path"]
     if is_grouped:
         groups = rows.groupby("path")["group"].transform("first").fillna(groups)
-    rows["group"] = groups
+        hashed += groups.tolist()
+    records = rows.assign(group=groups).to_dict("records")
     splits_used = {"train", *rows["split"]}
-    records = rows.to_dict("records")
     dataset = make_dataset(records, splits_used, names, +left_out, roots[0])
-    hashed = [names, *rows.get("class", []), *rows.get("fold", [])]
-    # Without groups these are paths, which differ between machines.
-    hashed += groups.tolist() if is_grouped else []
     dataset = dataclasses.replace(
         dataset,
         fingerprint=digest(dataset.fingerprint, *hashed),
@@ -228,8 +222,7 @@ def _name_groups(key, name, values):
 def _locate(names, root):
     """Returns the path of each image, and a note if it is found by its end.
 
-    Paths of another machine lose the folders without which the first images
-    are found, as many in all rows.
+    Paths of another machine lose as many folders in all rows.
     """
     names = [*map(str, names)]
     if not names:
@@ -283,14 +276,16 @@ def _number_labels(labels):
 def _check_single(rows, of_masks):
     """Raises if images have several classes, or masks."""
     rows = rows[rows.duplicated("path", keep=False)]
-    classes = rows.groupby("path")["label"].agg(lambda x: {*map(str, x)})
-    several = classes[classes.map(len) > 1]
-    if len(several):
+    classes = rows.groupby("path")["label"].agg(
+        lambda x: sorted({*map(str, x)})
+    )
+    names = [
+        f"{os.path.basename(path)} ({', '.join(each)})"
+        for path, each in classes.items()
+        if len(each) > 1
+    ]
+    if names:
         kind = "mask" if of_masks else "class"
-        names = [
-            f"{os.path.basename(path)} ({', '.join(sorted(each))})"
-            for path, each in several.items()
-        ]
         raise ValueError(
             f"An image must have one {kind}. Received: {len(names):,} with "
             f"several: {_checks.first_few(names)}. Leave one row of each"
