@@ -320,7 +320,7 @@ def test_rates_that_are_none_are_refused(rate):
 
 def test_names_of_variants_have_no_sign_of_a_rate():
     variant = study.Variant("a@0.1", line)
-    with pytest.raises(ValueError, match='must be without "@"'):
+    with pytest.raises(ValueError, match='must have names without "@"'):
         study.Study(study.Classification(points()), [variant])
 
 

@@ -218,10 +218,7 @@ def _executor(options: Options) -> Iterator[Executor | None]:
 
 def _recipe(options: Options, model: object) -> study.Recipe:
     default = comparison.default_recipe(
-        model,
-        options.weights,
-        options.data,
-        options.masks is not None,
+        model, options.weights, options.data, options.masks is not None
     )
     names = [field.name for field in dataclasses.fields(study.Recipe)]
     recipe = study.find_recipe(options.recipe, default)

@@ -51,11 +51,7 @@ from cbam_keras.data.loading import (
     load_masks,
     load_source,
 )
-from cbam_keras.data.source import (
-    PATH_STARTS,
-    Source,
-    source_of_masks,
-)
+from cbam_keras.data.source import PATH_STARTS, Source, source_of_masks
 from cbam_keras.data.splits import SPLITS, check_folds, stratify
 from cbam_keras.data.tables import is_table
 

@@ -108,10 +108,7 @@ class Batches(keras.utils.PyDataset):
         if self.decoded:
             return self._as_input(self.examples.images[rows])
         read = functools.partial(
-            read_example,
-            self.examples,
-            size=self.size,
-            channels=self.channels,
+            read_example, self.examples, size=self.size, channels=self.channels
         )
         pairs = get_threads().map(read, rows)
         return self._as_input(np.stack([image for image, _ in pairs]))

@@ -175,8 +175,7 @@ def _cells(row):
 
 
 def check(
-    model: keras.Model | Callable[[Any], Any],
-    images: object = None,
+    model: keras.Model | Callable[[Any], Any], images: object = None
 ) -> CheckReport:
     """Says what attention computes, of a model, or of a layer or function.
 

@@ -15,11 +15,7 @@ from keras import activations, layers, ops
 
 from cbam_keras import _checks, _graph
 from cbam_keras.insertion.copying import copy_with
-from cbam_keras.layers import (
-    SHARED_ARGUMENTS,
-    AttentionGate,
-    AttentionLayer,
-)
+from cbam_keras.layers import SHARED_ARGUMENTS, AttentionGate, AttentionLayer
 
 
 def to_core(model: keras.Model) -> keras.Model:

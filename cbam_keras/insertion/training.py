@@ -7,12 +7,7 @@ from keras import ops
 
 from cbam_keras import _graph
 from cbam_keras.insertion.cutting import Cut
-from cbam_keras.insertion.probes import (
-    TOLERANCE,
-    Probes,
-    Values,
-    difference_of,
-)
+from cbam_keras.insertion.probes import TOLERANCE, Probes, Values, difference_of
 from cbam_keras.insertion.recognition import Match, fitted
 from cbam_keras.layers import CBAM, AttentionLayer
 

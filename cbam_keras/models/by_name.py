@@ -76,7 +76,6 @@ NETWORKS = _checks.Named(NETWORKS)
 # The channels of their narrowest layers, and by which option these change.
 CHANNELS = {"width_multiplier": 64, "alpha": 32}
 SMALL_WIDTHS = {"tiny": 8, "small": 16}
-SMALL_STEMS = {"tiny": "strided", "small": "small"}
 # Networks with weights for ImageNet, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,
@@ -190,10 +189,7 @@ def classifier(
 def hidden_network(
     name: str, weights: str | None, is_frozen: bool, images, units: int
 ) -> keras.Model:
-    """Builds a network by its name, with a hidden layer before its classifier.
-
-    That is a dense layer of so many units with a ReLU.
-    """
+    """Builds a network by its name, with a dense layer before its classifier."""
     if name in NETWORKS:
         network = NETWORKS[name](images, attention=None)
     else:
@@ -225,7 +221,8 @@ def wider_network(
         return segmenter(*arguments, widths=wider)
     if name in SMALL_WIDTHS:
         build = _make_builder(SMALL_WIDTHS[name] + more)
-        return _build_network(build, images, None, SMALL_STEMS[name])
+        stem = "strided" if name == "tiny" else "small"
+        return _build_network(build, images, None, stem)
     build = BUILDERS[name]
     usual = inspect.signature(build).parameters
     option = "alpha" if "alpha" in usual else "width_multiplier"

@@ -317,8 +317,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     # For photographs and a pretrained network of which only the new layers are
     # trained. Without augmentation, so that frozen layers run once an image.
-    # A classifier alone needs another learning rate than one with attention:
-    # at a single one, the difference is that of their rates.
+    # A classifier alone needs a higher learning rate than one with attention.
     "frozen": Recipe(
         epochs=20, learning_rate=(1e-3, 3e-3, 1e-2, 3e-2), frozen=True
     ),

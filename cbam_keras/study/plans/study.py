@@ -261,8 +261,7 @@ class Study:
             )
         if AT in "".join(names):
             raise ValueError(
-                f'The names of variants must be without "{AT}", after which '
-                f"folders have a learning rate. Received: {names}"
+                f'`variants` must have names without "{AT}". Received: {names}'
             )
         if self.baseline is not None:
             _checks.one_of("baseline", self.baseline, names)

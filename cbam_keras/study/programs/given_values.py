@@ -61,11 +61,7 @@ class Reader:
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def read(
-        self,
-        variant: str,
-        run: GivenRun,
-        names: np.ndarray,
-        groups: np.ndarray,
+        self, variant: str, run: GivenRun, names: np.ndarray, groups: np.ndarray
     ) -> tuple[Kept, dict[str, float | None]]:
         """Returns the predictions of a run, and its metrics."""
         names, groups = names[run.rows], groups[run.rows]

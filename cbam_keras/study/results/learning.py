@@ -27,9 +27,8 @@ FASTER = 3.0
 
 def can_ask(study: Study) -> bool:
     """Returns whether a further training takes seconds, on features."""
-    recipe = study.recipe_for()
-    is_cached = recipe.frozen and recipe.cache and not recipe.augment
-    return is_cached and study.baseline is not None
+    recipe, is_compared = study.recipe_for(), study.baseline is not None
+    return is_compared and recipe.frozen and recipe.cache and not recipe.augment
 
 
 def faster(rate: float) -> float:

@@ -162,10 +162,7 @@ class Measured:
         return self.standard_error**4 / parts if parts else math.inf
 
     def find_power(
-        self,
-        difference: float,
-        comparisons: int = 1,
-        seeds: int | None = None,
+        self, difference: float, comparisons: int = 1, seeds: int | None = None
     ) -> float:
         """Returns how many studies find a true difference, as a fraction.
 
