@@ -237,6 +237,7 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a/b": PLAIN}, {}, "valid file names"),
         ({"a": LOGITS}, {}, "take the softmax first"),
         ({"a": PLAIN[0] * 2}, {}, "take the softmax first"),
+        ({"a": PLAIN[0] * 0.9}, {}, "take the softmax first"),
         ({"a": np.array(PLAIN)}, {}, r"must be a list, as \[\*array\]"),
         ({"a": PLAIN[0][:50]}, {}, r"of all 90 examples, or `folds`"),
         ({"a": np.ma.masked_less(PLAIN[0], 0.1)}, {}, "no masked values"),

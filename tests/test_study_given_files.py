@@ -77,7 +77,7 @@ def test_columns_of_another_order_and_labels_that_are_places_agree(tmp_path):
         *(np.array(NAMES)[LABELS], names),
     )
     # As pandas writes an index, and some spreadsheets columns.
-    frame = pandas.DataFrame(GIVEN["cbam"][1], columns=NAMES)
+    frame = pandas.DataFrame(GIVEN["cbam"][1], columns=NAMES)[names]
     frame.assign(label=np.array(NAMES)[LABELS]).to_csv(
         tmp_path / "cbam_s1.csv", sep=";", encoding="utf-8-sig"
     )
