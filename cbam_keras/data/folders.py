@@ -162,7 +162,7 @@ def make_dataset(
         if any(key in row for row in rows)
     }
     numbers = {name: number for number, name in enumerate(class_names)}
-    labels = [numbers.get(row.get("class"), 0) for row in rows]
+    labels = [numbers.get(row.get("class") or "", 0) for row in rows]
     examples = Examples(
         np.array([row["path"] for row in rows], object),
         np.array(labels, "int32"),

@@ -274,7 +274,7 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     splits = collections.Counter[object]()
     for examples in dataset.splits.values():
         splits.update({*examples.groups})
-    divided = sorted(group for group, count in splits.items() if count > 1)
+    divided = sorted(str(x) for x, count in splits.items() if count > 1)
     if not divided:
         return ()
     warning = (

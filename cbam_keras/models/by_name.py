@@ -189,7 +189,7 @@ def classifier(
 def hidden_network(
     name: str, weights: str | None, is_frozen: bool, images, units: int
 ) -> keras.Model:
-    """Builds a network by its name, with a dense layer before its classifier."""
+    """Builds a network by name, with a dense layer before its classifier."""
     if name in NETWORKS:
         network = NETWORKS[name](images, attention=None)
     else:
