@@ -260,9 +260,11 @@ def _read(batches, label_kind):
 
 def _iterate(batches):
     """Yields the images and labels of each batch as arrays."""
-    if isinstance(batches, keras.utils.PyDataset):
-        batches = map(batches.__getitem__, range(len(batches)))
-    for batch in batches:
+    # Endless batches have no length, which raises.
+    rows = range(len(batches))
+    is_random_access = isinstance(batches, keras.utils.PyDataset)
+    every = map(batches.__getitem__, rows) if is_random_access else batches
+    for batch in every:
         if not _is_pair(batch):
             raise ValueError(f"with a batch of {type(batch).__name__}")
         yield tuple(map(as_array, batch))
