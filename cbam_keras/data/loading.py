@@ -478,9 +478,10 @@ def load_source(
         f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
         f"{augment=}"
     )
-    if boxes and (augment or size or train.boxes is None):
-        need = "`boxes` need digits among clutter, as they are"
-        raise ValueError(f"{need}. {received}")
+    if boxes and (augment or size):
+        raise ValueError(f"`boxes` need images as they are. {received}")
+    if boxes and train.boxes is None:
+        raise ValueError(f"`boxes` need digits among clutter. {received}")
     if augment and batch_size is None:
         raise ValueError(f"`augment` needs batches. {received}")
     is_images = dataset.kind == IMAGES
