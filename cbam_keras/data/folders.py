@@ -40,8 +40,8 @@ def describe_missing(path: str | os.PathLike) -> str:
     if not path.is_file() and not re.match(r"\w\w+:/", str(path)):
         return "where there is no folder"
     return (
-        "which is a file or an address: unpack it, and pass the folder, or "
-        "read it, and pass arrays (images, labels) or a data frame"
+        "which is a file or an address: download and unpack it, and pass the "
+        "folder, or read it, and pass arrays (images, labels) or a data frame"
     )
 
 
