@@ -225,10 +225,9 @@ def check_single_rate(recipe: Recipe, caller: str) -> None:
     """Raises if a recipe has several learning rates to choose from."""
     if len(recipe.learning_rates) > 1:
         raise ValueError(
-            f"`learning_rate` must be one number for {caller}: only "
-            "comparisons (comparison.compare, study.run, cbam-keras train) "
-            "choose among several in each run. Received: learning_rate="
-            f"{recipe.learning_rate}"
+            f"`learning_rate` must be one number for {caller}: comparisons "
+            "(comparison.compare, study.run, cbam-keras train) choose among "
+            f"several. Received: learning_rate={recipe.learning_rate}"
         )
 
 

@@ -75,10 +75,7 @@ def had_not_finished(
 
 
 def describe_learning(results: Any) -> str:
-    """Returns a sentence for each network that had not finished learning.
-
-    Without a further training, for each that may not have.
-    """
+    """Returns a sentence for each network that may have more to learn."""
     sentences, measure = [], results.measures[0]
     for name, ratio in find_slow(results.runs).items():
         label, settings = results.labels.get(name, name), results.settings
