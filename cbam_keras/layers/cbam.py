@@ -39,6 +39,7 @@ class CBAM(TrainableAttention):
             `ChannelAttention`. Defaults to `("avg", "max")`.
         spatial_pool_types: What the spatial gate pools over channels, see
             `SpatialAttention`. Defaults to `("avg", "max")`.
+        hidden_units, use_bias: See `ChannelAttention`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
@@ -46,8 +47,8 @@ class CBAM(TrainableAttention):
         spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
             moving averages. For up to a few thousand training steps 0.9 is
             better. Defaults to `0.99`, as in the authors' code.
-        hidden_units, use_bias, activation, combine, gate_activation,
-            identity_init, **kwargs: See `ChannelAttention`.
+        activation, combine, gate_activation, identity_init, **kwargs: See
+            `ChannelAttention`.
 
     Call arguments:
         inputs, training, mask: See `ChannelAttention`.

@@ -52,7 +52,7 @@ def UNet(
             volume. A classifier is left out. The size may be unknown and of any
             value: repeated features are cropped, or padded with zeros, to the
             size of the skip.
-        classes: See `ResNet`.
+        classes: Positive integer, the number of classes, see `ResNet`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip, which may also be `"gate"`, an
