@@ -67,6 +67,7 @@ def train(queue: Queue, count: int, executor: Executor | None) -> None:
     try:
         while queue.missing():
             workers.wait()
+        workers._print_progress()
     finally:
         workers.end()
 
