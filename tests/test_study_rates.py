@@ -375,3 +375,12 @@ def test_controls_have_as_many_parameters_and_no_more_than_needed(model):
 def test_controls_that_a_network_lacks_are_refused(names, options, message):
     with pytest.raises(ValueError, match=message):
         comparison.plan(names, data="mnist5k", seeds=1, **options)
+
+
+def test_rates_are_not_chosen_by_another_measure():
+    class Other(study.Classification):
+        metrics = ("loss", "val_accuracy")
+        measures = (Measure("test_psnr", "PSNR"),)
+
+    with pytest.raises(ValueError, match='"val_psnr" or "val_loss"'):
+        dataclasses.replace(planned(), task=Other(points()))

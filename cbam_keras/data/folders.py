@@ -88,11 +88,11 @@ def from_folder(
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
             is_read = file.suffix.lower() in endings_read
-            if values is None:
-                others += [name] * is_read
+            if is_read and values is None:
+                others.append(name)
             elif is_read:
                 found.append({"split": split, "path": str(file), **values})
-            else:
+            elif values is not None:
                 endings[find_ending(name) or name] += 1
     if others and not found and pattern is not None:
         raise ValueError(

@@ -273,13 +273,14 @@ class Study:
             recipe=find_recipe(self.recipe),
         )
         patience = self.recipe_for().patience
-        keys = {validation_key(self.task.measures[0].key), "val_accuracy"}
+        first = validation_key(self.task.measures[0].key)
+        keys = {first, "val_accuracy"}
         score = validation_key(self.task.score or "")
         measured = {score, *self.task.metrics}
-        if self.chooses_rates and {*keys, "val_loss"}.isdisjoint(measured):
+        if self.chooses_rates and {first, "val_loss"}.isdisjoint(measured):
             raise ValueError(
                 "Several learning rates need a task that measures validation "
-                f'images: `metrics` with "val_accuracy" or "val_loss". '
+                f'images: `metrics` with "{first}" or "val_loss". '
                 f"Received: metrics={self.task.metrics}. Give one learning rate"
             )
         if patience is not None and keys.isdisjoint(measured):
