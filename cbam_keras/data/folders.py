@@ -88,11 +88,12 @@ def from_folder(
             name = file.relative_to(folder).as_posix()
             values = compiled.match(name)
             is_read = file.suffix.lower() in endings_read
-            if is_read and values is None:
-                others.append(name)
+            if values is None:
+                if is_read:
+                    others.append(name)
             elif is_read:
                 found.append({"split": split, "path": str(file), **values})
-            elif values is not None:
+            else:
                 endings[find_ending(name) or name] += 1
     if others and not found and pattern is not None:
         raise ValueError(

@@ -275,8 +275,7 @@ class Study:
         patience = self.recipe_for().patience
         first = validation_key(self.task.measures[0].key)
         keys = {first, "val_accuracy"}
-        score = validation_key(self.task.score or "")
-        measured = {score, *self.task.metrics}
+        measured = {validation_key(self.task.score or ""), *self.task.metrics}
         if self.chooses_rates and {first, "val_loss"}.isdisjoint(measured):
             raise ValueError(
                 "Several learning rates need a task that measures validation "
