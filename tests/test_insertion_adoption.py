@@ -187,6 +187,17 @@ def normalized(**options):
     return gate
 
 
+def of_loss(x):
+    """SE that adds a loss of its own."""
+    return Penalized()(x)
+
+
+class Penalized(Weights):
+    def call(self, x):
+        self.add_loss(ops.mean(ops.square(self.w1)))
+        return super().call(x)
+
+
 def of_sum(x):
     """An MLP whose hidden units of both pools are added."""
     first, last = layers.Dense(3, "relu"), layers.Dense(CHANNELS)
@@ -207,9 +218,9 @@ FROZEN = {"trainable": False}
         (of_dense(OF_CONV, OF_CONV, layers.Conv2D), "MaxNorm 2"),
         (of_dense({"bias_constraint": "non_neg"}), "NonNeg"),
         (of_dense({"use_bias": False}), "ours has a bias more"),
+        (of_loss, "add_loss"),
         (of_sum, "ours adds its bias for each pool"),
         (of_dense(FROZEN), "frozen weights"),
-        (normalized(), "epsilon 0.001 of batch normalization"),
         (normalized(epsilon=1e-5, **FROZEN), "frozen weights"),
     ],
 )
@@ -218,7 +229,59 @@ def test_what_trains_otherwise_stays_and_is_named(gate, reason):
     same, report = adopt(model)
     row = only(report)
     assert same is model and row.equals and not row.adopted
-    assert row.note == f"trains otherwise: {reason}"
+    assert row.note.endswith(f"trains otherwise: {reason}")
+
+
+def test_another_epsilon_predicts_otherwise_and_is_named():
+    row = only(adopt(network(normalized()))[1])
+    assert not row.equals and not row.adopted
+    assert row.verdict.endswith("epsilon 0.001 of batch normalization")
+
+
+def with_maps(x):
+    """SE, whose factors are also added to what follows."""
+    hidden = layers.Dense(3, "relu")(pooled(x))
+    factors = layers.Dense(CHANNELS, "sigmoid")(hidden)
+    return (x * factors) + 0.1 * factors
+
+
+def two_kinds(x):
+    """SE and a channel gate that share two dense layers."""
+    first, last = layers.Dense(3, "relu"), layers.Dense(CHANNELS)
+    x = x * ops.sigmoid(last(first(pooled(x))))
+    x = layers.Conv2D(CHANNELS, 3, padding="same")(x)
+    several = [last(first(pooled(x, kind))) for kind in ("avg", "max")]
+    return x * ops.sigmoid(layers.add(several))
+
+
+def squared(x):
+    """Features times the same factors, twice."""
+    parts = [layers.Dense(3, "relu"), layers.Dense(CHANNELS, "sigmoid")]
+    factors = parts[1](parts[0](pooled(x)))
+    return (x * factors) * factors
+
+
+class WithMaps(Weights):
+    def call(self, x):
+        return super().call(x), ops.mean(x, axis=(1, 2))
+
+
+@pytest.mark.parametrize(
+    "gate, note",
+    [
+        (with_maps, "its factors are used elsewhere, too"),
+        (two_kinds, "shares weights with what is no such gate"),
+        (lambda x: WithMaps()(x)[0], "returns 2 tensors"),
+        (squared, ""),
+    ],
+)
+def test_what_shares_factors_or_weights_stays_and_says_why(gate, note):
+    model = network(gate)
+    same, report = adopt(model)
+    assert same is model and not any(row.adopted for row in report.rows)
+    assert all(note in row.note for row in report.rows)
+    assert report.verdict.startswith("0 of ")
+    assert bool(report.rows[0].equals) == bool(note)
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,11 @@ def squeezed(pool, activation="sigmoid"):
     return lambda x: x * layers.Dense(CHANNELS, activation)(pool(x))
 
 
+def named_attention(function):
+    """Returns a gate as a layer whose name says that it is attention."""
+    return lambda x: Attention(function)(x)
+
+
 def of_windows(x):
     pools = layers.MaxPooling2D((2, 3))(x)
     factors = layers.Dense(CHANNELS, "sigmoid")(pools)
@@ -96,15 +101,19 @@ LEAST, MOST = expit([0, 2])
 # Gates of which a sentence is true, and its beginning, in order.
 SENTENCES = [
     (
-        lambda x: Attention(
-            lambda y: y * keras.random.uniform((1, 1, 1, CHANNELS))
-        )(x),
+        named_attention(
+            lambda x: x * keras.random.uniform((1, 1, 1, CHANNELS))
+        ),
         "differs from call to call",
     ),
     (outside, "weights of 1 arrays are not tracked"),
     (
         of_class(lambda x, gate: x),
         "does nothing: returns its input",
+    ),
+    (
+        squeezed(lambda x: ops.mean(x, axis=(0, 1, 2), keepdims=True)),
+        "mixes the images of a batch",
     ),
     (
         of_class(lambda x, gate: 0.3 * x),
@@ -124,9 +133,13 @@ SENTENCES = [
         partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),
         "cannot open: factors from 0.00 to 0.90",
     ),
+    (
+        named_attention(lambda x: x * pooled(x)),
+        "no sigmoid: factors from ",
+    ),
     (of_class(lambda x, gate: x + gate), "adds, does not multiply"),
     (
-        lambda x: Attention(lambda y: ops.flip(y, axis=1))(x),
+        named_attention(lambda x: ops.flip(x, axis=1)),
         "does not multiply features by factors",
     ),
     (over_positions, "features shrink to 1/72 (softmax over positions)"),

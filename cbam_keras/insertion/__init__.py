@@ -5,6 +5,7 @@
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
 - `finding`: the gates of a model, measured.
+- `context`: what the network around them tells of them.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: the layers of ours that compute the same.
 - `probes`: features to measure and compare them on.

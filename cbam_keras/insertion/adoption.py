@@ -46,8 +46,9 @@ def adopt(
     """Replaces attention that somebody else wrote by ours, with its weights.
 
     What `check` finds equal to one of our layers, in training too, that layer
-    takes the place of, with its regularizers and constraints. What has dropout
-    or is inside of a layer of your own stays. The given model is not modified.
+    takes the place of, with its regularizers and constraints. What has dropout,
+    is inside of a layer of your own, or shares factors or weights with what is
+    outside of it stays. The given model is not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model

@@ -13,7 +13,7 @@ import keras
 from cbam_keras import _checks, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
-from cbam_keras.insertion.finding import UNKNOWN, Gate, gates_of
+from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
 from cbam_keras.insertion.recognition import in_ours
 from cbam_keras.insertion.training import trains_otherwise
@@ -25,6 +25,11 @@ _RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
 _LIMITS = _RANGE.replace("range", "limits")
 # What is said of a gate that equals none of ours: the first that is true. A
 # gate with a wrong one does not pass.
+NO_SIGMOID = "no sigmoid"
+# What decides nothing.
+NO_ATTENTION = "scales features, no attention"
+DOUBLED = "adds one pool to itself, sigmoid(2 * MLP(pool))"
+ONE_POSITION = "sees one position: its spatial half is one number"
 WRONG: dict[str, Callable[[Probes], Any]] = {
     "differs from call to call: new weights, or randomness at inference": (
         lambda x: x.is_random
@@ -32,6 +37,7 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
     "weights of {probes.untracked} arrays are not tracked: not saved, not "
     "trained": lambda x: x.untracked,
     "does nothing: returns its input": lambda x: x.is_identity,
+    MIXES: lambda x: x.mixes_images,
     f"constant: factors {_RANGE}, whatever the features": (
         lambda x: x.multiplies and x.is_constant
     ),
@@ -41,12 +47,16 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
     "one factor for each image, not for each channel": (
         lambda x: x.multiplies and not x.varies
     ),
-    # Those of x + x * gate are 1 and more.
+    # Those of x + x * gate are 1 and more, and a formula without weights has
+    # its own.
     f"cannot close: factors from {_LIMITS}": (
-        lambda x: x.multiplies and CLOSED < x.limits[0] < 0.99
+        lambda x: x.multiplies and x.values and CLOSED < x.limits[0] < 0.99
     ),
     f"cannot open: factors from {_LIMITS}": (
-        lambda x: x.multiplies and x.limits[1] < OPEN
+        lambda x: x.multiplies and x.values and x.limits[1] < OPEN
+    ),
+    f"{NO_SIGMOID}: factors from {_LIMITS}": (
+        lambda x: x.multiplies and x.is_unbounded
     ),
 }
 CALLED = "called "
@@ -54,8 +64,9 @@ CALLED = "called "
 STATES = ("sound", "not as called", "wrong", "not looked into")
 SOUND, MISNAMED, IS_WRONG, NOT_LOOKED_INTO = STATES
 UNLIKE = f"unlike ours: factors by {{probes.axes}}, {_RANGE}"
+ADDS = "adds, does not multiply"
 RIGHT: dict[str, Callable[[Probes], Any]] = {
-    "adds, does not multiply": lambda x: not x.multiplies and x.adds,
+    ADDS: lambda x: not x.multiplies and x.adds,
     "does not multiply features by factors": lambda x: not x.multiplies,
     "features shrink to 1/{probes.softmax} (softmax over positions)": (
         lambda x: x.softmax
@@ -115,7 +126,9 @@ class CheckedGate:
 
     @property
     def state(self) -> str:
-        """One of `STATES`."""
+        """One of `STATES`, or empty where it is no attention."""
+        if self.verdict.startswith(NO_ATTENTION):
+            return ""
         if self.verdict.startswith(UNKNOWN):
             return NOT_LOOKED_INTO
         if self.passed:
@@ -142,17 +155,18 @@ class CheckReport(_terminal.Tabular):
     @property
     def passed(self) -> bool:
         """Whether there is a gate, and each one passed."""
-        return bool(self.rows) and all(row.passed for row in self.rows)
+        is_there = any(row.state for row in self.rows)
+        return is_there and all(row.passed for row in self.rows)
 
     @property
     def verdict(self) -> str:
         """How many gates are sound, not as called, wrong, not looked into."""
         counts = collections.Counter(row.state for row in self.rows)
+        count = sum(counts[state] for state in STATES)
         words = ", ".join(f"{counts[state]} {state}" for state in STATES)
-        gates = _checks.count(len(self.rows), "gate")
-        said = (
-            f"{gates}: {words}." if counts else f"No attention in {self.place}."
-        )
+        said = f"{_checks.count(count, 'gate')}: {words}."
+        if not count:
+            said = f"No attention in {self.place}."
         return " ".join(filter(None, [said, self.note]))
 
     def _tables(self) -> Iterator[_terminal.Table]:
@@ -217,16 +231,21 @@ def row_of(gate: Gate) -> CheckedGate:
         if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
         equal, reasons = gate.match, []
+        if equal and equal.is_doubled:
+            equal = None
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
         called, difference = _claim(gate)
         notes = [*_notes(gate)]
     agrees = None if not called else not difference
-    if passed and difference:
+    is_open = not passed and verdict.startswith(NO_SIGMOID)
+    if difference and (passed or is_open):
         claim = claim_of(called)
         separator = "; " if difference.startswith("not") else ", "
         passed, verdict = False, f"{CALLED}{claim}{separator}{difference}"
         notes.insert(0, remedy(claim, equal or gate.nearest))
+    elif is_open and not cut.is_meant:
+        passed, verdict = True, f"{NO_ATTENTION}: {verdict}"
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
     return CheckedGate(
@@ -237,7 +256,8 @@ def row_of(gate: Gate) -> CheckedGate:
         passed=passed,
         equals=equal.code if equal else "",
         kind=kind_of(equal.layer_class) if equal else "",
-        adopted=bool(equal) and not (cut.is_ours or reasons or cut.inside),
+        adopted=bool(equal)
+        and not (cut.is_ours or reasons or cut.inside or gate.ties),
         low=low,
         high=high,
         difference=equal.difference if equal else math.nan,
@@ -250,11 +270,18 @@ def _verdict(gate):
     probes = gate.probes
     if gate.problem:
         return False, gate.problem
+    if gate.pools_one_position:
+        return False, ONE_POSITION
+    if gate.match and gate.match.is_doubled:
+        return False, DOUBLED
     if gate.match:
-        return True, gate.match.words
+        has_sigmoid = gate.match.has_sigmoid
+        words = gate.match.words
+        return has_sigmoid, words if has_sigmoid else f"{NO_SIGMOID}: {words}"
     sentences = WRONG | RIGHT
     words = next(x for x, is_true in sentences.items() if is_true(probes))
-    if words == UNLIKE and probes.is_attention and (near := gate.nearest):
+    may_be_near = words == ADDS or words == UNLIKE and probes.is_attention
+    if may_be_near and (near := gate.nearest):
         words = f"nearest of ours: {near.words}; first difference: "
         return True, words + near.first_difference
     text = words.format(probes=probes)
@@ -276,8 +303,10 @@ def _claim(gate):
         return "", ""
     if claim in AXES or equal:
         return cut.called, differs(claim, equal, probes.gated)
-    near = probes.is_attention and gate.nearest
+    near = (probes.is_attention or probes.adds) and gate.nearest
     if near and near.layer_class is CLAIMS[claim][0]:
+        if near.is_formula:
+            return cut.called, ""
         return cut.called, f"not the paper's: {near.first_difference}"
     _, verdict = _verdict(gate)
     return cut.called, f"is none: {verdict}"
@@ -288,6 +317,9 @@ def _notes(gate):
     cut, probes = gate.cut, gate.probes
     if probes and probes.is_alone:
         yield "returns the factors alone"
+    if gate.is_new:
+        yield "as initialized: all biases are 0, averages 0 and 1"
+    yield from gate.ties
     if cut.inside:
         yield f"inside of a layer of class {cut.inside}"
     if cut.own is None or gate.problem:

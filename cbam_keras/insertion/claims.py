@@ -1,8 +1,8 @@
 """What the name of attention claims, and whether it computes that."""
 
+import inspect
 import re
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from cbam_keras.layers import (
     BAM,
@@ -44,6 +44,7 @@ CLAIMS: dict[str, tuple[type[AttentionLayer], str]] = {
     "triplet attention": (TripletAttention, f"triplet{_ATTENTION}"),
     "global context": (GlobalContext, "global_?context|gc_?(?:block|net|att)"),
 }
+REDUCTION = "reduction_ratio"
 # Claims of an axis alone.
 AXES = {"channel attention": "channel", "spatial attention": "spatial"}
 
@@ -63,12 +64,9 @@ def claim_of(name: str) -> str:
     a class, a function or a layer: `"SE"` of `"SEBlock"` and `"se_block_3"`,
     none of `"sequential"`.
     """
-    camel = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
-    several = ["_".join(camel), re.sub("[^a-z]+", "_", name.lower())]
-    text = "__".join(several).lower()
 
     def has(pattern):
-        return re.search(f"(?:^|_)(?:{pattern})(?:_|$)", text) is not None
+        return _has(name, pattern)
 
     found = [claim for claim, (_, words) in CLAIMS.items() if has(words)]
     axes = [claim for claim, axis in AXES.items() if has(f"{axis}(?:wise)?")]
@@ -85,26 +83,33 @@ def claim_of(name: str) -> str:
     return named[0] if named and len(axes) == 1 else ""
 
 
-class Computed(Protocol):
-    """A layer of ours, and its arguments that are no defaults."""
-
-    @property
-    def layer_class(self) -> type[AttentionLayer]: ...
-
-    @property
-    def arguments(self) -> Mapping[str, Any]: ...
+def is_meant(name: str) -> bool:
+    """Returns whether a class of this name is meant to be attention."""
+    several = "attention|attn|att|gated?|excitation|excite"
+    return bool(claim_of(name)) or _has(name, several)
 
 
-def differs(claim: str, computed: Computed | None, gated: set[str]) -> str:
+def _has(name, pattern):
+    """Returns whether a pattern is among the words of a name."""
+    camel = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    several = ["_".join(camel), re.sub("[^a-z]+", "_", name.lower())]
+    text = "__".join(several).lower()
+    return re.search(f"(?:^|_)(?:{pattern})(?:_|$)", text) is not None
+
+
+def differs(claim: str, computed: Any, gated: set[str]) -> str:
     """Returns how a gate differs from a claim, in words, if it does.
 
-    `computed` is the layer of ours that it equals, if any, and `gated` the
+    `computed` is the match with a layer of ours, if any, and `gated` the
     axes that it gates. What the papers try agrees: other orders, sizes and
     biases.
     """
     if axis := AXES.get(claim):
-        is_it = axis in gated and (axis == "spatial" or len(gated) == 1)
-        return "" if is_it else f"is none: factors of {_words(gated)}"
+        if axis in gated and (axis == "spatial" or len(gated) == 1):
+            return ""
+        places = {"channel": "channels", "spatial": "positions"}
+        several = " and ".join(places[x] for x in sorted(gated))
+        return f"is none: factors of {several or 'one axis'}"
     if computed is None:
         return "is none"
     expected, layer_class = CLAIMS[claim][0], computed.layer_class
@@ -120,11 +125,6 @@ def differs(claim: str, computed: Computed | None, gated: set[str]) -> str:
     return next(
         (f"not the paper's: {x}" for x in _departures(computed.arguments)), ""
     )
-
-
-def _words(gated):
-    places = {"channel": "channels", "spatial": "positions"}
-    return " and ".join(places[x] for x in sorted(gated)) or "one axis"
 
 
 def _departures(arguments):
@@ -143,9 +143,12 @@ def _departures(arguments):
         yield f"{_NO_SIGMOID[gate]} in place of the sigmoid"
 
 
-def remedy(claim: str, computed: Computed | None) -> str:
+def remedy(claim: str, computed: Any) -> str:
     """Returns what to do with a gate that is not what it is called."""
     if claim in AXES:
         return "rename it"
-    ratio = computed.arguments.get("reduction_ratio", "") if computed else ""
-    return f"replace it by `{CLAIMS[claim][0].__name__}({ratio})`, or rename it"
+    layer_class = CLAIMS[claim][0]
+    ratio = computed.arguments.get(REDUCTION, "") if computed else ""
+    if next(iter(inspect.signature(layer_class).parameters)) != REDUCTION:
+        ratio = ""
+    return f"replace it by `{layer_class.__name__}({ratio})`, or rename it"

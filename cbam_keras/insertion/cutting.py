@@ -11,7 +11,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.claims import claim_of
+from cbam_keras.insertion.claims import claim_of, is_meant
 from cbam_keras.layers import AttentionLayer
 
 # A part of more calls is no gate.
@@ -68,6 +68,18 @@ class Cut:
         claims.pop("", None)
         inner = [*claims.values()] if len(claims) == 1 else []
         return next(iter(own + inner), "")
+
+    @property
+    def is_meant(self) -> bool:
+        """Whether it is given, or called attention."""
+        names = [self.operation.name, type(self.operation).__name__]
+        return self.is_given or bool(self.called) or any(map(is_meant, names))
+
+    @property
+    def is_one_number(self) -> bool:
+        """Whether it multiplies by one number for each image."""
+        shapes = [x.shape[1:] for x in self.nodes[-1].input_tensors]
+        return any({*shape} == {1} for shape in shapes)
 
     @property
     def is_ours(self) -> bool:
@@ -133,13 +145,25 @@ class Cut:
                 layer.dtype_policy = policy
 
 
+def _masks(*nodes):
+    """Returns the masks that Keras passes to calls."""
+    masks = [node.arguments.kwargs.get("mask") for node in nodes]
+    return [x for x in masks if keras.utils.is_keras_tensor(x)]
+
+
+def _inputs(node):
+    masks = {id(mask) for mask in _masks(node)}
+    return [x for x in node.input_tensors if id(x) not in masks]
+
+
 class _Runner(layers.Layer):
     def __init__(self, cut):
         super().__init__(dtype="float32", autocast=False)
         self.cut, self.built = cut, True
 
     def call(self, x, training=None):
-        values = {id(self.cut.source): ops.convert_to_tensor(x)}
+        values = {id(mask): None for mask in _masks(*self.cut.nodes)}
+        values[id(self.cut.source)] = ops.convert_to_tensor(x)
         _graph.run(self.cut.nodes, values, operator.call)
         return values[id(self.cut.product)]
 
@@ -149,6 +173,7 @@ def cuts(
 ) -> Iterator[Cut]:
     """Yields the parts of a model that may be attention, inner ones first."""
     entries, nested = _Entries(model), set()
+    masks = _masks(*_graph.nodes(model))
     for node in _graph.nodes(model):
         operation, path = node.operation, prefix + node.operation.name
         source = entries.add(node)
@@ -159,19 +184,20 @@ def cuts(
                 yield from cuts(inner, f"{path}/", inside)
             nested.add(inner)
             continue
-        if not node.input_tensors:
+        inputs = _inputs(node)
+        if not inputs:
             continue
         is_framed = isinstance(operation, layers.TimeDistributed)
         if is_framed and _checks.package_of(operation.layer) != "keras":
             # `adopt` leaves what is in `TimeDistributed` as it is.
-            (x,) = node.input_tensors
+            (x,) = inputs
             frame = keras.Input(x.shape[2:], dtype=x.dtype)
             inner = keras.Model(frame, operation.layer(frame))
             yield from cuts(inner, f"{path}/", type(operation).__name__)
             continue
         product = node.outputs[0]
-        single = Cut(path, node.input_tensors[0], product, [node], inside)
-        is_alone = len({*map(id, node.input_tensors)}) == 1
+        single = Cut(path, inputs[0], product, [node], inside)
+        is_alone = len({*map(id, inputs)}) == 1
         if single.is_ours or single.own and is_alone:
             yield single
             continue
@@ -185,7 +211,7 @@ def cuts(
             and len(node.outputs) == 1
             and _graph.is_feature_map(product)
         ):
-            between = _graph.nodes_between([source], [product])
+            between = _graph.nodes_between([source, *masks], [product])
         operations = [x.operation for x in between]
         is_ours = any(isinstance(x, AttentionLayer) for x in operations)
         if 0 < len(between) <= MOST_CALLS and not is_ours:
@@ -212,9 +238,7 @@ def look_into(cut: Cut) -> keras.Model:
     Its `call` may raise anything, since it takes symbolic tensors here.
     """
     node = cut.nodes[0]
-    inputs = [
-        keras.Input(x.shape[1:], dtype=x.dtype) for x in node.input_tensors
-    ]
+    inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in _inputs(node)]
     given = inputs
     if not isinstance(node.arguments.args[0], list | tuple):
         (given,) = inputs
@@ -230,7 +254,7 @@ class _Entries:
 
     def add(self, node):
         """Adds the outputs of a node, and returns their entry."""
-        common, *others = node.input_tensors
+        common, *others = _inputs(node)
         for x in others:
             common = self._common(common, x)
         depth = -1 if common is None else self.depths[id(common)]

@@ -4,7 +4,9 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -12,7 +14,8 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.claims import claim_of
+from cbam_keras.insertion import claims
+from cbam_keras.insertion.context import in_context
 from cbam_keras.insertion.cutting import Cut, cuts, look_into
 from cbam_keras.insertion.probes import Probes, probe
 from cbam_keras.insertion.recognition import Match, match, nearest, of_ours
@@ -21,28 +24,50 @@ from cbam_keras.insertion.recognition import Match, match, nearest, of_ours
 SIZE = 64
 # As many images give a network's own features.
 MOST_IMAGES = 4
-# Classes that are meant to be attention, whatever they compute.
-MEANT = re.compile("[Aa]tt|[Gg]ate|BAM|[Ss]queeze|[Ee]xcit|SE([A-Z_0-9]|$)|ECA")
 FAILED = "could not be run"
 UNKNOWN = "not looked into"
+MIXES = "mixes the images of a batch"
+ONE_CHANNEL = "sees one channel: its channel half is one number"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Gate:
     """A part of a network that is attention, or is meant to be.
 
-    `problem` says why nothing else is known of it.
+    `problem` says why nothing else is known of it, `ties` why no layer of ours
+    can take its place. Where the network is trained, it may be `is_new`.
     """
 
     cut: Cut
     probes: Probes | None = None
     match: Match | None = None
     problem: str = ""
+    ties: Sequence[str] = ()
+    is_new: bool = False
 
     @functools.cached_property
     def nearest(self) -> Match | None:
         """What it would be equal to, were it not for one thing."""
-        return nearest(self.probes) if self.probes else None
+        with self.cut.in_float32():
+            return nearest(self.probes) if self.probes else None
+
+    @functools.cached_property
+    def adds(self) -> bool:
+        """Whether it adds numbers of channels and of positions."""
+        with self.cut.in_float32():
+            return self.probes is not None and bool(self.probes.adds)
+
+    @property
+    def pools_one_position(self) -> bool:
+        """Whether it gates positions, of which there is one."""
+        known: Any = self.cut.operation if self.cut.is_ours else self.probes
+        if known is None:
+            return False
+        gated = known._gated if self.cut.is_ours else known.gated
+        sizes = list(self.cut.source.shape[1:])
+        del sizes[0 if known.data_format == "channels_first" else -1]
+        is_one = math.prod(size or 2 for size in sizes) == 1
+        return bool(sizes) and is_one and "spatial" in gated
 
 
 def gates_of(model: Any, images: object = None) -> list[Gate]:
@@ -66,14 +91,13 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
     with contextlib.suppress(*([Exception] if images is None else [])):
         inputs = [x[:MOST_IMAGES] for x in _graph.in_order(graph, inputs)]
         _run_graph(graph, inputs, values)
-    return _gates(graph, values)
+    return in_context(graph, _gates(graph, values))
 
 
 def is_meant(layer: keras.Operation) -> bool:
     """Returns whether the class of a layer of others is called attention."""
-    return _checks.is_of_others(layer) and bool(
-        MEANT.search(type(layer).__name__)
-    )
+    name = type(layer).__name__
+    return _checks.is_of_others(layer) and claims.is_meant(name)
 
 
 def noise_for(model: keras.Model) -> Any:
@@ -133,13 +157,18 @@ def _gates_of_function(function, shape):
         y = keras.layers.Identity(name="gate")(x)
     nodes = _graph.nodes_between([x], [y])
     given = Cut(name, x, y, nodes, is_given=True)
-    inner = _gates(keras.Model(x, y), {})
-    for gate in inner:
-        is_whole = gate.cut.source is x and gate.cut.product is y
-        if is_whole and not gate.problem:
-            return [dataclasses.replace(gate, cut=given)]
     whole, _ = _examine(given, {})
-    if whole.probes and whole.probes.is_attention:
+    probes = whole.probes
+    if whole.match or whole.problem == ONE_CHANNEL:
+        return [whole]
+    if whole.adds and whole.nearest:
+        return [whole]
+    if probes and probes.is_attention:
+        # A sum of its input and of a gate is what that gate is.
+        if not probes.adds_input or whole.nearest:
+            return [whole]
+    inner = _gates(keras.Model(x, y), {})
+    if given.own and [gate.cut.own for gate in inner] == [given.own]:
         return [whole]
     return inner or [whole]
 
@@ -155,9 +184,20 @@ def _gates(model, values, prefix="", inside=""):
             continue
         products = {id(x.outputs[0]) for x in cut.nodes}
         within = [x for x in gates if id(x.cut.product) in products]
+        # Global context is such a sum itself.
         is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
+        is_sum = is_sum and not gate.adds
         is_around = is_sum or any(x.match for x in within)
         if within and is_around and not gate.match:
+            beside = _beside(cut, within[-1].cut)
+            if beside is None:
+                continue
+            # Where both halves share something, the whole is another formula.
+            if {*beside.nodes} & {*within[-1].cut.nodes}:
+                gates = [x for x in gates if x not in within]
+                gates.append(gate)
+            else:
+                gates.append(_measured(beside, values))
             continue
         gates = [x for x in gates if x not in within]
         for first in [*gates]:
@@ -165,10 +205,10 @@ def _gates(model, values, prefix="", inside=""):
             if not (is_before and first.match and gate.match):
                 continue
             nodes = [*first.cut.nodes, *cut.nodes]
-            claims = {claim_of(x.called) for x in (first.cut, cut)}
+            made = {claims.claim_of(x.called) for x in (first.cut, cut)}
             both = Cut(cut.path, first.cut.source, cut.product, nodes)
             both = dataclasses.replace(
-                both, inside=inside, is_named=len(claims) == 1
+                both, inside=inside, is_named=len(made) == 1
             )
             joined, _ = _examine(both, values)
             if joined and joined.match:
@@ -176,6 +216,17 @@ def _gates(model, values, prefix="", inside=""):
                 gate = joined
         gates.append(gate)
     return gates
+
+
+def _beside(cut, first):
+    """Returns what makes the map that multiplies what a gate gives, if any."""
+    node = cut.nodes[-1]
+    maps = [x for x in node.input_tensors if x is not first.product]
+    is_product = _graph.kind_of(node.operation) == "Multiply"
+    if not is_product or len(maps) != 1 or first.source is not cut.source:
+        return None
+    nodes = _graph.nodes_between([cut.source], maps)
+    return dataclasses.replace(cut, product=maps[0], nodes=nodes)
 
 
 def _within(cut, values):
@@ -196,7 +247,11 @@ def _within(cut, values):
 def _examine(cut, values):
     """Returns a part as a gate, or `None` and what is said if it is meant."""
     if cut.is_ours:
-        return Gate(cut, match=of_ours(cut.operation)), None
+        layer = cut.operation
+        problem = _place(cut, layer.data_format)
+        if problem != ONE_CHANNEL or "channel" not in layer._gated:
+            problem = ""
+        return Gate(cut, match=of_ours(layer), problem=problem), None
     may_be_gate = bool(cut.own and is_meant(cut.own))
     problem = f"{UNKNOWN}: {type(cut.operation).__name__}: {cut.problem}"
     if cut.problem and not cut.own:
@@ -209,10 +264,20 @@ def _examine(cut, values):
             problem += "outputs of another shape"
         return None, Gate(cut, problem=problem) if may_be_gate else None
     gate = _measured(cut, values)
-    is_gate = gate.match or gate.probes and gate.probes.is_attention
+    probes = gate.probes
+    is_gate = gate.match or probes and probes.is_attention
+    node = cut.nodes[-1]
+    if _graph.kind_of(node.operation).endswith("Divide") and not gate.match:
+        # It normalizes, at any scale but the smallest.
+        if any(x is cut.source for x in node.input_tensors):
+            return (gate, None) if cut.is_given else (None, None)
+    is_gate = is_gate or gate.adds and gate.nearest
     if is_gate or cut.is_given:
         return gate, None
     if cut.is_gated and not cut.own:
+        if gate.problem == ONE_CHANNEL and not cut.is_one_number:
+            # A map of one channel may be no attention.
+            return None, None
         if not gate.problem and not (gate.probes and gate.probes.has_factors):
             gate = Gate(cut, problem=f"{problem}factors from several tensors")
         return gate, None
@@ -223,7 +288,9 @@ def _examine(cut, values):
 def _measured(cut, values):
     """Returns a part as a gate, with channels where most is known of it."""
     formats = ["channels_first", "channels_last"]
-    formats.sort(key=lambda x: x != keras.config.image_data_format())
+    used = [getattr(x, "data_format", None) for x in cut.layers]
+    usual = next(filter(None, used), keras.config.image_data_format())
+    formats.sort(key=lambda x: x != usual)
     best, problem = None, ""
     with cut.in_float32():
         own = _own_features(cut, values)
@@ -231,25 +298,42 @@ def _measured(cut, values):
             try:
                 probes = probe(cut, data_format, own)
                 if probes is None:
-                    continue
+                    # Its channels are none of the other axes.
+                    break
                 gate = Gate(cut, probes)
                 is_random = probes.is_random or probes.untracked
                 may_be = cut.is_gated or probes.is_attention or probes.adds
-                if may_be and not is_random:
+                if may_be and not is_random and not probes.mixes_images:
                     gate = Gate(cut, probes, match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {reason_of(error)}"
+                with contextlib.suppress(Exception):
+                    if probe(cut, data_format, images=1):
+                        problem = f"{FAILED}: {MIXES}"
                 continue
-            if gate.match or probes.gated == {"channel"}:
+            if gate.match:
+                return gate
+            if data_format == usual and probes.gated == {"channel"}:
                 return gate
             if best is None or probes.is_attention > best.probes.is_attention:
                 best = gate
             if probes.has_factors and {*probes.window} == {1}:
                 # Channels would be positions in the other format.
                 break
-    none = f"{UNKNOWN}: it has no positions, or one channel"
-    return best or Gate(cut, problem=problem or none)
+    return best or Gate(cut, problem=problem or _place(cut, usual))
+
+
+def _place(cut, data_format):
+    """Returns why nothing is known of a part that could be run."""
+    sizes = cut.source.shape[1:]
+    if len(sizes) < 2:
+        return f"{UNKNOWN}: features of {len(sizes)} axis have no positions"
+    if sizes[0 if data_format == "channels_first" else -1] == 1:
+        return ONE_CHANNEL
+    if math.prod(x or 2 for x in sizes) == max(sizes):
+        return f"{UNKNOWN}: it sees one position"
+    return f"{UNKNOWN}: its outputs are not finite"
 
 
 def _own_features(cut, values):
@@ -263,6 +347,7 @@ def _own_features(cut, values):
 def reason_of(error: BaseException) -> str:
     """Returns the first line of an error, without what Keras adds."""
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.sub(r"\{\{.*?\}\} ", "", text)
     text = re.sub(r"^Exception encountered when calling.*\n+", "", text)
     text = text.rpartition("Error encountered:")[2].strip()
     return f"{type(error).__name__}: {text.partition(chr(10))[0]}"

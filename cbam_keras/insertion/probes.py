@@ -1,6 +1,7 @@
 """Probes: features, to measure a part of a network and compare it on."""
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -20,6 +21,8 @@ ROUNDING, SEVERAL_ROUNDINGS = 2.0**-23, 4
 ONE_FACTOR = 1e-4
 # The sizes of positions in probes, where the part takes any.
 SIZES = (6, 5, 4)
+# A single image has more positions than windows, where the part takes any.
+MANY_POSITIONS = 1200
 # Maps of more positions are not compared where that would do with few.
 MOST_POSITIONS = 256
 # So often, weights are tried with which a ReLU may give 0 of all features.
@@ -28,6 +31,10 @@ SEVERAL_WEIGHTS = 8
 LARGE = 400
 # Weights of this size drive factors near their limits, and these to them.
 LIMITING, WIDE = 5, 30
+# What rounding makes of a factor of 0, and more than all sums of sigmoids give.
+CLOSE_TO_0, MOST_SIGMOIDS = 0.01, 4
+# As many signs of kernels are tried.
+MOST_SIGNS = 18
 
 
 class Values(keras.StatelessScope):
@@ -72,13 +79,15 @@ class Probes:
             generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
         )
         pairs = zip(cut.source.shape[1:], shape[1:], strict=True)
-        other = [size or small + 1 for size, small in pairs]
+        side = round(MANY_POSITIONS ** (1 / (len(shape) - 2)))
+        other = [size or side for size, _ in pairs]
         self.positive = np.abs(x) * means
         features = {
             "features around 0": x,
             "features after a ReLU": np.maximum(x, 0),
             "features above 0": self.positive,
             "features 20 times as large": 20 * x,
+            "features 1/20 as large": x / 20,
             "a single image": generator.normal(size=(1, *other)),
         }
         if own is not None:
@@ -129,6 +138,12 @@ class Probes:
         return not np.array_equal(first, second)
 
     @functools.cached_property
+    def mixes_images(self):
+        """Whether what it gives of an image depends on the others."""
+        alone = self.run(self.x[:1])
+        return difference_of(self.run(self.x)[:1], alone) > 100 * TOLERANCE
+
+    @functools.cached_property
     def untracked(self):
         """How many weights are read and belong to no layer."""
         known = {id(x) for x in self.cut.variables}
@@ -152,20 +167,42 @@ class Probes:
             probes.append(
                 ("large hidden units", changed, LARGE * self.positive)
             )
+        if self._norms:
+            changed = {
+                key: self.generator.uniform(0.1, 1.5, self.values[key].shape)
+                for key in self._norms
+            }
+            probes.append(("other averages", changed, self.x))
         probes = probes if values else []
         return [(*x, self.run(x[-1], x[1])) for x in probes]
 
-    def _other_values(self, scale=1):
-        """Returns random values of weights, but for batch normalization."""
-        norms = {id(x) for norm in self.cut.norms for x in norm.variables}
+    def _other_values(self, scale=1, signs=None):
+        """Returns random values of weights, but for batch normalization.
+
+        `signs` are those of whole kernels, one after another.
+        """
         values = {}
+        signs = itertools.cycle(signs or [0])
         for key, value in self.values.items():
-            if key in norms:
+            if key in self._norms:
                 continue
             size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
             noise = self.generator.normal(size=value.shape) * scale
+            if value.ndim > 1 and (sign := next(signs)):
+                noise = sign * np.abs(noise)
             values[key] = (noise / math.sqrt(size)).astype("float32")
         return values
+
+    @functools.cached_property
+    def _norms(self):
+        """The weights of batch normalization, by their ids."""
+        norms = {id(x) for norm in self.cut.norms for x in norm.variables}
+        return norms & self.values.keys()
+
+    @functools.cached_property
+    def _several(self):
+        """Weights: its own, others, and some that no ReLU makes 0."""
+        return {}, self._other_values(), self._other_values(signs=[1])
 
     def compare(self, layer, set_weights):
         """Compares the outputs of a layer, and its gradients.
@@ -232,14 +269,23 @@ class Probes:
 
         Some differ only with other weights, as behind a ReLU that gives 0.
         """
-        values = self._other_values()
         several = [self.known_factors]
-        several += [self.factors(x, values) for x in (self.x, self.positive)]
+        several += [
+            self.factors(x, values)
+            for values in self._several[1:]
+            for x in (self.x, self.positive)
+        ]
         return [
             axis
             for axis in range(1, len(self.shape))
             if not all(self.is_one(factors, axis) for factors in several)
         ]
+
+    @property
+    def is_unbounded(self):
+        """Whether factors are none that a sum of sigmoids gives."""
+        low, high = self.limits
+        return low < -CLOSE_TO_0 or high > MOST_SIGMOIDS
 
     @property
     def gated(self):
@@ -269,7 +315,7 @@ class Probes:
 
     def _are_equal(self, *features):
         """Returns whether features get the same factors, of several weights."""
-        several = {}, self._other_values(), self._other_values()
+        several = self._several
         return all(
             self.is_one(np.stack([self.factors(x, y) for x in features]), 0)
             for y in several
@@ -331,7 +377,7 @@ class Probes:
             changes = np.expand_dims(np.eye(size + 1, size), tuple(others))
             images = np.moveaxis(x * (1 + 2 * changes), -1, self.axis)
             changed = np.zeros(size, bool)
-            for values in ({}, self._other_values(), self._other_values()):
+            for values in self._several:
                 factors = self.factors(images, values)[(slice(None), *center)]
                 change = np.abs(factors[:-1] - factors[-1]).max(-1)
                 changed |= change > ONE_FACTOR * np.abs(factors).max()
@@ -350,18 +396,37 @@ class Probes:
         # Features that have the same pools, and differ otherwise.
         peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
         same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
-        several = {}, self._other_values(), self._other_values()
         for pools, changed in same.items():
             changed = np.moveaxis(changed + 0 * x, -1, self.axis)
             pairs = (
                 [self.factors(z, values) for z in (self.positive, changed)]
-                for values in several
+                for values in self._several
             )
             # What positions get, too, is divided out.
-            shares = ([y / y.max(-1, keepdims=True) for y in x] for x in pairs)
+            shares = (
+                [y / np.maximum(y.max(-1, keepdims=True), 1e-30) for y in x]
+                for x in pairs
+            )
             if all(np.ptp(x, axis=0).max() < ONE_FACTOR for x in shares):
                 return pools
         return ()
+
+    @functools.cached_property
+    def regularization(self):
+        """That of SimAM with these factors."""
+        for scale in (10, 1, 0.1, 0.01, 1e-3, 1e-4):
+            x = np.moveaxis(scale * self.x, self.axis, -1)
+            grid = tuple(range(1, x.ndim - 1))
+            d = np.square(x - x.mean(grid, keepdims=True))
+            variance = d.sum(grid, keepdims=True) / (d[0, ..., 0].size - 1)
+            factors = np.float64(self.factors(scale * self.x))
+            with np.errstate(all="ignore"):
+                logits = np.log(factors / (1 - factors)) - 0.5
+                several = (d / (4 * logits) - variance) / variance
+            several = several[np.isfinite(several)]
+            if several.size and (ratio := np.median(several)) > 1:
+                return float(f"{ratio * np.median(variance):.2g}")
+        return 1e-4
 
     @functools.cached_property
     def sign(self):
@@ -417,10 +482,17 @@ class Probes:
     @functools.cached_property
     def limits(self):
         """The range with large weights, which no weights exceed by much."""
+        kernels = sum(x.ndim > 1 for x in self.values.values())
+        # Kernels of one sign keep hidden units away from 0.
+        signs = [None, None, *itertools.product((1, -1), repeat=kernels)]
         factors = [
-            self.factors(x, self._other_values(scale))
-            for x in (self.x, WIDE * self.positive)
-            for scale in (1, WIDE, WIDE)
+            self.factors(x, self._other_values(scale, several))
+            for several in signs[:MOST_SIGNS]
+            for x, scale in (
+                (self.x, 1),
+                (WIDE * self.x, WIDE),
+                (WIDE * self.positive, WIDE),
+            )
         ]
         low, high = _range(factors)
         return min(low, self.range[0]), max(high, self.range[1])
@@ -438,16 +510,21 @@ class Probes:
     def _gets_gradient(self, variable):
         values = {**self.values, **self._other_values()}
 
-        def function(value):
+        def function(features, value):
             with Values({**values, id(variable): value}):
-                x = ops.convert_to_tensor(self.positive, "float32")
+                x = ops.convert_to_tensor(features, "float32")
                 return self.cut.runner(x, training=False)
 
         value = values[id(variable)]
-        return _gradient(function, value, self.direction).any()
+        return any(
+            _gradient(
+                functools.partial(function, x), value, self.direction
+            ).any()
+            for x in (self.positive, self.x)
+        )
 
 
-def probe(cut, data_format, own=None):
+def probe(cut, data_format, own=None, images=3):
     """Returns the probes of a part, `None` if it takes none.
 
     Their positions are few, unless it takes only those that it was made for.
@@ -457,17 +534,20 @@ def probe(cut, data_format, own=None):
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
     others = sizes[:axis] + sizes[axis + 1 :]
     # What has no positions or one channel has no attention.
-    if (sizes[axis] or 1) == 1 or math.prod(x or 2 for x in others) == 1:
+    if (sizes[axis] or 1) == 1 or not others:
         return None
     few = list(SIZES[: len(others)])
     true = [x or y for x, y in zip(others, few, strict=True)]
     # Without weights, there may be sizes in the formula.
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
     tries = [true] if is_small else [few, true]
+    if math.prod(true) == 1:
+        # Where it takes more positions, these tell what it computes.
+        tries = [few]
     for positions in tries:
         positions.insert(axis, sizes[axis])
         try:
-            probes = Probes(cut, data_format, (3, *positions), own)
+            probes = Probes(cut, data_format, (images, *positions), own)
         # A part of any network may raise anything.
         except Exception:
             if positions is tries[-1]:

@@ -14,12 +14,14 @@ import inspect
 import itertools
 import math
 import operator
+import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-from keras import activations, layers, ops
+from keras import activations, ops
 
 from cbam_keras import _graph
 from cbam_keras.insertion.cutting import Cut
@@ -44,6 +46,11 @@ from cbam_keras.layers.cbam import ORDERS
 
 # More assignments of weights of one shape are not tried.
 MOST_ASSIGNMENTS = 8
+# The epsilon of normalization in our gates.
+EPSILON = 1e-5
+# First differences that leave the formula as it is.
+OTHER_EPSILON, BIASES = "epsilon", "biases"
+OF_ONE_WEIGHT = "a convolution of one weight"
 # What an unusual argument costs: it is tried after the usual ones.
 RARE = 10
 
@@ -90,14 +97,18 @@ def _of_half(half, options):
 
 
 # Choices of arguments that no weights show. Two of each are usual, which come
-# first, and at most one of a layer is another. Where one bias serves two pools,
-# ours has half of it.
+# first, and at most one of CBAM is another. Where one bias serves two pools,
+# ours has half of it; where one pool is added to itself, twice the logits.
+HALF = {"excite_bias": 0.5}
+TWICE = {"excite_bias": 2.0, "excite_kernel": 2.0}
 POOLS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
     {"pool_types": ("avg", "max"), "combine": "gates"},
     {"pool_types": ("max",)},
-    {"pool_types": ("avg", "max"), "halves_bias": True},
+    {"pool_types": ("avg", "max"), "scales": HALF},
+    {"pool_types": ("avg",), "scales": TWICE},
+    {"pool_types": ("max",), "scales": TWICE},
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 CHOICES: dict[type, list[list[dict[str, Any]]]] = {
@@ -130,7 +141,7 @@ class Match:
     difference: float = math.nan
     sources: Sequence[keras.Variable | None] = ()
     first_difference: str = ""
-    halves_bias: bool = False
+    scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
     def code(self) -> str:
@@ -143,11 +154,27 @@ class Match:
         self, layer: AttentionLayer, values: Mapping[int, Any]
     ) -> None:
         """Gives a layer values of the weights of the part, by their ids."""
-        for variable, source in zip(layer.weights, self.sources, strict=True):
+        pairs = zip(layer.weights, self.sources, strict=True)
+        for variable, source in pairs:
             array = 0 if source is None else values[id(source)]
-            if self.halves_bias and variable.name == "excite_bias":
-                array = array / 2
+            array = array * self.scales.get(variable.name, 1.0)
             variable.assign(fitted(array, variable.shape))
+
+    @property
+    def is_formula(self) -> bool:
+        """Whether the first difference is a constant, not the formula."""
+        harmless = (OTHER_EPSILON, BIASES, OF_ONE_WEIGHT)
+        return self.first_difference.startswith(harmless)
+
+    @property
+    def is_doubled(self) -> bool:
+        """Whether it adds one pool to itself, and has no other."""
+        return self.scales == TWICE
+
+    @property
+    def has_sigmoid(self) -> bool:
+        """Whether its gate gives no factors below 0 and above 1."""
+        return self.arguments.get("gate_activation") not in ("tanh", "relu")
 
     @property
     def words(self) -> str:
@@ -188,33 +215,38 @@ def match(probes: Probes) -> Match | None:
             is_of_gates = probes.multiplies and probes.gated == {*layer._gated}
             if not is_of_gates and layer_class is not GlobalContext:
                 continue
-            layer.build(probes.shape)
+            with warnings.catch_warnings():
+                # Users did not choose these sizes.
+                warnings.simplefilter("ignore")
+                layer.build(probes.shape)
         # It takes no such sizes, or cannot be the identity.
         except ValueError:
             continue
-        for inner in _graph.layers_within(layer):
-            if isinstance(inner, layers.BatchNormalization) and cut.norms:
-                inner.epsilon = cut.norms[0].epsilon
         variants = [*_variants(layer, probes)]
         if variants and is_of_gates and not probes.usual:
             probes.usual = _named(layer_class, arguments | variants[0][1])
-        for order, sources in enumerate(_assignments(layer, probes)):
+        assigned = _assignments(layer, probes)
+        if layer_class is TripletAttention:
+            assigned = _assignments_of_planes(layer, probes)
+        for order, sources in enumerate(assigned):
             trials += [
-                (cost + order, layer, arguments, {**variant}, sources)
+                (cost + order, layer, arguments, variant, sources)
                 for cost, variant in variants
                 if cost < RARE or not order
             ]
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
     most = 0
-    for _, layer, arguments, variant, sources in trials:
-        halves_bias = variant.pop("halves_bias", False)
-        trial = Match(type(layer), {}, math.nan, sources, "", halves_bias)
+    for _, layer, arguments, several, sources in trials:
+        variant = {**several}
+        scales = variant.pop("scales", {})
+        trial = Match(type(layer), {}, math.nan, sources, "", scales)
         set_weights = functools.partial(trial.set_weights, layer)
         with _changed(layer, variant):
             count, name, difference = probes.compare(layer, set_weights)
         if count > most:
-            most, measured = count, (difference, sources, name, halves_bias)
+            most = count
+            measured = difference, sources, name, scales
             probes.nearest = _named(type(layer), arguments | variant, *measured)
         if count and not name:
             return probes.nearest
@@ -227,7 +259,9 @@ def in_ours(probes: Probes) -> str:
         return ""
     x = keras.Input(probes.shape[1:])
     layer = probes.usual.layer_class(**probes.usual.arguments)
-    y = layer(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        y = layer(x)
     cut = Cut("", x, y, _graph.nodes_between([x], [y]))
     low, high = Probes(cut, probes.data_format, probes.shape).limits
     return f"; those of {type(layer).__name__} from {low:.2f} to {high:.2f}"
@@ -235,19 +269,20 @@ def in_ours(probes: Probes) -> str:
 
 def nearest(probes: Probes) -> Match | None:
     """Returns what a part would be equal to, were it not for one thing."""
-    for words, calls in _changes(probes):
-        without = {
-            id(x)
-            for layer in calls.keys() - {probes.cut.runner}
-            for x in layer.variables
-        }
+    for words, changes in _changes(probes):
+        without: set[int] = set()
+        for layer, values in changes.items():
+            if "use_bias" in values:
+                without.add(id(layer.bias))
+            elif "call" in values and layer is not probes.cut.runner:
+                without |= {id(x) for x in layer.variables}
         cut, found = probes.cut, None
         if without:
             cut = dataclasses.replace(cut, without=without)
         # Layers may need what is replaced.
         with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
-            for layer, function in calls.items():
-                stack.enter_context(_graph.attributes(layer, call=function))
+            for layer, values in changes.items():
+                stack.enter_context(_graph.attributes(layer, **values))
             found = match(Probes(cut, probes.data_format, probes.shape))
         if found:
             return dataclasses.replace(found, first_difference=words)
@@ -255,14 +290,39 @@ def nearest(probes: Probes) -> Match | None:
 
 
 def _changes(probes):
-    """Yields what may be different, and what layers compute without that."""
+    """Yields what may be different, and layers that compute without it.
+
+    These are a mapping of layers to values of their attributes.
+    """
     cut, call = probes.cut, probes.cut.runner.call
+    skip = {"call": lambda x, **_: x}
     if probes.adds_input:
         words = "its input is added, x * (1 + factors)"
-        yield words, {cut.runner: lambda x, **_: call(x) - x}
+        yield words, {cut.runner: {"call": lambda x, **_: call(x) - x}}
     kind = "Normalization"
-    if norms := [x for x in cut.layers if type(x).__name__.endswith(kind)]:
-        yield type(norms[0]).__name__, dict.fromkeys(norms, lambda x, **_: x)
+    norms = [x for x in cut.layers if type(x).__name__.endswith(kind)]
+    other = [x for x in norms if getattr(x, "epsilon", EPSILON) != EPSILON]
+    if other:
+        kind = re.sub("(?<!^)([A-Z])", r" \1", type(other[0]).__name__).lower()
+        words = f"{OTHER_EPSILON} {other[0].epsilon:g} of {kind}"
+        yield words, dict.fromkeys(other, {"epsilon": EPSILON})
+    if norms:
+        yield type(norms[0]).__name__, dict.fromkeys(norms, skip)
+    convolutions = [x for x in cut.layers if "Conv" in type(x).__name__]
+    scalars = {
+        x: skip
+        for x in convolutions
+        if all(math.prod(weight.shape) == 1 for weight in x.weights)
+    }
+    biased = {
+        x: {"use_bias": False}
+        for x in convolutions
+        if x not in scalars and getattr(x, "use_bias", False)
+    }
+    if biased:
+        yield BIASES, biased
+    if scalars:
+        yield OF_ONE_WEIGHT, scalars | biased
     groups = collections.defaultdict(list)
     for layer in cut.layers:
         if layer.weights and len([*_graph.layers_within(layer)]) == 1:
@@ -270,7 +330,7 @@ def _changes(probes):
     pairs = [group for group in groups.values() if len(group) == 2]
     if pairs and len(probes.pools) != 1:
         words = "weights of its own for each pool"
-        yield words, {second: first.call for first, second in pairs}
+        yield words, {second: {"call": first.call} for first, second in pairs}
 
 
 @contextlib.contextmanager
@@ -332,7 +392,7 @@ def _structures(arrays, probes):
     channels, rank = probes.channels, len(probes.shape) - 2
     cores = collections.Counter(_core(x, channels) for x in arrays)
     if not cores:
-        yield SimAM, {}
+        yield SimAM, {"regularization": probes.regularization}
     mlps = [
         {
             "reduction_ratio": channels // x[1],
@@ -416,6 +476,22 @@ def _assignments(layer, probes):
         yield [placed[i] for i in range(len(layer.weights))]
 
 
+def _assignments_of_planes(layer, probes):
+    """Yields the same for triplet attention, whose gates have any order."""
+    for sources in itertools.islice(_assignments(layer, probes), 1):
+        kernels = [i for i, x in enumerate(sources) if len(x.shape) > 1]
+        others = [i for i in range(len(sources)) if i not in kernels]
+        count = len(others) // len(kernels)
+        for order in itertools.permutations(range(len(kernels))):
+            placed = [*sources]
+            for gate, other in enumerate(order):
+                placed[kernels[gate]] = sources[kernels[other]]
+                for i in range(count):
+                    index = others[other * count + i]
+                    placed[others[gate * count + i]] = sources[index]
+            yield placed
+
+
 def _variants(layer, probes):
     """Yields how unusual arguments are that no weights show, and these."""
     choices = [*CHOICES.get(type(layer), [])]
@@ -427,15 +503,18 @@ def _variants(layer, probes):
         orders = ORDERS[::2] if probes.pools else ORDERS[1:2]
         choices.append([_of_half("channel", x) for x in pools])
         choices.append(_choices("order", *orders))
-    # Factors of BAM are 1 and more.
-    is_bam = type(layer) is BAM
-    gates = GATES if is_bam else SIGNS.get(probes.sign, GATES)
+    # Factors of BAM are 1 and more, and what is added is no factor.
+    gates = GATES
+    if not probes.multiplies:
+        gates = GATES[:1]
+    elif type(layer) is not BAM:
+        gates = SIGNS.get(probes.sign, GATES)
     for name, values in (("gate_activation", gates), ("activation", HIDDEN)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))
     for places in itertools.product(*(range(len(x)) for x in choices)):
         rare = sum(i > 1 for i in places)
-        if rare < 2:
+        if rare < 2 or type(layer) is not CBAM:
             variant = collections.ChainMap(
                 *(x[i] for x, i in zip(choices, places, strict=True))
             )

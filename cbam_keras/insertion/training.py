@@ -11,8 +11,6 @@ from cbam_keras.insertion.probes import TOLERANCE, Probes, Values, difference_of
 from cbam_keras.insertion.recognition import Match, fitted
 from cbam_keras.layers import CBAM, AttentionLayer
 
-# The epsilon of batch normalization in our gates.
-EPSILON = 1e-5
 # What weights have that our layers take as arguments.
 CARRIED = ("regularizer", "constraint")
 
@@ -65,12 +63,14 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             )
             if not np.array_equal(given, kept):
                 reasons.append(_described(several[0] or several[1]))
-    if match.halves_bias:
+    if match.scales:
         reasons.append("ours adds its bias for each pool")
     if len(momenta := {x.momentum for x in cut.norms}) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
-    for epsilon in {x.epsilon for x in cut.norms} - {EPSILON}:
-        reasons.append(f"epsilon {epsilon:g} of batch normalization")
+    if not reasons:
+        probes.run(probes.x, training=True)
+        if any(_own_losses(x) for x in cut.layers):
+            reasons.append("add_loss")
     if not reasons:
         x = ops.convert_to_tensor(probes.x, "float32")
         with Values({}):
@@ -79,6 +79,12 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         if not difference_of(expected, y) <= 10 * TOLERANCE:
             reasons.append("other outputs in training")
     return [*dict.fromkeys(reasons)]
+
+
+def _own_losses(layer):
+    """Returns how many losses a layer adds, but for its regularizers."""
+    weights = layer.trainable_variables
+    return len(layer.losses) - sum(x.regularizer is not None for x in weights)
 
 
 def _described(value):

@@ -17,8 +17,8 @@ import keras
 
 from cbam_keras import _graph
 from cbam_keras.insertion.checking import CheckedGate, row_of
-from cbam_keras.insertion.claims import claim_of
-from cbam_keras.insertion.finding import FAILED, MEANT, UNKNOWN, gates_of
+from cbam_keras.insertion.claims import claim_of, is_meant
+from cbam_keras.insertion.finding import FAILED, UNKNOWN, gates_of
 from examples.check_source import keras_2
 from examples.check_source.definitions import Source, Unknown
 
@@ -95,14 +95,14 @@ class Definition:
     @property
     def may_be_gate(self) -> bool:
         """Whether it looks like a gate, by its name or by a product."""
-        is_meant = bool(_is_meant(self.name))
+        is_named = is_meant(self.name)
         if isinstance(self.node, ast.FunctionDef):
             arguments = self.node.args.posonlyargs + self.node.args.args
             first = arguments[0].arg if arguments else ""
             is_kind = FEATURES.fullmatch(first) and not self.builds_model
         else:
-            is_kind = self.value is None and is_meant or _is_layer(self.value)
-        return bool(is_kind and (is_meant or self.multiplies))
+            is_kind = self.value is None and is_named or _is_layer(self.value)
+        return bool(is_kind and (is_named or self.multiplies))
 
     def row(self, reason: BaseException | str) -> CheckedGate:
         """Returns its row if it cannot be looked into."""
@@ -163,7 +163,7 @@ class Reader:
             for x in found
             if x.builds_model and only in ("", x.name)
             if alone or x.source is source
-            if gates or x.multiplies or any(map(_is_meant, x.names))
+            if gates or x.multiplies or any(map(is_meant, x.names))
         ]
         del self.calls[:]
         models, tensors, inner = {}, set(), []
@@ -234,7 +234,7 @@ class Reader:
             yield gate.row(gate.source.missing.get(gate.name, "not defined"))
             return
         others = gate.names & gate.source.namespace.keys() - {gate.name}
-        others, problem = any(map(_is_meant, others)), None
+        others, problem = any(map(is_meant, others)), None
         for make, shape in _ways(gate, calls):
             x = keras.Input(shape)
             try:
@@ -257,13 +257,13 @@ class Reader:
                     continue
                 is_gate = part.probes and part.probes.is_attention
                 is_gate = part.match or is_gate and not is_whole
-                if is_gate or _is_meant(gate.name):
+                if is_gate or is_meant(gate.name):
                     yield _placed(part, gate)
             return
         if isinstance(problem, Unknown) and others:
             # A block of several tensors: its gates have rows of their own.
             return
-        if claim_of(gate.name) or _is_meant(gate.name) and gate.multiplies:
+        if claim_of(gate.name) or is_meant(gate.name) and gate.multiplies:
             yield gate.row(problem)
 
 
@@ -328,15 +328,11 @@ def _is_layer(value):
     return inspect.isclass(value) and issubclass(value, keras.layers.Layer)
 
 
-def _is_meant(name):
-    return claim_of(name) or MEANT.search(name)
-
-
 def _has_option(builder):
     """Returns whether an argument may put attention into a model."""
     parameters = inspect.signature(builder.value).parameters.values()
     falsy = [x.name for x in parameters if x.default in (None, False)]
-    return any(_is_meant(x) or "mod" in x for x in falsy)
+    return any(is_meant(x) or "mod" in x for x in falsy)
 
 
 def _arguments(function, skipped, usual):

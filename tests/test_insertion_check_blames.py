@@ -1,0 +1,302 @@
+"""Right attention is not blamed, and what is wrong has not passed: `check`."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+from insertion_checks import vary
+from keras import layers, ops
+from pasted import (
+    CHANNELS,
+    Both,
+    Weights,
+    both,
+    channel,
+    network,
+    pooled,
+    spatial,
+    spatial_map,
+)
+
+from cbam_keras import CBAM
+from cbam_keras.insertion import check
+
+pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
+SHAPE = (8, 9, CHANNELS)
+exhaustive = pytest.mark.exhaustive
+
+
+def only(report):
+    (row,) = report.rows
+    return row
+
+
+def simam(x, regularization=1e-4):
+    y = ops.square(x - ops.mean(x, axis=(1, 2), keepdims=True))
+    count = x.shape[1] * x.shape[2] - 1
+    variance = ops.sum(y, axis=(1, 2), keepdims=True) / count
+    return x * ops.sigmoid(y / (4 * (variance + regularization)) + 0.5)
+
+
+def closed_bracket(x):
+    """SimAM whose 0.5 is added to the denominator."""
+    y = ops.square(x - ops.mean(x, axis=(1, 2), keepdims=True))
+    variance = ops.mean(y, axis=(1, 2), keepdims=True)
+    return x * ops.sigmoid(y / (4 * variance + 0.5))
+
+
+def eca_of_relu(x):
+    y = layers.Reshape((CHANNELS, 1))(layers.GlobalAveragePooling2D()(x))
+    y = layers.Conv1D(1, 1, activation="relu")(y)
+    y = layers.Conv1D(1, 3, padding="same", activation="sigmoid")(y)
+    return x * layers.Reshape((1, 1, CHANNELS))(y)
+
+
+def eca_of_bias(x):
+    y = layers.Reshape((CHANNELS, 1))(layers.GlobalAveragePooling2D()(x))
+    y = layers.Conv1D(1, 3, padding="same", activation="sigmoid")(y)
+    return x * layers.Reshape((1, 1, CHANNELS))(y)
+
+
+def triplet(x, epsilon=1e-5, order=(0, 1, 2)):
+    several = []
+    planes = [(0, 1, 2, 3), (0, 3, 2, 1), (0, 1, 3, 2)]
+    for plane in order:
+        y = ops.transpose(x, planes[plane])
+        pools = [f(y, axis=-1, keepdims=True) for f in (ops.max, ops.mean)]
+        conv = layers.Conv2D(1, 7, padding="same", use_bias=False)
+        norm = layers.BatchNormalization(epsilon=epsilon)
+        y = y * ops.sigmoid(norm(conv(ops.concatenate(pools, axis=-1))))
+        several.append(ops.transpose(y, planes[plane]))
+    return (several[0] + several[1] + several[2]) / 3
+
+
+def context(x, epsilon=1e-5):
+    """Global context with layer normalization of Keras."""
+    y = layers.Reshape((-1, CHANNELS))(x)
+    weights = ops.softmax(layers.Dense(1)(y), axis=1)
+    y = ops.sum(weights * y, axis=1, keepdims=True)
+    y = layers.Dense(3)(y)
+    y = ops.relu(layers.LayerNormalization(epsilon=epsilon)(y))
+    return x + layers.Reshape((1, 1, CHANNELS))(layers.Dense(CHANNELS)(y))
+
+
+def windows_of_15(x):
+    y = layers.AveragePooling2D(15, 1, "same")(x)
+    y = layers.Dense(3, activation="relu")(y)
+    return x * layers.Dense(x.shape[-1], activation="sigmoid")(y)
+
+
+def other_slopes(x):
+    """Scales negative features alone."""
+    negative = ops.minimum(x, 0.0)
+    y = layers.Dense(3, activation="relu")(pooled(negative))
+    return ops.relu(x) + negative * layers.Dense(CHANNELS, "sigmoid")(y)
+
+
+def over_steps(x):
+    return x * layers.Softmax(axis=1)(layers.Dense(1)(x))
+
+
+EPSILON = "first difference: epsilon 0.001 of"
+
+
+@pytest.mark.parametrize(
+    "gate, shape, words",
+    [
+        (partial(simam, regularization=1e-3), SHAPE, "SimAM(regularizat"),
+        (partial(simam, regularization=1e-7), SHAPE, "SimAM(regularizat"),
+        (simam, SHAPE, "SimAM()"),
+        (closed_bracket, SHAPE, "unlike ours: factors by rows, columns, ch"),
+        (eca_of_relu, SHAPE, "first difference: a convolution of one weig"),
+        (eca_of_bias, SHAPE, "first difference: biases"),
+        (other_slopes, SHAPE, "unlike ours: factors by rows, columns, ch"),
+        (triplet, SHAPE, "TripletAttention()"),
+        pytest.param(
+            partial(triplet, order=(2, 0, 1)),
+            SHAPE,
+            "TripletAttention()",
+            marks=exhaustive,
+        ),
+        pytest.param(
+            partial(triplet, epsilon=1e-3), SHAPE, EPSILON, marks=exhaustive
+        ),
+        (context, SHAPE, "GlobalContext(reduction_ratio=4)"),
+        (partial(context, epsilon=1e-3), SHAPE, EPSILON),
+        (
+            windows_of_15,
+            (None, None, CHANNELS),
+            "first difference: a single image",
+        ),
+        (over_steps, (20, CHANNELS), "features shrink to 1/20"),
+        (Weights(), (None, *SHAPE), "SqueezeExcite(reduction_ratio=4, use_b"),
+    ],
+)
+def test_right_attention_is_not_blamed(gate, shape, words):
+    report = check(gate, shape)
+    assert words in only(report).verdict and report.passed
+
+
+def test_context_with_another_epsilon_is_found_in_a_model():
+    row = only(check(network(partial(context, epsilon=1e-3))))
+    assert EPSILON in row.verdict and not row.equals
+
+
+class WithFactors(Weights):
+    def call(self, x):
+        return super().call(x), ops.mean(x)
+
+
+def test_a_layer_of_two_outputs_is_its_first():
+    row = only(check(WithFactors(), SHAPE))
+    assert row.equals == (
+        "cbam_keras.SqueezeExcite(reduction_ratio=4, use_bias=False)"
+    )
+
+
+def test_features_without_positions_are_not_looked_into():
+    report = check(layers.Dense(12, activation="sigmoid"), (12,))
+    assert only(report).verdict.startswith("not looked into: ")
+    assert not report.passed and report.verdict.endswith("1 not looked into.")
+
+
+def test_a_class_in_place_of_a_layer_is_an_error():
+    with pytest.raises(TypeError, match=r"Write check\(Weights\(\.\.\.\)"):
+        check(Weights, SHAPE)
+
+
+def times(function):
+    """Returns features times a function of their pool."""
+
+    def gate(x):
+        hidden = layers.Dense(3, activation="relu")(pooled(x))
+        return x * function(layers.Dense(CHANNELS)(hidden))
+
+    return gate
+
+
+@pytest.mark.parametrize(
+    "function, words",
+    [
+        (lambda y: y, "no sigmoid: factors from -"),
+        (ops.relu, "no sigmoid: SqueezeExcite"),
+        (ops.softplus, "no sigmoid: factors from 0.00"),
+        (ops.tanh, "no sigmoid: SqueezeExcite"),
+        (lambda y: ops.sigmoid(y + y), "adds one pool to itself"),
+    ],
+)
+def test_factors_that_no_gate_has_fail_what_is_called_attention(
+    function, words
+):
+    row = only(check(times(function), SHAPE))
+    assert row.verdict.startswith(words) and row.state == "wrong"
+    report = check(network(times(function)))
+    is_doubled = words.startswith("adds")
+    assert not report.passed and only(report).passed is not is_doubled
+    if not is_doubled:
+        assert only(report).verdict.startswith("scales features, no attention")
+        assert report.verdict == "No attention in this model."
+
+
+def test_other_products_decide_nothing_beside_a_gate():
+    report = check(network(lambda x: times(ops.tanh)(channel(x))))
+    assert report.passed and report.verdict.startswith("1 gate: 1 sound")
+
+
+def squared(x):
+    hidden = layers.Dense(3, activation="relu")(pooled(x))
+    factors = layers.Dense(CHANNELS, activation="sigmoid")(hidden)
+    return (x * factors) * factors
+
+
+def before_relu(x):
+    """Both halves of CBAM in parallel, one with a ReLU before its sigmoid."""
+    y = layers.Conv2D(1, 7, padding="same", activation="relu")
+    pools = [f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max)]
+    factors = ops.sigmoid(y(ops.concatenate(pools, axis=-1)))
+    return layers.multiply([channel(x), factors])
+
+
+def elementwise(x):
+    """Dense layers at each position, and a spatial gate behind them."""
+    y = layers.Dense(3, activation="relu")(x)
+    return spatial(x * layers.Dense(CHANNELS, activation="sigmoid")(y))
+
+
+@pytest.mark.parametrize(
+    "gate", [lambda x: x + channel(x), squared, elementwise]
+)
+def test_what_is_more_than_a_gate_equals_no_layer(gate):
+    assert not only(check(gate, SHAPE)).equals
+
+
+def test_the_half_that_is_wrong_has_a_row_in_parallel():
+    report = check(network(before_relu))
+    assert [row.state for row in report.rows] == ["sound", "wrong"]
+    assert report.rows[1].verdict.startswith("cannot close: factors from 0.50")
+
+
+class Masked(Weights):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def call(self, x, mask=None):
+        return super().call(x)
+
+
+def test_masked_features_are_looked_into():
+    inputs = keras.Input((20, 6))
+    x = layers.Dense(CHANNELS)(layers.Masking()(inputs))
+    outputs = layers.LSTM(3)(Masked()(x))
+    row = only(check(vary(keras.Model(inputs, outputs))))
+    assert row.equals and "mask" in row.note and not row.adopted
+
+
+class AggregateRows(layers.Layer):
+    def call(self, x):
+        return ops.flip(x, axis=1)
+
+
+def test_words_within_words_are_no_attention():
+    assert not check(network(lambda x: AggregateRows()(x))).rows
+
+
+@pytest.mark.parametrize(
+    "gate, shape, words",
+    [
+        (both, (1, 1, CHANNELS), "sees one position"),
+        (both, (1, CHANNELS), "sees one position"),
+        (Both(), (1, 1, CHANNELS), "sees one position"),
+        (CBAM(4), (1, 1, CHANNELS), "sees one position"),
+        (partial(both, hidden=1), (8, 9, 1), "sees one channel"),
+    ],
+)
+def test_a_place_without_positions_or_channels_is_wrong(gate, shape, words):
+    report = check(gate, shape)
+    assert only(report).verdict.startswith(words)
+    assert only(report).state == "wrong"
+
+
+def test_a_channel_gate_may_see_one_position():
+    assert check(channel, (1, 1, CHANNELS)).passed
+
+
+def test_a_map_of_one_channel_may_be_an_activation():
+    x = keras.Input((8, 9, 1))
+    model = keras.Model(x, x * layers.Dense(1, activation="sigmoid")(x))
+    assert not check(model).rows
+    model = keras.Model(x, layers.multiply([x, spatial_map(channel(x))]))
+    assert {row.state for row in check(model).rows} <= {"wrong"}
+
+
+def test_a_gate_that_was_never_trained_is_noted():
+    inputs = keras.Input((8, 9, 3))
+    backbone = layers.Dense(CHANNELS, name="backbone")
+    model = keras.Model(inputs, channel(backbone(inputs)))
+    assert not only(check(model)).note
+    backbone.bias.assign(np.ones(CHANNELS))
+    report = check(model)
+    assert only(report).note.startswith("as initialized: all biases are 0")
+    assert report.passed
