@@ -1,7 +1,9 @@
 """Assembling a network: input, body, head and weights."""
 
-import os
-from collections.abc import Callable, Sequence
+import functools
+import inspect
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec
 
 import keras
 from keras import KerasTensor, layers
@@ -14,41 +16,61 @@ from cbam_keras.models.weights import load_weights
 STEMS = {"imagenet": 224, "small": 32, "strided": 64}
 
 
-def assemble(
-    body: Callable[[KerasTensor], KerasTensor],
-    *,
-    include_top: bool,
-    weights: str | os.PathLike | None,
-    input_tensor: KerasTensor | None,
-    input_shape: Sequence[int | None] | None,
-    pooling: str | None,
-    classes: int,
-    classifier_activation: str | Callable | None,
-    stem: str,
-    top_attention: Attention,
-    name: str,
-) -> keras.Model:
-    """Builds a network from its body, adding the input, head and weights.
+Arguments = ParamSpec("Arguments")
 
-    `body` is a function from the image to the last feature map, which
-    `top_attention` follows. It is called after the other arguments, those of
-    `ResNet`, have been checked.
+
+class Network(NamedTuple):
+    """What a network has of its own, besides input and head."""
+
+    # It maps an image to the last feature map.
+    body: Callable[[KerasTensor], KerasTensor]
+    top_attention: Attention
+    # A file, where the argument is another name of it.
+    weights: str | None = None
+
+
+def assembled(
+    network: Callable[Arguments, Network],
+) -> Callable[Arguments, keras.Model]:
+    """Adds input, head and weights to a network, by its arguments.
+
+    They are those of `ResNet`, and checked before the network is built.
     """
-    _checks.one_of("stem", stem, STEMS)
-    _checks.one_of("pooling", pooling, (None, "avg", "max"))
-    _checks.boolean("include_top", include_top)
-    classes = _checks.positive_integer("classes", classes)
-    if include_top:
-        check_activation(classifier_activation, classes)
-    image = _make_image(input_tensor, input_shape, include_top, stem)
-    x = attend(body(image), top_attention, name="head_attention")
-    x = apply_head(x, include_top, pooling, classes, classifier_activation)
-    inputs = keras.utils.get_source_inputs(image)
-    # A model of a list of one takes its input in a list.
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
-    if weights is not None:
-        load_weights(model, weights)
-    return model
+    signature = inspect.signature(network)
+
+    @functools.wraps(network)
+    def build(*positional, **named):
+        given = signature.bind(*positional, **named)
+        given.apply_defaults()
+        options = given.arguments
+        top, pooling = options["include_top"], options["pooling"]
+        _checks.one_of("stem", options["stem"], STEMS)
+        _checks.one_of("pooling", pooling, (None, "avg", "max"))
+        _checks.boolean("include_top", top)
+        classes = _checks.positive_integer("classes", options["classes"])
+        activation = options["classifier_activation"]
+        if top:
+            check_activation(activation, classes)
+        image = _make_image(
+            options["input_tensor"],
+            options["input_shape"],
+            top,
+            options["stem"],
+        )
+        own = network(*positional, **named)
+        x = attend(own.body(image), own.top_attention, name="head_attention")
+        x = apply_head(x, top, pooling, classes, activation)
+        inputs = keras.utils.get_source_inputs(image)
+        # A model of a list of one takes its input in a list.
+        inputs = inputs[0] if len(inputs) == 1 else inputs
+        model = keras.Model(inputs, x, name=options["name"])
+        if (weights := own.weights or options["weights"]) is not None:
+            load_weights(model, weights)
+        return model
+
+    signature = signature.replace(return_annotation=keras.Model)
+    build.__signature__ = signature  # type: ignore[attr-defined]
+    return build
 
 
 def check_activation(activation: str | Callable | None, classes: int) -> None:

