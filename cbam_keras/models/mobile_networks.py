@@ -8,17 +8,8 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, in_stages
+from cbam_keras.models import blocks
 from cbam_keras.models.assembly import Network, assembled
-from cbam_keras.models.blocks import (
-    Attention,
-    attend,
-    batch_norm,
-    conv,
-    depthwise_separable_block,
-    inverted_residual_block,
-    relu,
-    relu6,
-)
 
 # The width and number of blocks of each stage.
 MOBILENET = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
@@ -39,7 +30,7 @@ EFFICIENTNET_LITE0 = (
     ((192, 5), (192, 5), (192, 5), (192, 5), (320, 3)),
 )
 # Both numbers are those of TensorFlow.
-_normalize = functools.partial(batch_norm, epsilon=1e-3, momentum=0.99)
+_normalize = functools.partial(blocks.batch_norm, epsilon=1e-3, momentum=0.99)
 
 
 @assembled
@@ -52,7 +43,7 @@ def MobileNet(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Attention = None,
+    attention: blocks.Attention = None,
     stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
@@ -109,13 +100,13 @@ def MobileNet(
     def body(x):
         stride = 1 if stem == "small" else 2
         width = _scale_width(32, alpha)
-        x = conv(x, width, 3, stride=stride, name="stem_conv")
-        x = batch_norm(x, name="stem_bn")
-        x = attend(x, attentions[1], name="stem_attention")
-        x = relu(x, name="stem_relu")
+        x = blocks.conv(x, width, 3, stride=stride, name="stem_conv")
+        x = blocks.batch_norm(x, name="stem_bn")
+        x = blocks.attend(x, attentions[1], name="stem_attention")
+        x = blocks.relu(x, name="stem_relu")
         for stage, (width, depth) in enumerate(MOBILENET, 1):
             for index in range(1, depth + 1):
-                x = depthwise_separable_block(
+                x = blocks.depthwise_separable_block(
                     x,
                     _scale_width(width, alpha),
                     stride=2 if stage > 1 and index == 1 else 1,
@@ -137,7 +128,7 @@ def MobileNetV2(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Attention = None,
+    attention: blocks.Attention = None,
     stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
@@ -190,23 +181,27 @@ def MobileNetV2(
 
     def body(x):
         stride = 1 if stem == "small" else 2
-        x = conv(
+        x = blocks.conv(
             x, _round_width(32 * alpha), 3, stride=stride, name="stem_conv"
         )
-        x = relu6(batch_norm(x, name="stem_bn"), name="stem_relu")
-        blocks = [
+        x = blocks.relu6(blocks.batch_norm(x, name="stem_bn"), name="stem_relu")
+        shapes = [
             [(_round_width(alpha * width), 3) for width in widths]
             for widths in MOBILENET_V2
         ]
         x = _inverted_residuals(
             x,
-            blocks,
+            shapes,
             attentions,
-            normalize=batch_norm,
+            normalize=blocks.batch_norm,
             attention_after="conv2",
         )
-        x = conv(x, _round_width(1280 * max(1, alpha)), 1, name="head_conv")
-        return relu6(batch_norm(x, name="head_bn"), name="head_relu")
+        x = blocks.conv(
+            x, _round_width(1280 * max(1, alpha)), 1, name="head_conv"
+        )
+        return blocks.relu6(
+            blocks.batch_norm(x, name="head_bn"), name="head_relu"
+        )
 
     return Network(body, attentions[TOP])
 
@@ -221,7 +216,7 @@ def EfficientNetLite0(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: Attention = None,
+    attention: blocks.Attention = None,
     stages: str = "all",
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
@@ -281,8 +276,10 @@ def EfficientNetLite0(
 
     def body(x):
         stride = 1 if stem == "small" else 2
-        x = conv(x, 32, 3, stride=stride, name="stem_conv", padding="same")
-        x = relu6(_normalize(x, name="stem_bn"), name="stem_relu")
+        x = blocks.conv(
+            x, 32, 3, stride=stride, name="stem_conv", padding="same"
+        )
+        x = blocks.relu6(_normalize(x, name="stem_bn"), name="stem_relu")
         x = _inverted_residuals(
             x,
             EFFICIENTNET_LITE0,
@@ -290,17 +287,17 @@ def EfficientNetLite0(
             normalize=_normalize,
             padding="same",
         )
-        x = conv(x, 1280, 1, name="head_conv")
-        return relu6(_normalize(x, name="head_bn"), name="head_relu")
+        x = blocks.conv(x, 1280, 1, name="head_conv")
+        return blocks.relu6(_normalize(x, name="head_bn"), name="head_relu")
 
     return Network(body, attentions[TOP], file)
 
 
 def _inverted_residuals(x, stages, attentions, **options):
     """Applies the blocks of each stage, of some widths and kernel sizes."""
-    for stage, blocks in enumerate(stages, 1):
-        for index, (width, kernel_size) in enumerate(blocks, 1):
-            x = inverted_residual_block(
+    for stage, shapes in enumerate(stages, 1):
+        for index, (width, kernel_size) in enumerate(shapes, 1):
+            x = blocks.inverted_residual_block(
                 x,
                 width,
                 kernel_size=kernel_size,

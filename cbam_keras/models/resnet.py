@@ -8,14 +8,8 @@ import keras
 
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, Stage, choose_stages, in_stages
+from cbam_keras.models import blocks
 from cbam_keras.models.assembly import Network, assembled
-from cbam_keras.models.blocks import (
-    DOWNSAMPLE_IN,
-    Attention,
-    basic_block,
-    bottleneck_block,
-    stem_block,
-)
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -36,7 +30,7 @@ def ResNet(
     pooling: str | None = None,
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
-    attention: Attention | Sequence[Attention] = None,
+    attention: blocks.Attention | Sequence[blocks.Attention] = None,
     stages: str = "all",
     stem: str = "imagenet",
     downsample_in: str = "3x3",
@@ -141,7 +135,7 @@ def ResNet(
                 f"attention={attention!r}"
             )
         with_attention = choose_stages(stages, numbers)
-        attentions: dict[Stage, Attention] = {
+        attentions: dict[Stage, blocks.Attention] = {
             x: attention[x - 1] if x in with_attention else None
             for x in numbers
         }
@@ -149,7 +143,7 @@ def ResNet(
         attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
-        x = stem_block(x, stem_width, stem)
+        x = blocks.stem_block(x, stem_width, stem)
         for stage, (depth, width) in enumerate(
             zip(depths, widths, strict=True), 1
         ):
@@ -169,7 +163,7 @@ def ResNet(
 
 def _choose_block(block, groups, base_width, downsample_in):
     _checks.one_of("block", block, ("basic", "bottleneck"))
-    _checks.one_of("downsample_in", downsample_in, DOWNSAMPLE_IN)
+    _checks.one_of("downsample_in", downsample_in, blocks.DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
     base_width = _checks.positive_integer("base_width", base_width)
     if block == "basic":
@@ -179,9 +173,9 @@ def _choose_block(block, groups, base_width, downsample_in):
                 f'Received: block="basic", groups={groups}, '
                 f"base_width={base_width}"
             )
-        return basic_block
+        return blocks.basic_block
     return functools.partial(
-        bottleneck_block,
+        blocks.bottleneck_block,
         groups=groups,
         base_width=base_width,
         downsample_in=downsample_in,

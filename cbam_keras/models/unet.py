@@ -9,16 +9,8 @@ from keras import layers, ops
 
 from cbam_keras import _checks, _graph
 from cbam_keras.layers.stages import in_stages
+from cbam_keras.models import blocks
 from cbam_keras.models.assembly import check_activation
-from cbam_keras.models.blocks import (
-    Attention,
-    attend,
-    batch_norm,
-    channel_axis,
-    conv,
-    head_dtype,
-    relu,
-)
 from cbam_keras.models.resnet import positive_integers
 
 # The least side of the image for which strides are measured.
@@ -29,8 +21,8 @@ def UNet(
     encoder: keras.Model,
     classes: int,
     *,
-    attention: Attention = None,
-    skip_attention: Attention = None,
+    attention: blocks.Attention = None,
+    skip_attention: blocks.Attention = None,
     stages: str = "all",
     decoder_widths: Sequence[int] | None = None,
     classifier_activation: str | Callable | None = "softmax",
@@ -112,29 +104,31 @@ def UNet(
         # The image is no skip.
         with_skip = [n for n in numbers if maps[-1 - n] is not image]
         of_skips = in_stages(skip_attention, stages, with_skip)
-    blocks = zip(widths, maps[-2::-1], strides[::-1], strict=True)
-    for stage, (width, skip, stride) in enumerate(blocks, 1):
+    levels = zip(widths, maps[-2::-1], strides[::-1], strict=True)
+    for stage, (width, skip, stride) in enumerate(levels, 1):
         block = f"decoder_stage{stage}"
         below = x
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            skip = attend(
+            skip = blocks.attend(
                 skip,
                 of_skips.get(stage),
                 name=f"{block}_skip_attention",
                 gating=below,
             )
-            join = layers.Concatenate(channel_axis(), name=f"{block}_concat")
+            join = layers.Concatenate(
+                blocks.channel_axis(), name=f"{block}_concat"
+            )
             x = join([x, skip])
         for number in (1, 2):
-            x = conv(x, width, 3, name=f"{block}_conv{number}")
-            x = batch_norm(x, name=f"{block}_bn{number}")
-            x = relu(x, name=f"{block}_relu{number}")
-        x = attend(x, attentions[stage], name=f"{block}_attention")
-    dtype = head_dtype()
+            x = blocks.conv(x, width, 3, name=f"{block}_conv{number}")
+            x = blocks.batch_norm(x, name=f"{block}_bn{number}")
+            x = blocks.relu(x, name=f"{block}_relu{number}")
+        x = blocks.attend(x, attentions[stage], name=f"{block}_attention")
+    dtype = blocks.head_dtype()
     head = getattr(layers, f"Conv{len(x.shape) - 2}D")
     x = head(classes, 1, dtype=dtype, name="logits")(x)
-    if channel_axis() == 1:
+    if blocks.channel_axis() == 1:
         # A softmax, losses and metrics take the last axis.
         order = (*range(2, len(x.shape)), 1)
         x = layers.Permute(order, dtype=dtype, name="logits_last")(x)
@@ -200,7 +194,7 @@ def _find_resolutions(encoder):
         )
         encoder = keras.Model(encoder.inputs, outputs, name=encoder.name)
     image = encoder.inputs[0]
-    axis = channel_axis()
+    axis = blocks.channel_axis()
     # The strides of common networks divide powers of two.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
     shape[0], shape[axis] = None, image.shape[axis]

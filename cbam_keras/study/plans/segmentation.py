@@ -9,13 +9,7 @@ import numpy as np
 
 from cbam_keras import _checks, _graph
 from cbam_keras.data import Given, ImageData, source_of_masks
-from cbam_keras.models.losses import (
-    SCORES,
-    PixelCrossentropy,
-    PixelIoU,
-    score_of,
-    to_classes,
-)
+from cbam_keras.models import losses
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.networks import make_loss, takes
 from cbam_keras.study.plans.recipes import Recipe
@@ -82,7 +76,7 @@ class Segmentation(ImageTask):
         dice_weight: float = 0.0,
         **options: Any,
     ):
-        _checks.one_of("measure", measure, SCORES)
+        _checks.one_of("measure", measure, losses.SCORES)
         self.masks, self.kind = masks, measure
         names = dict.fromkeys(["loss", "miou", measure])
         self.metrics = (*names, *(f"val_{name}" for name in names))
@@ -143,7 +137,7 @@ class Segmentation(ImageTask):
         if loss is not None:
             kind = "Binary" if model.output_shape[-1] == 1 else "Categorical"
             loss = make_loss(loss, kind, from_logits)
-        loss = PixelCrossentropy(
+        loss = losses.PixelCrossentropy(
             class_weight=[weights[x] for x in sorted(weights)] or None,
             dice_weight=self.dice_weight,
             from_logits=from_logits,
@@ -151,7 +145,7 @@ class Segmentation(ImageTask):
         )
         classes = len(data.class_names)
         return loss, [
-            PixelIoU(classes, score, from_logits=from_logits)
+            losses.PixelIoU(classes, score, from_logits=from_logits)
             for score in dict.fromkeys(["miou", self.kind])
         ]
 
@@ -161,8 +155,10 @@ class Segmentation(ImageTask):
             # `fit` measures them.
             return {}
         matrix = confusion_matrix(model, data.test, data)
-        scores = SCORES if len(matrix) == 2 else SCORES[:1]
-        metrics = {f"test_{x}": float(score_of(matrix, x, np)) for x in scores}
+        scores = losses.SCORES if len(matrix) == 2 else losses.SCORES[:1]
+        metrics = {
+            f"test_{x}": float(losses.score_of(matrix, x, np)) for x in scores
+        }
         sums = matrix.sum(axis=0) + matrix.sum(axis=1) - np.diag(matrix)
         for name, both, union in zip(
             data.class_names, np.diag(matrix), sums, strict=True
@@ -195,7 +191,7 @@ def make_predictor(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
     from_logits = _graph.kind_of_head(model) is None
 
     def predict(images):
-        classes = to_classes(model.predict_on_batch(images), from_logits)
+        classes = losses.to_classes(model.predict_on_batch(images), from_logits)
         return keras.ops.convert_to_numpy(classes)
 
     return predict

@@ -13,27 +13,8 @@ from cbam_keras import _checks, _graph, data
 from cbam_keras.data import ImageData, Images, Source, for_fit
 from cbam_keras.data.examples import NUMBERS, SEVERAL
 from cbam_keras.models.losses import StandardizedLoss
-from cbam_keras.study.plans.measures import (
-    ACCURACY,
-    MEASURES,
-    OF_SEVERAL,
-    SHOWN,
-    Measure,
-    check_measure_of_numbers,
-    compute,
-    guess_number,
-    measure_numbers,
-    measures_of_numbers,
-    outputs_and_labels,
-    sensitivity_of,
-    validation_key,
-)
-from cbam_keras.study.plans.networks import (
-    check_network,
-    compile_network,
-    loss_and_metrics,
-    make_loss,
-)
+from cbam_keras.study.plans import measures, networks
+from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Task
 
@@ -90,7 +71,7 @@ class ImageTask(Task[ImageData]):
     @property
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and the usual measure if it is another one."""
-        shown = SHOWN.get(str(self.score), {})
+        shown = measures.SHOWN.get(str(self.score), {})
         compared = self._on_split(self.measure, self.measure_name, **shown)
         if self.score is None:
             return (compared,)
@@ -100,7 +81,7 @@ class ImageTask(Task[ImageData]):
 
     def _on_split(self, key, heading, **shown):
         if self.split == "validation":
-            key = validation_key(key)
+            key = measures.validation_key(key)
             heading = f"validation {heading.removeprefix('test ')}"
         return Measure(key, heading, **shown)
 
@@ -129,13 +110,13 @@ class ImageTask(Task[ImageData]):
         self, model: keras.Model, recipe: Recipe, data: ImageData
     ) -> None:
         loss, metrics = self.loss_and_metrics(model, recipe, data)
-        compile_network(model, recipe, len(data.train), loss, metrics)
+        networks.compile_network(model, recipe, len(data.train), loss, metrics)
 
     def loss_and_metrics(
         self, model: keras.Model, recipe: Recipe, data: Any
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         """Returns what a network is compiled with."""
-        return loss_and_metrics(model, recipe.loss)
+        return networks.loss_and_metrics(model, recipe.loss)
 
 
 class PredictionTask(ImageTask):
@@ -149,7 +130,7 @@ class PredictionTask(ImageTask):
     compute: Callable[..., dict[str, float]]
 
     def check(self, model: keras.Model, data: ImageData) -> None:
-        check_network(model, data)
+        networks.check_network(model, data)
 
     def evaluate(self, model: keras.Model, data: ImageData) -> dict[str, float]:
         return self.test(model, data)[0]
@@ -183,7 +164,7 @@ class PredictionTask(ImageTask):
         if self.score is None:
             return {}
         measured = self.compute(*self.answer(model, data.validation))
-        return {validation_key(key): x for key, x in measured.items()}
+        return {measures.validation_key(key): x for key, x in measured.items()}
 
     def _measure(self, model, data, arrays):
         """Returns the measures of predictions for test and validation."""
@@ -194,7 +175,9 @@ class PredictionTask(ImageTask):
                 measured = self.compute(predicted, arrays[f"{split}/labels"])
                 for key, value in measured.items():
                     is_test = split == "test"
-                    metrics[key if is_test else validation_key(key)] = value
+                    metrics[
+                        key if is_test else measures.validation_key(key)
+                    ] = value
         return metrics
 
     def _predict(self, model, batches, split):
@@ -253,7 +236,7 @@ class Classification(PredictionTask):
         ImportError: If scikit-learn is needed and missing.
     """
 
-    measure = ACCURACY
+    measure = measures.ACCURACY
     measure_name = "test accuracy"
     metrics: tuple[str, ...] = ("loss", "accuracy", "val_loss", "val_accuracy")
     predicted = "probabilities"
@@ -269,17 +252,17 @@ class Classification(PredictionTask):
     ):
         self.threshold = threshold
         if threshold is not None:
-            sensitivity_of(threshold)
+            measures.sensitivity_of(threshold)
         self.multi_label = _checks.boolean("multi_label", multi_label)
-        measures: Sequence[str] = [ACCURACY, *MEASURES]
+        choices: Sequence[str] = [measures.ACCURACY, *measures.MEASURES]
         if multi_label:
-            measures, self.metrics = OF_SEVERAL, ("loss", "val_loss")
-        measure = measure or measures[0]
-        _checks.one_of("measure", measure, measures)
-        if measure != ACCURACY:
+            choices, self.metrics = measures.OF_SEVERAL, ("loss", "val_loss")
+        measure = measure or choices[0]
+        _checks.one_of("measure", measure, choices)
+        if measure != measures.ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")
             self.score = self.measure = measure
-            self.measure_name = f"test {MEASURES[measure]}"
+            self.measure_name = f"test {measures.MEASURES[measure]}"
         kind = SEVERAL if multi_label else None
         super().__init__(data, options, kind)
 
@@ -287,9 +270,9 @@ class Classification(PredictionTask):
     def measures(self) -> "tuple[Measure, ...]":
         if not self.multi_label:
             return super().measures
-        others = [x for x in OF_SEVERAL if x != self.measure]
+        others = [x for x in measures.OF_SEVERAL if x != self.measure]
         return tuple(
-            self._on_split(x, f"test {MEASURES[x]}")
+            self._on_split(x, f"test {measures.MEASURES[x]}")
             for x in (self.measure, *others)
         )
 
@@ -310,10 +293,10 @@ class Classification(PredictionTask):
         if not self.multi_label:
             return super().loss_and_metrics(model, recipe, data)
         from_logits = _graph.kind_of_head(model) is None
-        return make_loss(recipe.loss, "Binary", from_logits), []
+        return networks.make_loss(recipe.loss, "Binary", from_logits), []
 
     def answer(self, model, batches):
-        outputs, labels = outputs_and_labels(model, batches)
+        outputs, labels = measures.outputs_and_labels(model, batches)
         kind = _graph.kind_of_head(model)
         if self.multi_label:
             kind, labels = kind or "labels", labels.astype(int)
@@ -322,8 +305,10 @@ class Classification(PredictionTask):
         return _graph.as_probabilities(outputs, kind), labels
 
     def compute(self, predicted, labels):
-        names = OF_SEVERAL if self.multi_label else (str(self.score),)
-        return {name: compute(name, predicted, labels) for name in names}
+        names = measures.OF_SEVERAL if self.multi_label else (str(self.score),)
+        return {
+            name: measures.compute(name, predicted, labels) for name in names
+        }
 
     def _measure(self, model, data, arrays):
         """Returns the measures of a network and of its predictions."""
@@ -337,7 +322,7 @@ class Classification(PredictionTask):
         images = data.sizes["test"]
         fraction = round(float(metrics.pop("accuracy")) * images) / images
         del metrics["loss"]
-        return {ACCURACY: fraction, **metrics, **measured}
+        return {measures.ACCURACY: fraction, **metrics, **measured}
 
 
 class Regression(PredictionTask):
@@ -386,7 +371,9 @@ class Regression(PredictionTask):
 
     def __init__(self, data: Images, *, measure: Any = None, **options: Any):
         self.function = measure or "mae"
-        self.score = self.measure = check_measure_of_numbers(self.function)
+        self.score = self.measure = measures.check_measure_of_numbers(
+            self.function
+        )
         _checks.require("sklearn.metrics", extra="plot")
         # `load` sets it to that of the targets, for the digits of tables.
         self.deviation = 1.0
@@ -394,8 +381,8 @@ class Regression(PredictionTask):
 
     @property
     def measures(self) -> "tuple[Measure, ...]":
-        measures = measures_of_numbers(self.measure, self.deviation)
-        return tuple(self._on_split(**vars(x)) for x in measures)
+        every = measures.measures_of_numbers(self.measure, self.deviation)
+        return tuple(self._on_split(**vars(x)) for x in every)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
@@ -416,14 +403,14 @@ class Regression(PredictionTask):
         return StandardizedLoss(loss, *data.targets), metrics
 
     def answer(self, model, batches):
-        return outputs_and_labels(model, batches)
+        return measures.outputs_and_labels(model, batches)
 
     def compute(self, predicted, labels):
-        return measure_numbers(self.function, predicted, labels)
+        return measures.measure_numbers(self.function, predicted, labels)
 
     def guess(self, data: ImageData) -> float:
         """Returns the measure of the number that is best in training."""
         every = [x.examples.labels for x in data]
         # The folds together test all.
         tested = every[2] if data.folds is None else np.concatenate(every)
-        return guess_number(self.function, every[0], tested)
+        return measures.guess_number(self.function, every[0], tested)

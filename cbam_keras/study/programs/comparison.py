@@ -37,13 +37,8 @@ from cbam_keras.models import (
     classifier,
     segmenter,
 )
-from cbam_keras.study.plans.recipes import (
-    LEAST_STEPS,
-    RECIPES,
-    Recipe,
-    find_recipe,
-    suit_to,
-)
+from cbam_keras.study.plans import recipes
+from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.segmentation import Segmentation
 from cbam_keras.study.plans.study import (
     Study,
@@ -179,7 +174,7 @@ def plan(
         attentions, model_options(model), layer_options, has_masks
     )
     layers = placed(kinds, stages, model, instead_of)
-    recipe = find_recipe(recipe, default)
+    recipe = recipes.find_recipe(recipe, default)
     build, label = network_of(model, weights, recipe)
     settings: dict[str, Any] = {"model": label, "weights": weights}
     variants, baseline = [], BASELINE if BASELINE in layers else None
@@ -423,19 +418,19 @@ def default_recipe(
 ) -> Recipe:
     """Returns what `recipe=None` means for a network, given by name or not."""
     if has_masks:
-        recipe = RECIPES["segmentation"]
+        recipe = recipes.RECIPES["segmentation"]
         if weights is None:
             epochs = recipe.total_epochs
             recipe = dataclasses.replace(recipe, epochs=epochs, frozen_epochs=0)
-        return dataclasses.replace(recipe, least_steps=LEAST_STEPS)
+        return dataclasses.replace(recipe, least_steps=recipes.LEAST_STEPS)
     if weights is not None:
-        return suit_to(data, RECIPES["fine-tuning"])
+        return recipes.suit_to(data, recipes.RECIPES["fine-tuning"])
     # Of four rates this one suits it best, without attention and with.
     rate = 0.03 if model == "tiny" else 0.01
     few = {"cluttered_mnist": 3, "mnist5k": 2}
     epochs = few.get(data, 1) if isinstance(data, str) else 1
     recipe = Recipe(epochs=epochs, batch_size=64, learning_rate=rate)
-    return suit_to(data, recipe)
+    return recipes.suit_to(data, recipe)
 
 
 def placements(

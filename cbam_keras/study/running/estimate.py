@@ -4,13 +4,8 @@ import dataclasses
 import json
 
 from cbam_keras import _checks, _terminal
+from cbam_keras.study.results import statistics
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.results.statistics import (
-    MOST_SEEDS,
-    POWER,
-    Measured,
-    pooled,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +70,7 @@ def seeds_needed(
     results: Results | float,
     difference: float = 0.01,
     comparisons: int = 1,
-    power: float = POWER,
+    power: float = statistics.POWER,
 ) -> int:
     """Returns how many seeds are likely to find a true difference.
 
@@ -108,7 +103,7 @@ def seeds_needed(
             images.
     """
     if isinstance(results, Results):
-        found, _ = pooled(results.compared().values())
+        found, _ = statistics.pooled(results.compared().values())
         if results.folds is not None or found is None:
             raise ValueError(
                 "`results` must be of three seeds or more, without folds, "
@@ -116,7 +111,7 @@ def seeds_needed(
             )
     else:
         deviation = _checks.positive_number("results", results)
-        found = Measured(pairs=1, by_seeds=deviation**2)
+        found = statistics.Measured(pairs=1, by_seeds=deviation**2)
     _checks.positive_number("difference", difference)
     _checks.positive_integer("comparisons", comparisons)
     if not 0.1 <= power <= 0.999:
@@ -126,8 +121,8 @@ def seeds_needed(
     needed, words = found.needed(difference, comparisons, power)
     if needed is None:
         raise ValueError(
-            f"`difference` must be found with at most {MOST_SEEDS:,} seeds. "
-            f"Received: difference={difference}, which takes {words}. Look for "
-            "a larger one, or test more images"
+            "`difference` must be found with at most "
+            f"{statistics.MOST_SEEDS:,} seeds. Received: {difference=}, which "
+            f"takes {words}. Look for a larger one, or test more images"
         )
     return needed

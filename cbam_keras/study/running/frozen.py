@@ -20,16 +20,7 @@ from cbam_keras import _checks, _files, _graph, _terminal
 from cbam_keras.data import SPLITS, ImageData, Rows, digest
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.folder import FEATURES, StudyFolder, features_lock
-from cbam_keras.study.plans.networks import (
-    Drawn,
-    build_drawn,
-    count_macs,
-    count_parameters,
-    draw,
-    fingerprint,
-    is_by_name,
-    is_of_package,
-)
+from cbam_keras.study.plans import networks
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 
@@ -56,13 +47,15 @@ class Parts:
     counts: _files.Json = dataclasses.field(default_factory=dict)
     # What the head starts with, and what each seed draws of it.
     starts: list[np.ndarray] = dataclasses.field(default_factory=list)
-    drawn: list[Drawn] = dataclasses.field(default_factory=list)
+    drawn: list[networks.Drawn] = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def digest(self) -> str:
         """A hash of the base and its weights."""
         base = cast(keras.Model, self.base)
-        return digest(fingerprint(base), self.owner, *base.get_weights())
+        return digest(
+            networks.fingerprint(base), self.owner, *base.get_weights()
+        )
 
     def with_weights_of(self, trained: keras.Model) -> keras.Model:
         """Returns the network with the weights of what was trained of it."""
@@ -154,22 +147,24 @@ class FrozenNetworks:
         recipe = study.recipe_for(variant, run)
         if kept := self._kept.get(variant.original):
             kept.head.set_weights(kept.starts)
-            draw(kept.drawn, recipe.seed)
+            networks.draw(kept.drawn, recipe.seed)
             return kept
-        network, drawn = build_drawn(study, variant, run, data)
+        network, drawn = networks.build_drawn(study, variant, run, data)
         both = cut(network) if recipe.frozen and not network.compiled else None
         base, head = both or (None, network)
-        owner = None if is_of_package(variant.build) else variant.original
+        owner = (
+            None if networks.is_of_package(variant.build) else variant.original
+        )
         parts = Parts(network, head, base, owner)
-        parts.counts["parameters"] = count_parameters(network, recipe)
-        parts.counts["macs"] = count_macs(network, data)
+        parts.counts["parameters"] = networks.count_parameters(network, recipe)
+        parts.counts["macs"] = networks.count_macs(network, data)
         trained = {id(weight) for weight in head.weights}
         if (
             # Callbacks of users may change a network for good.
             self.keeps
             and base is not None
             and _has_features(recipe, data)
-            and is_by_name(study, variant, network)
+            and networks.is_by_name(study, variant, network)
             # These are of the training images of a run.
             and data.standardization is data.targets is None
             and not _graph.random_states(network)

@@ -17,14 +17,7 @@ from typing import Any, Protocol
 import keras
 
 from cbam_keras import _checks, _files, _graph, _terminal
-from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.checkpoints import (
-    STATE,
-    State,
-    peek_state,
-    read_state,
-    save_state,
-)
+from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.folder import (
     RESULTS,
     StudyFolder,
@@ -34,12 +27,8 @@ from cbam_keras.study.files.folder import (
 from cbam_keras.study.files.options import CallbackMakers, RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.files.rates import list_candidates
+from cbam_keras.study.plans import networks
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.networks import (
-    build_network,
-    count_macs,
-    count_parameters,
-)
 from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
@@ -182,9 +171,11 @@ def estimate(study: Study | Plan) -> Estimate:
         _print_plan(study, data)
         for variant in study.variants:
             with free_memory():
-                model = build_network(study, variant, study.runs[0], data)
-                parameters = count_parameters(model, recipe)
-                macs = count_macs(model, data)
+                model = networks.build_network(
+                    study, variant, study.runs[0], data
+                )
+                parameters = networks.count_parameters(model, recipe)
+                macs = networks.count_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
     rates = max(len(study.rates_for(x)) for x in study.variants)
@@ -335,12 +326,12 @@ class Queue:
         data = self.load(study.runs[0])
         for variant in study.variants:
             places = [self.folder.place(variant.name, x) for x in study.runs]
-            states = [] if overwrite else map(peek_state, places)
+            states = [] if overwrite else map(checkpoints.peek_state, places)
             if any(state is not None and state.history for state in states):
                 continue
             with _graph.same_randomness(), free_memory():
                 try:
-                    build_network(study, variant, study.runs[0], data)
+                    networks.build_network(study, variant, study.runs[0], data)
                 except Exception as error:
                     error.add_note(f'It is of the variant "{variant.name}"')
                     raise
@@ -459,7 +450,7 @@ class Queue:
             ):
                 state = self.folder.new_state(variant, run, self.load(run))
                 ended = {"file": None, "status": ERROR, "message": message}
-                save_state(place, state, ended=ended)
+                checkpoints.save_state(place, state, ended=ended)
 
     def _choose(self, variant, run, state):
         """Returns the candidate that a run tests, its state and its folder."""
@@ -469,13 +460,15 @@ class Queue:
         if not best.finished:
             message = f"Learning rate {best.learning_rate:g}: {best.message}"
             ended = {"status": best.status, "message": message, "file": None}
-            save_state(folder.place(variant.name, run), state, ended=ended)
+            checkpoints.save_state(
+                folder.place(variant.name, run), state, ended=ended
+            )
             return None
-        trained = read_state(place)
+        trained = checkpoints.read_state(place)
         if not (place / trained.file_of(best.best_epoch)).exists():
             # The network of the run was deleted, and its candidates before.
             with folder.claim(best.variant, run):
-                (place / STATE).unlink()
+                (place / checkpoints.STATE).unlink()
             del self._outcomes[best.variant, run]
             return None
         # It has the history and the checkpoints of the candidate.
@@ -486,22 +479,22 @@ class Queue:
 
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
-        networks = self.study.networks
+        every = self.study.networks
         several = f", {run}" if len(self.study.runs) > 1 else ""
-        names = [(x.name, of_one) for x, of_one in networks]
+        names = [(x.name, of_one) for x, of_one in every]
         number = names.index((variant.original, run)) + 1
         missing = [x.name for x, _ in self.missing()]
         left = workers.time_left(self.seconds, missing)
-        return f"{variant.name}{several} ({number} of {len(networks)}{left})"
+        return f"{variant.name}{several} ({number} of {len(every)}{left})"
 
-    def progress(self) -> dict[str, Outcome | State | None]:
+    def progress(self) -> dict[str, Outcome | checkpoints.State | None]:
         """Returns how far each network is trained, by the names of folders."""
         found = {}
         for network in self.study.networks:
             for variant, run in self._steps_to(*network):
                 place = self.folder.place(variant.name, run)
                 ended = self._ended(variant.name, run)
-                found[place.name] = ended or peek_state(place)
+                found[place.name] = ended or checkpoints.peek_state(place)
         return found
 
     def check_end(self, results: Results) -> None:

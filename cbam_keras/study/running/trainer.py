@@ -14,11 +14,7 @@ import keras
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras.data import for_fit
 from cbam_keras.study.files import checkpoints, interrupts
-from cbam_keras.study.files.checkpoints import (
-    CheckpointEachEpoch,
-    Diverged,
-    State,
-)
+from cbam_keras.study.files.checkpoints import State
 from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
 from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import Measure, validation_key
@@ -88,7 +84,9 @@ def train_network(
         interrupts.raise_if_noted()
         if _files.is_unwritable(folder.parent, error):
             raise
-        fields["status"] = DIVERGED if isinstance(error, Diverged) else ERROR
+        fields["status"] = (
+            DIVERGED if isinstance(error, checkpoints.Diverged) else ERROR
+        )
         text = str(error).strip() or "no message"
         fields["message"] = f"{type(error).__name__}: {text}"
         fields["traceback"] = traceback.format_exc()
@@ -186,7 +184,7 @@ class _Training:
     ) -> keras.Model:
         """Trains the missing epochs, and returns the network to test."""
         is_trained = not self.has_ended
-        checkpoint = CheckpointEachEpoch(
+        checkpoint = checkpoints.CheckpointEachEpoch(
             self.state,
             self.data,
             self.recipe,
@@ -270,7 +268,7 @@ class _Training:
         """Returns the metrics of the epoch that is tested."""
         row = self.state.history[tested - 1]
         if not math.isfinite(row.get("val_loss", 0)):
-            raise Diverged(
+            raise checkpoints.Diverged(
                 f"The validation loss was {row['val_loss']} in epoch {tested}"
             )
         key = validation_key(self.measure.key)
