@@ -15,7 +15,10 @@ import keras
 from cbam_keras import _checks
 
 if TYPE_CHECKING:
-    import pandas
+    from pandas import DataFrame
+else:
+    # Annotations name it where pandas is not installed.
+    DataFrame = "pandas.DataFrame"
 
 # Names of files and classes may hold control characters, which steer a
 # terminal, and what stands for bytes that are not UTF-8.
@@ -199,7 +202,7 @@ class Tabular:
         verdict = wrap(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
-    def to_dataframe(self) -> "pandas.DataFrame":
+    def to_dataframe(self) -> DataFrame:
         """Returns the result as a `pandas.DataFrame`.
 
         The rows and units are described at the class.

@@ -371,6 +371,9 @@ def _members(value):
     for name in [x for x in MEMBERS if x.startswith(prefix)]:
         member = getattr(value, name := name.removeprefix(prefix))
         brief = inspect.getdoc(member).split("\n\n")[0]
+        if inspect.isfunction(inspect.getattr_static(value, name)):
+            # Bound, it has no `self`.
+            member = member.__get__(value)
         if callable(member):
             name = _signature(name, member).replace("\n    ", "")
         yield name, " ".join(brief.split())

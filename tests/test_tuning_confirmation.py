@@ -1,6 +1,7 @@
 """The best configurations trained again from fresh seeds, and the verdict."""
 
 import dataclasses
+import pickle
 import types
 from unittest import mock
 
@@ -198,6 +199,17 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
     found = study.Results.read(confirmed.output)
     assert found == confirmed
     assert (found.json(), str(found)) == (confirmed.json(), str(confirmed))
+
+
+def test_a_ranking_has_results_of_its_trials_and_of_its_confirmation(confirmed):
+    assert not isinstance(confirmed, study.Results)
+    assert confirmed.output == confirmed.results.output
+    assert confirmed.history == confirmed.results.history
+    rows = [row.mean for row in confirmed.confirmation]
+    assert [row.mean for row in confirmed.retrained.rows] == rows
+    assert pickle.loads(pickle.dumps(confirmed)) == confirmed
+    with pytest.raises(AttributeError, match="no attribute 'winner'"):
+        confirmed.winner  # noqa: B018
 
 
 # What cannot be compared.

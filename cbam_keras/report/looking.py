@@ -29,7 +29,7 @@ WRONG = " \N{MULTIPLICATION SIGN}"
 
 def draw(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or raises if it cannot."""
-    results = study.Results.of(folder, content)
+    results = study.read_results(folder, content)
     is_shown = results.are_classifiers or _has_masks(content)
     # Predictions that were given have neither networks nor a recipe.
     if not is_shown or not content["settings"]["recipe"]:

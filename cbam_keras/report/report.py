@@ -128,7 +128,7 @@ def _make_page(folder):
     try:
         content = study.read_content(folder)
         # Each file of predictions is read once, and warned of once.
-        results = study.Results.of(folder, content)
+        results = study.read_results(folder, content)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
@@ -212,7 +212,9 @@ def _add_data(page, results, content):
 
 def _add_results(page, results, content):
     """The results."""
-    results, section = results.with_subfolders(), Section("Results")
+    section = Section("Results")
+    if content["kind"] == "tune":
+        results = results.confirmed()
     page.sections.append(section)
     page.verdict = "Nothing is known yet: no network is trained."
     if results.runs and (tables := results.tables()):

@@ -42,7 +42,7 @@ from cbam_keras.study.plans.tasks import Classification, Regression
 from cbam_keras.study.programs import comparison, training
 from cbam_keras.study.programs.given import results_of
 from cbam_keras.study.results.ranking import Ranking, Trial
-from cbam_keras.study.results.results import Results
+from cbam_keras.study.results.results import Results, read_results
 from cbam_keras.study.results.statistics import Measured, verdict
 from cbam_keras.study.results.tables import Row
 from cbam_keras.study.running.estimate import Cost, Estimate, seeds_needed

@@ -222,7 +222,7 @@ class Search:
             self.trials, folder, self.load, options.callbacks
         ).train_all(options)
         content = study.read_content(folder.path)
-        results = cast(study.Ranking, study.Results.of(folder.path, content))
+        results = cast(study.Ranking, study.read_results(folder.path, content))
         if not results.ranked:
             failed = [f"{x.status} ({x.message})" for x in results.trials]
             raise RuntimeError(
@@ -250,7 +250,7 @@ class Search:
                 for row, trial in zip(trained.rows, trials, strict=True)
                 if row.values
             ]
-        results = results.with_confirmation(confirmation)
+        results = results.confirmed(confirmation)
         (best, name), measure = choose(results), results.measures[0]
         network = max(
             (x for x in trained.runs if x.variant == name and x.file),

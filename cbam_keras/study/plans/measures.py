@@ -6,16 +6,13 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import number_cell
-
-if TYPE_CHECKING:
-    import pandas
+from cbam_keras._terminal import DataFrame, number_cell
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
@@ -260,9 +257,7 @@ def calibration(
         return metrics.brier_score_loss(labels, probabilities, labels=classes)
 
 
-def reliability(
-    probabilities: np.ndarray, labels: np.ndarray
-) -> "pandas.DataFrame":
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> DataFrame:
     """Returns a row for each of the bins, quantiles of the confidence.
 
     scikit-learn's `calibration_curve` does not say how many images are in each.

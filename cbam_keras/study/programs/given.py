@@ -391,8 +391,8 @@ def _make(runs, places, reader, about, baseline, folds):
             **dict.fromkeys(("class_counts", "leaks", "source")),
         }
     )
-    held, seeds = {**content, "outcomes": outcomes}, tuple(content["seeds"])
-    parts = Results.parts_of(pathlib.Path(GIVEN), held, tuple(runs), seeds)
-    results = Given(**parts, content=content)
+    held = {**content, "outcomes": outcomes}
+    results = Given.of(pathlib.Path(GIVEN), held)
+    results = dataclasses.replace(results, content=content)
     results.files_read.update(files_read)
     return results

@@ -6,17 +6,14 @@ One that was trained at too low a rate loses a comparison for that alone.
 import math
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras._terminal import Table
+from cbam_keras._terminal import DataFrame, Table
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.files.rates import merit_of
 from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.study import Study
-
-if TYPE_CHECKING:
-    import pandas
 
 # A network is asked whether it has finished learning if its final training loss
 # is more than so many times that of the best one.
@@ -103,7 +100,7 @@ def describe_learning(results: Any) -> str:
     return " ".join(sentences)
 
 
-def learning_rates(results: Any) -> "pandas.DataFrame":
+def learning_rates(results: Any) -> DataFrame:
     """Returns a row for each network from which a run has chosen."""
     pandas = _checks.require("pandas", extra="plot")
     chosen = {(x.variant, x.run): x.learning_rate for x in results.outcomes}

@@ -2,17 +2,17 @@
 
 import collections
 import contextlib
-import functools
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import number_cell
+from cbam_keras._terminal import DataFrame, number_cell
 from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
+from cbam_keras.study.results import statistics
 from cbam_keras.study.results.kept import (
     CLASSES,
     LABELS,
@@ -21,14 +21,6 @@ from cbam_keras.study.results.kept import (
     Predictions,
     read_predictions,
 )
-from cbam_keras.study.results.statistics import (
-    interval_of_fraction,
-    mcnemar,
-    quantiles_of,
-)
-
-if TYPE_CHECKING:
-    import pandas
 
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8 % on 200, 24 % on 22.
@@ -37,247 +29,228 @@ MANY_IMAGES = 1_000
 RESAMPLED, AT_ONCE = 1_000, 50
 
 
-# `Results`, which imports this file.
-Judged = Any
+def has_groups(results: Any) -> bool:
+    """Whether several test images are of one group, as of a patient."""
+    every = [x for by_run in results.tested.values() for x in by_run.values()]
+    return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
 
 
-class PredictionTables:
-    """The part of `Results` that is about predictions."""
+def predicts(results: Any) -> str:
+    """What predictions are of, as `"classes"`; without any `""`."""
+    every = (x for by_run in results.tested.values() for x in by_run.values())
+    return next((x.kind for x in every), "")
 
-    @functools.cached_property
-    def files_read(self: Any) -> dict[tuple[str, Run], dict[str, Any]]:
-        """What files of predictions hold by split, by variant and run."""
-        return {}
 
-    @functools.cached_property
-    def files_left_out(self: Any) -> dict[tuple[str, Run], str]:
-        """Why files of predictions that were read are not used."""
-        return {}
+def frame_of(
+    results: Any,
+    variant: str,
+    seed: int,
+    split: str = "test",
+    *,
+    fold: int | None = None,
+) -> DataFrame:
+    """Returns what a network predicts for each image.
 
-    @functools.cached_property
-    def tested(self: Any) -> dict[str, dict[Run, Kept]]:
-        """Predictions of networks that give numbers, by variant and run."""
-        return _choose(self, lambda x: x.are_finite)
+    Args:
+        variant: String, its name.
+        seed: Integer, the seed that it was trained with.
+        split: `"test"` or `"validation"`. Defaults to `"test"`.
+        fold: Integer, its fold, where there are folds. Defaults to `None`.
 
-    @functools.cached_property
-    def collapsed(self: Any) -> dict[str, list[Run]]:
-        """The runs in which networks have learned nothing, by variant."""
-        useless = _choose(self, lambda x: not x.has_learned)
-        return {variant: [*by_run] for variant, by_run in useless.items()}
+    Returns:
+        A `pandas.DataFrame` with a row per image: `image` (its path, or its
+        number), `label` (the name of its class), and the probability of
+        each class in a column of its name.
 
-    @property
-    def has_groups(self: Any) -> bool:
-        """Whether several test images are of one group, as of a patient."""
-        every = [x for by_run in self.tested.values() for x in by_run.values()]
-        return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
-
-    @property
-    def predicts(self: Any) -> str:
-        """What predictions are of, as `"classes"`; without any `""`."""
-        every = (x for by_run in self.tested.values() for x in by_run.values())
-        return next((x.kind for x in every), "")
-
-    def predictions(
-        self: Any,
-        variant: str,
-        seed: int,
-        split: str = "test",
-        *,
-        fold: int | None = None,
-    ) -> "pandas.DataFrame":
-        """Returns what a network predicts for each image.
-
-        Args:
-            variant: String, its name.
-            seed: Integer, the seed that it was trained with.
-            split: `"test"` or `"validation"`. Defaults to `"test"`.
-            fold: Integer, its fold, where there are folds. Defaults to `None`.
-
-        Returns:
-            A `pandas.DataFrame` with a row per image: `image` (its path, or its
-            number), `label` (the name of its class), and the probability of
-            each class in a column of its name.
-
-        Raises:
-            ValueError: If there are none.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        key = variant, Run(seed, fold)
-        runs = [x for x in self.runs if (x.variant, x.run) == key]
-        kept = read_split(self, runs[0], split) if runs else None
-        if kept is None:
-            raise ValueError(
-                "`variant`, `seed` and `fold` must be those of a network "
-                "that finished, with predictions beside it. Received: "
-                f'{variant=}, {seed=}, split="{split}", {fold=}'
-            )
-        if kept.kind not in OF_CLASSES:
-            columns = {"image": kept.images}
-            given = {"label": kept.labels, "number": kept.numbers}
-            for name, values in given.items():
-                if values is None:
-                    continue
-                flat = values.reshape(len(values), -1).T
-                several = {f"{name} {x}": y for x, y in enumerate(flat)}
-                columns |= several if len(flat) > 1 else {name: flat[0]}
-            return pandas.DataFrame(columns)
-        names = np.array(self.class_names, object)
-        frame = pandas.DataFrame(kept.probabilities, columns=names)
-        if kept.kind == CLASSES:
-            labels = names[kept.labels]
-        else:
-            labels = ["; ".join(names[row > 0]) for row in kept.labels]
-        # A class may be called like this, too.
-        frame.insert(0, "label", labels, allow_duplicates=True)
-        frame.insert(0, "image", kept.images, allow_duplicates=True)
-        return frame
-
-    def per_class(self: Any) -> "pandas.DataFrame":
-        """Returns how well each network tells each class.
-
-        Returns:
-            A `pandas.DataFrame` with a row per variant and class: `variant`,
-            `class`, `seeds` (how many have predictions), `images` (tested with
-            one seed), and means over the seeds of `precision`, `recall`, `f1`,
-            and of the class against the others `auc` (of the ROC curve) and
-            `average_precision`, each with its deviation (n - 1) in
-            `precision_std` and so on. A class without test images has none. The
-            precision of one that is never predicted is 0.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        _check_tested(self)
-        frames = [
-            pandas.DataFrame(
-                {"variant": variant, "class": self.class_names, **x.by_class()}
-            )
-            for variant, by_seed in self.tested.items()
-            for x in by_seed.values()
-        ]
-        frame, keys = pandas.concat(frames), ["variant", "class"]
-        means = mean_and_deviation(frame, keys).drop(columns="images_std")
-        means.insert(2, "seeds", means["variant"].map(_counts(self)))
-        # The folds of one seed have tested all images.
-        images = means["images"] * (self.folds or 1)
-        return means.assign(images=images.round().astype(int))
-
-    def confusion(self: Any, variant: str) -> "pandas.DataFrame":
-        """Returns the confusion matrix of a variant, summed over its seeds.
-
-        Args:
-            variant: String, its name.
-
-        Returns:
-            A `pandas.DataFrame` of numbers of images, with a row for each true
-            class and a column for each predicted one.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        metrics = _checks.require("sklearn.metrics", extra="plot")
-        _check_tested(self)
-        _checks.one_of("variant", variant, self.tested)
-        classes, names = range(len(self.class_names)), [*self.class_names]
-        matrix = sum(
-            metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
-            for x in self.tested[variant].values()
+    Raises:
+        ValueError: If there are none.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    key = variant, Run(seed, fold)
+    runs = [x for x in results.runs if (x.variant, x.run) == key]
+    kept = read_split(results, runs[0], split) if runs else None
+    if kept is None:
+        raise ValueError(
+            "`variant`, `seed` and `fold` must be those of a network "
+            "that finished, with predictions beside it. Received: "
+            f'{variant=}, {seed=}, split="{split}", {fold=}'
         )
-        return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
-
-    def calibration(self: Any) -> "pandas.DataFrame":
-        """Returns means of `brier`, and of `ece`, a row per variant.
-
-        They are over the `seeds` that have predictions. Below 1,000 test images
-        there is no `ece`: that of a perfectly calibrated network is large, too.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        _check_tested(self)
-        records = [
-            {"variant": variant}
-            | {
-                key: measures.calibration(key, x.probabilities, x.labels)
-                for key in measures.SHOWN
-                if key != "ece" or len(x.labels) >= MANY_IMAGES
-            }
-            for variant, by_seed in with_probabilities(self).items()
-            for x in by_seed.values()
-        ]
-        means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
-        means.insert(1, "seeds", means["variant"].map(_counts(self)))
-        return means
-
-    def thresholds(self: Any) -> "pandas.DataFrame":
-        """Returns how well networks for two classes find the second one.
-
-        A row per variant and seed has the `threshold`, and on test images
-        `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
-        fractions of positive and of negative answers that are right) and the
-        `auc` of the ROC curve, with the ends of their 95 % intervals,
-        `sensitivity_low` and so on. These are Wilson's, with groups, such as
-        patients, by their design effect, and of the AUC by a bootstrap of
-        images or groups. The threshold is 0.5 if none is to be chosen, or if
-        there are no validation images of both classes.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        records = []
-        order = self.variants.index
-        for run in sorted(self.runs, key=lambda x: order(x.variant)):
-            x = self.tested.get(run.variant, {}).get(run.run)
-            if x is None:
+    if kept.kind not in OF_CLASSES:
+        columns = {"image": kept.images}
+        given = {"label": kept.labels, "number": kept.numbers}
+        for name, values in given.items():
+            if values is None:
                 continue
-            kept = read_split(self, run, "validation")
-            chosen = choose_threshold(self.threshold, kept)
-            is_positive = x.predicted == 1
-            if chosen is not None:
-                is_positive = x.probabilities[:, 1] >= chosen
-            record = {"variant": run.variant, **described(run.run)}
-            record["threshold"] = 0.5 if chosen is None else chosen
-            is_right = is_positive == (x.labels == 1)
-            for name, rows in {
-                "sensitivity": x.labels == 1,
-                "specificity": x.labels == 0,
-                "ppv": is_positive,
-                "npv": ~is_positive,
-            }.items():
-                if rows.any():
-                    ends = interval_of_fraction(is_right[rows], x.groups[rows])
-                    record[name] = float(is_right[rows].mean())
-                    record[f"{name}_low"], record[f"{name}_high"] = ends
-            if len(x.present) == 2 and not x.are_answers:
-                areas = bootstrap([x], "auc")[0]
-                record["auc"] = x.compute("auc")
-                record["auc_low"], record["auc_high"] = quantiles_of(areas)
-            records.append(record)
-        return pandas.DataFrame(records)
-
-    def mcnemar(self: Any) -> "pandas.DataFrame":
-        """Returns how often networks and the baseline are right alone.
-
-        A row per variant and seed has the numbers of test images that
-        `both_right`, `alone_right` (the variant alone), `baseline_right` (the
-        baseline alone) and `both_wrong` count, and `mid_p` and `exact_p` of
-        McNemar's test, unless images are of groups, which are not independent.
-        """
-        pandas = _checks.require("pandas", extra="plot")
-        metrics = _checks.require("sklearn.metrics", extra="plot")
-        _check_tested(self)
-        records = []
-        for outcome in self.runs:
-            names = outcome.variant, self.baseline
-            pair = _find_pair(self, names, outcome.run)
-            if pair is None or outcome.variant == self.baseline:
-                continue
-            right = (x.of_each.ravel() for x in pair)
-            table = metrics.confusion_matrix(*right, labels=[1, 0])
-            (both, alone), (of_baseline, neither) = table.tolist()
-            record = {"variant": outcome.variant, **described(outcome.run)}
-            record |= {"both_right": both, "alone_right": alone}
-            record |= {"baseline_right": of_baseline, "both_wrong": neither}
-            if not self.has_groups:
-                p_values = mcnemar(alone, of_baseline)
-                record["mid_p"], record["exact_p"] = p_values
-            records.append(record)
-        return pandas.DataFrame(records)
+            flat = values.reshape(len(values), -1).T
+            several = {f"{name} {x}": y for x, y in enumerate(flat)}
+            columns |= several if len(flat) > 1 else {name: flat[0]}
+        return pandas.DataFrame(columns)
+    names = np.array(results.class_names, object)
+    frame = pandas.DataFrame(kept.probabilities, columns=names)
+    if kept.kind == CLASSES:
+        labels = names[kept.labels]
+    else:
+        labels = ["; ".join(names[row > 0]) for row in kept.labels]
+    # A class may be called like this, too.
+    frame.insert(0, "label", labels, allow_duplicates=True)
+    frame.insert(0, "image", kept.images, allow_duplicates=True)
+    return frame
 
 
-def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
+def per_class(results: Any) -> DataFrame:
+    """Returns how well each network tells each class.
+
+    Returns:
+        A `pandas.DataFrame` with a row per variant and class: `variant`,
+        `class`, `seeds` (how many have predictions), `images` (tested with
+        one seed), and means over the seeds of `precision`, `recall`, `f1`,
+        and of the class against the others `auc` (of the ROC curve) and
+        `average_precision`, each with its deviation (n - 1) in
+        `precision_std` and so on. A class without test images has none. The
+        precision of one that is never predicted is 0.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    _check_tested(results)
+    frames = [
+        pandas.DataFrame(
+            {"variant": variant, "class": results.class_names, **x.by_class()}
+        )
+        for variant, by_seed in results.tested.items()
+        for x in by_seed.values()
+    ]
+    frame, keys = pandas.concat(frames), ["variant", "class"]
+    means = mean_and_deviation(frame, keys).drop(columns="images_std")
+    means.insert(2, "seeds", means["variant"].map(_counts(results)))
+    # The folds of one seed have tested all images.
+    images = means["images"] * (results.folds or 1)
+    return means.assign(images=images.round().astype(int))
+
+
+def confusion(results: Any, variant: str) -> DataFrame:
+    """Returns the confusion matrix of a variant, summed over its seeds.
+
+    Args:
+        variant: String, its name.
+
+    Returns:
+        A `pandas.DataFrame` of numbers of images, with a row for each true
+        class and a column for each predicted one.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    _check_tested(results)
+    _checks.one_of("variant", variant, results.tested)
+    classes, names = range(len(results.class_names)), [*results.class_names]
+    matrix = sum(
+        metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
+        for x in results.tested[variant].values()
+    )
+    return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
+
+
+def calibration(results: Any) -> DataFrame:
+    """Returns means of `brier`, and of `ece`, a row per variant.
+
+    They are over the `seeds` that have predictions. Below 1,000 test images
+    there is no `ece`: that of a perfectly calibrated network is large, too.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    _check_tested(results)
+    records = [
+        {"variant": variant}
+        | {
+            key: measures.calibration(key, x.probabilities, x.labels)
+            for key in measures.SHOWN
+            if key != "ece" or len(x.labels) >= MANY_IMAGES
+        }
+        for variant, by_seed in with_probabilities(results).items()
+        for x in by_seed.values()
+    ]
+    means = mean_and_deviation(pandas.DataFrame(records), ["variant"])
+    means.insert(1, "seeds", means["variant"].map(_counts(results)))
+    return means
+
+
+def thresholds(results: Any) -> DataFrame:
+    """Returns how well networks for two classes find the second one.
+
+    A row per variant and seed has the `threshold`, and on test images
+    `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
+    fractions of positive and of negative answers that are right) and the
+    `auc` of the ROC curve, with the ends of their 95 % intervals,
+    `sensitivity_low` and so on. These are Wilson's, with groups, such as
+    patients, by their design effect, and of the AUC by a bootstrap of
+    images or groups. The threshold is 0.5 if none is to be chosen, or if
+    there are no validation images of both classes.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    records = []
+    order = results.variants.index
+    for run in sorted(results.runs, key=lambda x: order(x.variant)):
+        x = results.tested.get(run.variant, {}).get(run.run)
+        if x is None:
+            continue
+        kept = read_split(results, run, "validation")
+        chosen = choose_threshold(results.threshold, kept)
+        is_positive = x.predicted == 1
+        if chosen is not None:
+            is_positive = x.probabilities[:, 1] >= chosen
+        record = {"variant": run.variant, **described(run.run)}
+        record["threshold"] = 0.5 if chosen is None else chosen
+        is_right = is_positive == (x.labels == 1)
+        for name, rows in {
+            "sensitivity": x.labels == 1,
+            "specificity": x.labels == 0,
+            "ppv": is_positive,
+            "npv": ~is_positive,
+        }.items():
+            if rows.any():
+                ends = statistics.interval_of_fraction(
+                    is_right[rows], x.groups[rows]
+                )
+                record[name] = float(is_right[rows].mean())
+                record[f"{name}_low"], record[f"{name}_high"] = ends
+        if len(x.present) == 2 and not x.are_answers:
+            areas = bootstrap([x], "auc")[0]
+            record["auc"] = x.compute("auc")
+            record["auc_low"], record["auc_high"] = statistics.quantiles_of(
+                areas
+            )
+        records.append(record)
+    return pandas.DataFrame(records)
+
+
+def mcnemar(results: Any) -> DataFrame:
+    """Returns how often networks and the baseline are right alone.
+
+    A row per variant and seed has the numbers of test images that
+    `both_right`, `alone_right` (the variant alone), `baseline_right` (the
+    baseline alone) and `both_wrong` count, and `mid_p` and `exact_p` of
+    McNemar's test, unless images are of groups, which are not independent.
+    """
+    pandas = _checks.require("pandas", extra="plot")
+    metrics = _checks.require("sklearn.metrics", extra="plot")
+    _check_tested(results)
+    records = []
+    for outcome in results.runs:
+        names = outcome.variant, results.baseline
+        pair = _find_pair(results, names, outcome.run)
+        if pair is None or outcome.variant == results.baseline:
+            continue
+        right = (x.of_each.ravel() for x in pair)
+        table = metrics.confusion_matrix(*right, labels=[1, 0])
+        (both, alone), (of_baseline, neither) = table.tolist()
+        record = {"variant": outcome.variant, **described(outcome.run)}
+        record |= {"both_right": both, "alone_right": alone}
+        record |= {"baseline_right": of_baseline, "both_wrong": neither}
+        if not results.has_groups:
+            p_values = statistics.mcnemar(alone, of_baseline)
+            record["mid_p"], record["exact_p"] = p_values
+        records.append(record)
+    return pandas.DataFrame(records)
+
+
+def read_split(results: Any, outcome: Outcome, split: str) -> Any:
     """Returns predictions, if they are kept; warns of those left out."""
     key, files_read = (outcome.variant, outcome.run), results.files_read
     if key not in files_read:
@@ -293,7 +266,7 @@ def read_split(results: Judged, outcome: Outcome, split: str) -> Any:
     return files_read[key].get(split)
 
 
-def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
+def read_all(results: Any) -> dict[str, dict[Run, Any]]:
     """Returns predictions for the test images, by variant and run."""
     kept: dict[str, dict[Run, Kept]] = {x: {} for x in results.variants}
     for run in results.runs:
@@ -302,7 +275,9 @@ def read_all(results: Judged) -> dict[str, dict[Run, Any]]:
     return {variant: x for variant, x in kept.items() if x}
 
 
-def _choose(results, is_chosen):
+def choose(
+    results: Any, is_chosen: Callable[[Kept], bool]
+) -> dict[str, dict[Run, Kept]]:
     """Returns some of all predictions, by variant and run."""
     chosen = {
         variant: {run: x for run, x in by_run.items() if is_chosen(x)}
@@ -312,7 +287,7 @@ def _choose(results, is_chosen):
 
 
 def changes_of(
-    results: Judged, pair: tuple[str, str], runs: Sequence[Run]
+    results: Any, pair: tuple[str, str], runs: Sequence[Run]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Returns for each run the differences between two networks by image.
 
@@ -395,7 +370,7 @@ def _find_pair(results, pair, run):
 
 
 def compare_one_run(
-    results: Judged, pair: tuple[str, str], run: Run, measure: str
+    results: Any, pair: tuple[str, str], run: Run, measure: str
 ) -> tuple[np.ndarray, str] | None:
     """Returns resampled differences of one run of two networks, and of what.
 
@@ -411,7 +386,7 @@ def compare_one_run(
     return np.subtract(*bootstrap(kept, measure)), f"{count:,} {drawn}"
 
 
-def _check_tested(results: Judged):
+def _check_tested(results: Any):
     if results.predicts not in OF_CLASSES:
         reasons = [*results.files_left_out.values()]
         why = f" that can be used ({reasons[0]})" if reasons else ""
@@ -422,13 +397,13 @@ def _check_tested(results: Judged):
         )
 
 
-def count_labels(results: Judged, split: str) -> np.ndarray | None:
+def count_labels(results: Any, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
     kept = next((read_split(results, run, split) for run in results.runs), None)
     return kept.counts if isinstance(kept, Predictions) else None
 
 
-def describe_collapse(results: Judged) -> str:
+def describe_collapse(results: Any) -> str:
     """Returns sentences on networks that have collapsed."""
     sentences = []
     for variant, useless in results.collapsed.items():
@@ -448,7 +423,7 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
-def with_probabilities(results: Judged) -> dict[str, dict[Run, Predictions]]:
+def with_probabilities(results: Any) -> dict[str, dict[Run, Predictions]]:
     """Returns the predictions of networks that do not give classes alone."""
     return {
         variant: by_run
@@ -457,7 +432,7 @@ def with_probabilities(results: Judged) -> dict[str, dict[Run, Predictions]]:
     }
 
 
-def describe_left_out(results: Judged) -> str:
+def describe_left_out(results: Any) -> str:
     """Returns of how many trainings predictions are used, if not of all."""
     used = _counts(results)
     kept = collections.Counter(x.variant for x in results.runs if x.predictions)
@@ -470,7 +445,7 @@ def describe_left_out(results: Judged) -> str:
     return f"Predictions are used {', '.join(few)}." if few else ""
 
 
-def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
+def judged(results: Any) -> dict[str, DataFrame]:
     """Returns all data frames but confusion matrices, by their names."""
     if results.predicts not in OF_CLASSES:
         return {}
@@ -486,9 +461,7 @@ def judged(results: Judged) -> "dict[str, pandas.DataFrame]":
     return frames
 
 
-def mean_and_deviation(
-    frame: "pandas.DataFrame", keys: list[str]
-) -> "pandas.DataFrame":
+def mean_and_deviation(frame: DataFrame, keys: list[str]) -> DataFrame:
     """Returns means of columns, and deviations in columns called `..._std`."""
     means = frame.groupby(keys, sort=False).agg(["mean", "std"])
     means.columns = [

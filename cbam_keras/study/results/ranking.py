@@ -2,24 +2,22 @@
 
 import collections
 import dataclasses
-import pathlib
+import json
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from cbam_keras import _checks, _terminal
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
+from cbam_keras.explain.figures import style
 from cbam_keras.study.files.folder import CHOICE, CONFIRMATION, read_content
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.measures import Measure
-from cbam_keras.study.results.results import Results
+from cbam_keras.study.results import tables
+from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.statistics import describe_runs
-from cbam_keras.study.results.tables import (
-    Row,
-    difference_cell,
-    mean_cell,
-    note_of,
-)
+from cbam_keras.study.results.tables import Row
 
 # The figures of a trial in JSON and data frames, in addition to its values.
 FIGURES = (
@@ -89,14 +87,17 @@ class ConfirmedRow(Row):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranking(Results):
+class Ranking(_terminal.Tabular):
     """Results of a search: trials, and the best of them retrained.
 
-    A `Results` whose `to_dataframe()` has a row per trial.
+    `to_dataframe()` has a row per trial. What is not listed below are
+    attributes of `results`, such as `output`, `measures` and `history`.
 
     Attributes:
+        results: The `Results` of the trials.
         trials: Tuple of `Trial`, in order, all folds of which ended.
         ranked: List of the trials that finished, the best first.
+        retrained: The `Results` of the confirmation, or `None`.
         confirmation: Tuple of `ConfirmedRow`: no attention, and the best
             setting with attention, retrained with new seeds.
         best: The chosen `Trial`: this setting, unless no attention validates
@@ -110,57 +111,63 @@ class Ranking(Results):
         choice: Dictionary, what `results.json` holds of these.
     """
 
+    # `Results`, which imports this file.
+    results: Any
     trials: tuple[Trial, ...] = ()
     choice: Json = dataclasses.field(default_factory=dict)
     confirmation: tuple[ConfirmedRow, ...] = ()
+    retrained: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        # Copies are asked for others before they have any.
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.results, name)
 
     @classmethod
-    def parts_of(
-        cls,
-        path: pathlib.Path,
-        content: Json,
-        variants: tuple[str, ...],
-        seeds: tuple[int, ...],
-    ) -> Json:
-        parts = super().parts_of(path, content, variants, seeds)
-        every = content["settings"]["variants"]
-        numbers = {name: number for number, name in enumerate(every, 1)}
-        folds = parts["folds"] or 1
-        by_fold: dict[tuple[str, int], list[Outcome]] = {}
-        for run in parts["outcomes"]:
-            by_fold.setdefault((run.variant, run.seed), []).append(run)
-        parts["trials"] = tuple(
+    def of(cls, results: Any, content: Json) -> "Ranking":
+        """Returns a search of what its folder holds, not yet confirmed."""
+        values = content["settings"]["variants"]
+        by_network: dict[tuple[str, int], list[Outcome]] = {}
+        for run in results.outcomes:
+            by_network.setdefault((run.variant, run.seed), []).append(run)
+        numbers = {name: number for number, name in enumerate(values, 1)}
+        key = results.measures[0].key
+        whole = [
+            join_folds(runs)
+            for runs in by_network.values()
+            if len(runs) == (results.folds or 1)
+        ]
+        trials = [
             Trial(
                 **vars(outcome),
                 number=numbers[outcome.variant],
-                label=content["labels"].get(outcome.variant, outcome.variant),
-                values=every[outcome.variant],
-                score=outcome.metrics.get(parts["measures"][0].key),
+                label=results.labels.get(outcome.variant, outcome.variant),
+                values=values[outcome.variant],
+                score=outcome.metrics.get(key),
             )
-            for runs in by_fold.values()
-            if len(runs) == folds
-            for outcome in [join_folds(runs)]
-        )
-        parts["choice"] = {x: content[x] for x in CHOICE if x in content}
-        return parts
+            for outcome in whole
+        ]
+        choice = {x: content[x] for x in CHOICE if x in content}
+        return cls(results, tuple(trials), choice)
 
-    def with_subfolders(self) -> "Ranking":
-        return self.with_confirmation(self.choice.get("confirmation", ()))
-
-    def with_confirmation(self, confirmation: Sequence[Json]) -> "Ranking":
-        """Returns these results with the rows of a confirmation, if any."""
-        if not confirmation:
+    def confirmed(self, entries: Sequence[Json] | None = None) -> "Ranking":
+        """Returns it with what its subfolder holds of these, or of its own."""
+        if entries is None:
+            entries = self.choice.get("confirmation", ())
+        if not entries:
             return self
         path = self.output / CONFIRMATION
         content = read_content(path)
         trials = {trial.number: trial for trial in self.trials}
         names = [
             name
-            for entry in confirmation
+            for entry in entries
             for name, options in content["settings"]["variants"].items()
             if options == trials[entry["trial"]].values
         ]
-        again = self.of(path, content, names, confirmation[0]["seeds"])
+        seeds = entries[0]["seeds"]
+        retrained = type(self.results).of(path, content, names, seeds)
         rows = [
             ConfirmedRow(
                 **vars(row),
@@ -168,14 +175,16 @@ class Ranking(Results):
                 attention=trials[entry["trial"]].values.get("attention"),
                 options=entry["options"],
             )
-            for row, entry in zip(again.rows, confirmation, strict=True)
+            for row, entry in zip(retrained.rows, entries, strict=True)
         ]
-        return dataclasses.replace(self, confirmation=tuple(rows))
+        return dataclasses.replace(
+            self, confirmation=tuple(rows), retrained=retrained
+        )
 
     @property
     def ranked(self) -> list[Trial]:
         """The trials that finished, the best first."""
-        merit: Callable = self.measures[0].merit
+        merit = self.measures[0].merit
         return sorted(
             (trial for trial in self.trials if trial.finished),
             key=lambda x: (-merit(x.score), x.val_loss, x.parameters, x.number),
@@ -227,6 +236,8 @@ class Ranking(Results):
         """The data and the trials in words."""
         return f"{self.data}, {self.trials_in_words}"
 
+    latex = tables.latex
+
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
         cells = [
@@ -244,8 +255,8 @@ class Ranking(Results):
             }
             for trial in self.ranked
         ]
-        tables = [self._confirmation_table(), Table("Trials", cells)]
-        return [table for table in tables if table.rows]
+        every = [self._confirmation_table(), Table("Trials", cells)]
+        return [table for table in every if table.rows]
 
     _tables = tables
 
@@ -260,8 +271,8 @@ class Ranking(Results):
                 "trial": str(row.trial),
                 "values": row.label,
                 _short(measure): measure.number(row.validation),
-                _short(self.confirmed_by): mean_cell(row, measure),
-                "difference to none": difference_cell(row, measure),
+                _short(self.confirmed_by): tables.mean_cell(row, measure),
+                "difference to none": tables.difference_cell(row, measure),
             }
             for row in rows
         ]
@@ -272,7 +283,7 @@ class Ranking(Results):
             "trial with attention, or of those within a standard error of it "
             "the one that costs least, and no attention are retrained "
             "with new seeds, for the verdict. "
-            + note_of(rows, self.tested_on, [measure], self.folds),
+            + tables.note_of(rows, self.tested_on, [measure], self.folds),
         )
 
     def __str__(self) -> str:
@@ -296,9 +307,10 @@ class Ranking(Results):
             for trial in self.trials
         ]
 
-    def _values(self):
+    def json(self) -> str:
+        """Returns the results as a JSON object."""
         names = ("attention", "reduction_ratio", "kernel_size")
-        return {
+        values = {
             "trials": [
                 {
                     **dict.fromkeys(names),
@@ -329,10 +341,15 @@ class Ranking(Results):
             "folds": self.folds,
             "output": str(self.output),
         }
+        return json.dumps(values, indent=1)
+
+    def plot(self) -> "style.Figure":
+        """Returns a matplotlib figure of the scores of the trials."""
+        return plot_comparison(self.results, self.title)
 
     def unfinished(self) -> list[str]:
         """Returns a line for what the search lacks."""
-        lines = super().unfinished()
+        lines = self.results.unfinished()
         if self.best is None:
             lines.insert(0, "The search is not finished.")
         return lines
@@ -340,9 +357,6 @@ class Ranking(Results):
     def networks(self) -> dict[str, str]:
         """Returns the file of the best network."""
         return {"best": "best.keras"}
-
-
-Results.by_kind["tune"] = Ranking
 
 
 def _short(measure):

@@ -6,11 +6,11 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import Self
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
-from cbam_keras._terminal import Table
+from cbam_keras._terminal import DataFrame, Table
 from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.explain.figures import style
 from cbam_keras.study.files.checkpoints import DAMAGE
@@ -24,35 +24,19 @@ from cbam_keras.study.plans.measures import (
     validation_key,
 )
 from cbam_keras.study.plans.study import Measure, Run, runs_of
-from cbam_keras.study.results import predictions
+from cbam_keras.study.results import learning, predictions, statistics, tables
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.learning import describe_learning, learning_rates
-from cbam_keras.study.results.predictions import PredictionTables
-from cbam_keras.study.results.statistics import (
-    Measured,
-    describe_runs,
-    find_detectable,
-    verdict,
-)
-from cbam_keras.study.results.tables import (
-    COLUMNS,
-    FOR_A_RUN,
-    Row,
-    describe_few_images,
-    describe_guessing,
-    networks_table,
-    rows_of,
-)
-
-if TYPE_CHECKING:
-    import pandas
+from cbam_keras.study.results.kept import Kept
+from cbam_keras.study.results.ranking import Ranking
+from cbam_keras.study.results.statistics import Measured
+from cbam_keras.study.results.tables import Row
 
 # The kind of results of predictions that any program has made.
 GIVEN = "predictions"
 
 
 @dataclasses.dataclass(frozen=True)
-class Results(PredictionTables, _terminal.Tabular):
+class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
@@ -115,12 +99,11 @@ class Results(PredictionTables, _terminal.Tabular):
     threshold: str | None = None
     candidates: tuple[Outcome, ...] = ()
 
-    # The classes of the kinds of studies that have a class of their own.
-    by_kind: ClassVar[dict[str, type["Results"]]] = {}
-
-    @classmethod
-    def read(cls, folder: str | os.PathLike) -> "Results":
+    @staticmethod
+    def read(folder: str | os.PathLike) -> "Results | Ranking":
         """Returns the results in an output folder, as far as there are any.
+
+        Those of a search are a `Ranking`.
 
         Args:
             folder: Path of the output folder of a run.
@@ -130,7 +113,8 @@ class Results(PredictionTables, _terminal.Tabular):
         """
         path = pathlib.Path(folder)
         try:
-            return cls.of(path, read_content(path)).with_subfolders()
+            found = read_results(path, read_content(path))
+            return found.confirmed() if isinstance(found, Ranking) else found
         except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
@@ -138,29 +122,18 @@ class Results(PredictionTables, _terminal.Tabular):
                 f"({type(error).__name__}: {error})"
             ) from error
 
-    @staticmethod
+    @classmethod
     def of(
+        cls,
         path: pathlib.Path,
         content: _files.Json,
         variants: Sequence[str] | None = None,
         seeds: Sequence[int] | None = None,
-    ) -> "Results":
+    ) -> Self:
         """Returns the results of these variants and seeds, or of all."""
-        kind = Results.by_kind.get(content["kind"], Results)
-        variants = tuple(variants or content["settings"]["variants"])
-        seeds = tuple(seeds or content["seeds"])
-        return kind(**kind.parts_of(path, content, variants, seeds))
-
-    @classmethod
-    def parts_of(
-        cls,
-        path: pathlib.Path,
-        content: _files.Json,
-        variants: tuple[str, ...],
-        seeds: tuple[int, ...],
-    ) -> _files.Json:
-        """Returns what the constructor takes, of what a folder holds."""
         settings = content["settings"]
+        variants = tuple(variants or settings["variants"])
+        seeds = tuple(seeds or content["seeds"])
         outcomes = {(x.variant, x.run): x for x in content["outcomes"]}
         runs = runs_of(seeds, settings.get("folds"))
         in_order = [(variant, run) for run in runs for variant in variants]
@@ -169,33 +142,29 @@ class Results(PredictionTables, _terminal.Tabular):
         guess = content.get("commonest")
         if guess is None and description.get("classes"):
             guess = 1 / description["classes"]
-        return {
-            "output": path,
-            "outcomes": tuple(outcomes[x] for x in in_order if x in outcomes),
-            "variants": variants,
-            "seeds": seeds,
-            "baseline": baseline if baseline in variants else None,
-            "measures": tuple(Measure(**x) for x in content["measures"]),
-            "data": description["name"],
-            "sizes": description["sizes"],
-            "guess": guess,
-            "kind": content["kind"],
-            "settings": settings,
-            "labels": content["labels"],
-            "folds": settings.get("folds"),
-            "question": content["question"],
-            "class_names": tuple(content["class_names"]),
-            "threshold": content["threshold"],
-            "candidates": tuple(
+        return cls(
+            output=path,
+            outcomes=tuple(outcomes[x] for x in in_order if x in outcomes),
+            variants=variants,
+            seeds=seeds,
+            baseline=baseline if baseline in variants else None,
+            measures=tuple(Measure(**x) for x in content["measures"]),
+            data=description["name"],
+            sizes=description["sizes"],
+            guess=guess,
+            kind=content["kind"],
+            settings=settings,
+            labels=content["labels"],
+            folds=settings.get("folds"),
+            question=content["question"],
+            class_names=tuple(content["class_names"]),
+            threshold=content["threshold"],
+            candidates=tuple(
                 x
                 for x in content.get("candidates", ())
                 if x.original in variants and x.run in runs
             ),
-        }
-
-    def with_subfolders(self) -> "Results":
-        """Returns the results with those of runs in subfolders, if any."""
-        return self
+        )
 
     @property
     def runs(self) -> list[Outcome]:
@@ -226,7 +195,7 @@ class Results(PredictionTables, _terminal.Tabular):
     @property
     def rows(self) -> list[Row]:
         """A `Row` per variant."""
-        return rows_of(self)
+        return tables.rows_of(self)
 
     @property
     def history(self) -> list[dict[str, object]]:
@@ -255,7 +224,7 @@ class Results(PredictionTables, _terminal.Tabular):
     def seeds_in_words(self) -> str:
         """How many seeds and folds there are, in words."""
         planned = len(self.planned_runs)
-        words = describe_runs(planned, self.folds)
+        words = statistics.describe_runs(planned, self.folds)
         # A run that goes on has fewer, and so has a network that failed.
         is_whole = len(self.runs) == len(self.variants) * planned
         return words if is_whole or planned == 1 else f"up to {words}"
@@ -299,7 +268,7 @@ class Results(PredictionTables, _terminal.Tabular):
             return guessing if self.baseline else ""
         sentences = [predictions.describe_collapse(self)]
         if self.baseline is not None:
-            sentences.append(describe_learning(self))
+            sentences.append(learning.describe_learning(self))
             sentences.append(self._describe_differences())
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
@@ -307,7 +276,7 @@ class Results(PredictionTables, _terminal.Tabular):
                 text = f"Trained for {trained} of {images:,} {self.noun}s."
                 sentences.append(text)
             sentences.append(
-                describe_few_images(self.sizes, self.folds, self.noun)
+                tables.describe_few_images(self.sizes, self.folds, self.noun)
             )
         return " ".join(filter(None, sentences))
 
@@ -319,7 +288,9 @@ class Results(PredictionTables, _terminal.Tabular):
             self.labels.get(name, name): x for name, x in self.learned().items()
         }
         first = self.measures[0]
-        return verdict(learned, label, first, self.folds, self.are_given)
+        return statistics.verdict(
+            learned, label, first, self.folds, self.are_given
+        )
 
     def learned(self) -> dict[str, Measured]:
         """Returns the networks of which the verdict judges differences."""
@@ -332,18 +303,50 @@ class Results(PredictionTables, _terminal.Tabular):
         }
 
     @property
-    def learning_rates(self) -> "pandas.DataFrame":
+    def learning_rates(self) -> DataFrame:
         """Data frame of the networks that runs have chosen from."""
-        return learning_rates(self)
+        return learning.learning_rates(self)
+
+    @functools.cached_property
+    def files_read(self) -> dict[tuple[str, Run], dict[str, Kept]]:
+        """What files of predictions hold by split, by variant and run."""
+        return {}
+
+    @functools.cached_property
+    def files_left_out(self) -> dict[tuple[str, Run], str]:
+        """Why files of predictions that were read are not used."""
+        return {}
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[Run, Kept]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        return predictions.choose(self, lambda x: x.are_finite)
+
+    @functools.cached_property
+    def collapsed(self) -> dict[str, list[Run]]:
+        """The runs in which networks have learned nothing, by variant."""
+        useless = predictions.choose(self, lambda x: not x.has_learned)
+        return {variant: [*by_run] for variant, by_run in useless.items()}
+
+    has_groups = property(predictions.has_groups)
+    predicts = property(predictions.predicts)
+    per_class = predictions.per_class
+    confusion = predictions.confusion
+    calibration = predictions.calibration
+    thresholds = predictions.thresholds
+    mcnemar = predictions.mcnemar
+    latex = tables.latex
 
     @property
     def detectable(self) -> float | None:
         """The smallest difference that 80 % of such studies detect."""
-        return find_detectable(self.compared().values(), self.measures[0])
+        return statistics.find_detectable(
+            self.compared().values(), self.measures[0]
+        )
 
     def describe_guessing(self) -> str:
         """Returns a sentence if no network has learned, or nothing."""
-        return describe_guessing(self)
+        return tables.describe_guessing(self)
 
     def values(
         self, variant: str | None, measure: Measure | str
@@ -407,27 +410,14 @@ class Results(PredictionTables, _terminal.Tabular):
         title = "Networks, one seed"
         if len(self.planned_runs) > 1:
             title = f"Networks, mean over {self.seeds_in_words}"
-        return [networks_table(self, title)]
+        return [tables.networks_table(self, title)]
 
     def _tables(self):
         # They are printed with the name of the folder.
         title = f"Results in {self.output}"
         if len(self.planned_runs) > 1:
             title += f", {self.seeds_in_words}"
-        return [networks_table(self, title)]
-
-    def latex(self) -> str:
-        """Returns the table of networks for LaTeX, which needs booktabs.
-
-        Bold is what the verdict calls better: networks that are better than
-        the baseline, or the baseline if all others are worse.
-
-        Raises:
-            ImportError: If pandas or Jinja is not installed.
-        """
-        table = self.tables()[0]
-        names = [name for name in table.sides if name not in FOR_A_RUN]
-        return table.latex(names[:COLUMNS])
+        return [tables.networks_table(self, title)]
 
     def _records(self):
         return [
@@ -447,15 +437,18 @@ class Results(PredictionTables, _terminal.Tabular):
 
     def json(self) -> str:
         """Returns the results as a JSON object."""
-        return json.dumps(self._values(), indent=1)
-
-    def _values(self):
-        """Returns what the JSON object holds."""
-        rows = [row.as_json() for row in self.rows]
+        rows = [
+            {
+                "network": row.variant,
+                "standard_error": row.standard_error,
+                **vars(row),
+            }
+            for row in self.rows
+        ]
         if self.measures[0].key == ACCURACY:
             for row in rows:
                 row["test_accuracy"] = row["mean"]
-        return {
+        values = {
             "data": self.data,
             "seeds": self.seeds,
             "folds": self.folds,
@@ -466,6 +459,7 @@ class Results(PredictionTables, _terminal.Tabular):
             "runs": [run.as_json() for run in self.runs],
             "output": str(self.output),
         }
+        return json.dumps(values, indent=1)
 
     def unfinished(self) -> list[str]:
         """Returns a line for each seed that lacks networks."""
@@ -511,3 +505,13 @@ class Results(PredictionTables, _terminal.Tabular):
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of means, seeds and intervals."""
         return plot_comparison(self, self.title)
+
+    predictions = predictions.frame_of
+
+
+def read_results(path: pathlib.Path, content: _files.Json) -> Results | Ranking:
+    """Returns what a folder holds, without the confirmation of a search."""
+    results = Results.of(path, content)
+    if content["kind"] == "tune":
+        return Ranking.of(results, content)
+    return results

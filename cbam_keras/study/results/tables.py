@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
 from cbam_keras.study.plans.measures import (
     FRACTIONS,
@@ -77,16 +76,6 @@ class Row(Measured):
     validation_accuracy: float | None = None
     seconds_per_epoch: float | None = None
     failures: tuple[str, ...] = ()
-
-    def as_json(self) -> Json:
-        """Returns what JSON holds of it."""
-        names = [x.name for x in dataclasses.fields(Measured)]
-        names += ["standard_error", "seeds", "parameters", "macs"]
-        names += ["validation_accuracy", "seconds_per_epoch", "failures"]
-        return {
-            "network": self.variant,
-            **{name: getattr(self, name) for name in names},
-        }
 
 
 def mean_cell(found: Measured, measure: Measure) -> str:
@@ -177,6 +166,20 @@ def networks_table(results: Any, title: str) -> Table:
     ]
     note = note_of(rows, results.tested_on, [first, *further], results.folds)
     return Table(title, cells, note=note, bold=bold)
+
+
+def latex(results: Any) -> str:
+    """Returns the first table for LaTeX, which needs booktabs.
+
+    Bold is what the verdict calls better: networks that are better than the
+    baseline, or the baseline if all others are worse.
+
+    Raises:
+        ImportError: If pandas or Jinja is not installed.
+    """
+    table = results.tables()[0]
+    names = [name for name in table.sides if name not in FOR_A_RUN]
+    return table.latex(names[:COLUMNS])
 
 
 def find_better(results: Any) -> set[str]:

@@ -1,17 +1,15 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras._terminal import DataFrame
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import is_of, reliability
 from cbam_keras.study.results.kept import Predictions
-from cbam_keras.study.results.predictions import Judged, with_probabilities
-
-if TYPE_CHECKING:
-    import pandas
+from cbam_keras.study.results.predictions import with_probabilities
 
 # Matrices of more classes have no numbers, and names of some classes alone.
 MAX_NUMBERED = 12
@@ -24,7 +22,7 @@ GRID = np.linspace(0, 1, 201)
 
 
 def plot_confusion(
-    matrix: "pandas.DataFrame", title: str = "Confusion matrix"
+    matrix: DataFrame, title: str = "Confusion matrix"
 ) -> "style.Figure":
     """Draws a confusion matrix, colored by fractions of the true classes.
 
@@ -76,7 +74,7 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
     return right[np.searchsorted(wrong, GRID, side="right") - 1]
 
 
-def plot_roc(results: Judged) -> "style.Figure":
+def plot_roc(results: Any) -> "style.Figure":
     """Draws ROC curves of each class against the others, with their band.
 
     Of two classes that of the second.
@@ -127,7 +125,7 @@ def plot_roc(results: Judged) -> "style.Figure":
     return figure
 
 
-def plot_reliability(results: Judged) -> "style.Figure":
+def plot_reliability(results: Any) -> "style.Figure":
     """Draws how often networks are right by how sure they are.
 
     Args:
@@ -154,7 +152,7 @@ def plot_reliability(results: Judged) -> "style.Figure":
     return figure
 
 
-def plot_numbers(results: Judged) -> "style.Figure":
+def plot_numbers(results: Any) -> "style.Figure":
     """Draws predicted numbers by their targets, and residuals below."""
     networks = _by_network(results, results.tested)[:MAX_NETWORKS]
     count, points = len(networks), {"s": 12, "alpha": 0.6, "lw": 0}
