@@ -13,19 +13,9 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data import kinds
 from cbam_keras.data.decoding import map_in_threads
 from cbam_keras.data.examples import NUMBERS, SEVERAL, Dataset, Examples, digest
-from cbam_keras.data.kinds import (
-    IMAGES,
-    INPUTS,
-    KINDS,
-    as_array,
-    choose_kind,
-    inputs_of,
-    kind_of,
-    noun_of,
-    shape_of,
-)
 from cbam_keras.data.splits import SPLITS, check_names
 
 FASHION_CLASSES = tuple(
@@ -121,7 +111,7 @@ def from_arrays(
     indices = getattr(arrays["train"], "class_indices", {})
     names = getattr(arrays["train"], "class_names", None)
     names = names or sorted(indices, key=lambda x: indices[x])
-    kind = IMAGES if of_masks else kind
+    kind = kinds.IMAGES if of_masks else kind
     dataset = _make_dataset(pairs, names, of_masks, kind, label_kind)
     return dataset if groups is None else _group(dataset, groups)
 
@@ -182,18 +172,20 @@ def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
 def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
     checked = {x: _check_pair(x, pairs[x], of_masks) for x in pairs}
-    kind = choose_kind(checked["train"][0], kind)
+    kind = kinds.choose_kind(checked["train"][0], kind)
     splits = {
         name: _make_examples(name, each, of_masks, kind, label_kind)
         for name, each in checked.items()
     }
-    shapes = {name: shape_of(each.images) for name, each in splits.items()}
+    shapes = {
+        name: kinds.shape_of(each.images) for name, each in splits.items()
+    }
     if any(shape != shapes["train"] for shape in shapes.values()):
         raise ValueError(
             f"The {kind} of all splits must have one shape. Received: "
             f"{kind} of the shapes {shapes}"
         )
-    *shape, channels = [0] if kind == INPUTS else shapes["train"]
+    *shape, channels = [0] if kind == kinds.INPUTS else shapes["train"]
     labels = [each.labels for each in splits.values()]
     num_classes, remarks = 1 + max(int(x.max()) for x in labels), []
     if label_kind == SEVERAL:
@@ -267,7 +259,7 @@ def _iterate(batches):
     for batch in every:
         if not _is_pair(batch):
             raise ValueError(f"with a batch of {type(batch).__name__}")
-        yield tuple(map(as_array, batch))
+        yield tuple(map(kinds.as_array, batch))
 
 
 def _are_examples(arrays):
@@ -290,16 +282,16 @@ def _check_pair(split, arrays, of_masks):
             f'the split "{split}"'
         )
     examples, labels = arrays
-    return as_array(examples), np.asarray(labels)
+    return kinds.as_array(examples), np.asarray(labels)
 
 
 def _make_examples(split, arrays, of_masks, kind, label_kind):
     images, labels = arrays
-    if kind_of((*images.shape[1:], 1)) == kind:
+    if kinds.kind_of((*images.shape[1:], 1)) == kind:
         images = images[..., None]
     check, expected = CHECKS["masks" if of_masks else label_kind]
     if problem := _find_problem(images, kind) or check(images, labels):
-        form = KINDS.get(kind, "(N, ...) by name")
+        form = kinds.KINDS.get(kind, "(N, ...) by name")
         raise ValueError(
             f"Data must be {kind} {form} and {expected}. Received: "
             f"{kind} {images.shape} of {images.dtype} and "
@@ -312,9 +304,9 @@ def _make_examples(split, arrays, of_masks, kind, label_kind):
         labels = labels.astype("float32")
     elif not of_masks:
         labels = labels.ravel().astype("int32")
-    if kind not in (IMAGES, INPUTS):
+    if kind not in (kinds.IMAGES, kinds.INPUTS):
         images = images.astype("float32")
-    if kind != IMAGES:
+    if kind != kinds.IMAGES:
         return Examples(images, labels)
     whole = images.astype("uint8", copy=False)
     if images.dtype.kind == "f" and (whole != images).any():
@@ -328,8 +320,8 @@ def _make_examples(split, arrays, of_masks, kind, label_kind):
 
 def _find_problem(images, kind):
     """Returns what is wrong with examples and how to mend it, if anything."""
-    inputs = inputs_of(images, kind)
-    fits = kind in (INPUTS, kind_of(images.shape[1:]))
+    inputs = kinds.inputs_of(images, kind)
+    fits = kind in (kinds.INPUTS, kinds.kind_of(images.shape[1:]))
     if not fits or any(
         not x.size or x.dtype.kind not in "iuf" for x in inputs.values()
     ):
@@ -339,9 +331,9 @@ def _find_problem(images, kind):
         lowest, highest = x.min(), x.max()
         if not np.isfinite([lowest, highest]).all():
             bad = ~np.isfinite(x).all(axis=tuple(range(1, x.ndim)))
-            counted = _checks.count(bad.sum(), noun_of(kind))
+            counted = _checks.count(bad.sum(), kinds.noun_of(kind))
             return f"NaN or infinite values in {counted}"
-    if kind != IMAGES:
+    if kind != kinds.IMAGES:
         return None
     _, first, height, width = images.shape
     if first in (1, 3, 4) and height == width > 4:

@@ -10,19 +10,10 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data import kinds
 from cbam_keras.data.augmentation import Augmentation, list_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import IGNORED, NUMBERS, SEVERAL
-from cbam_keras.data.kinds import (
-    IMAGES,
-    INPUTS,
-    inputs_of,
-    kind_of,
-    measure_channels,
-    moments,
-    noun_of,
-    shape_of,
-)
 from cbam_keras.data.source import Source, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
@@ -40,9 +31,9 @@ class ImageData:
 
     Attributes:
         name: String, the name of the dataset.
-        input_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)`,
-            by the image data format of Keras, of a signal `(L, C)` and so on;
-            of several inputs a dictionary of these. `image_shape` is the same.
+        input_shape: Tuple, the shape of an image, `(H, W, C)` or `(C, H, W)` as
+            Keras is set, of a signal `(L, C)` and so on, or a dictionary of
+            those of several inputs. `image_shape` is the same.
         output_shape: Tuple, `(classes,)`, for masks `(H, W, classes)`.
         kind: String, `"images"`, `"signals"`, `"volumes"`, `"vectors"` or
             `"inputs"`, by `input_shape`.
@@ -54,18 +45,17 @@ class ImageData:
         train: Training images for `fit`, or arrays if `batch_size` is `None`. A
             `keras.utils.PyDataset` in a new order each epoch.
         validation: Validation images, for `validation_data` of `fit`.
-        test: Test images, for `evaluate`. The same for every seed, unless
-            there are folds.
+        test: Test images, the same for every seed, unless there are folds.
         augment: Tuple, how training images are augmented, in order.
-        notes: Tuple of strings, as how many files are left out.
-        leaks: Tuple of strings, what flatters accuracy, as copies of training
-            images among those to test.
+        notes: Tuple of strings, such as how many files are left out.
+        leaks: Tuple of strings, what flatters accuracy, such as copies of
+            training images among those to test.
         fingerprint: String, a short hash by which a resumed run notices other
             data, or another version of a dataset of TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images (with folds
             of all) in the majority class. `None` with masks.
         source: Dictionary of the arguments of `load` that say where the images
-            are. It is `None` for arrays and data frames.
+            are, `None` for arrays and data frames.
         folds, fold: Integers, the number of folds, or `None`, and the tested
             one.
         ignore_index: Integer, the value of pixels without a class in masks,
@@ -73,8 +63,8 @@ class ImageData:
         standardization: Dictionary, by input the means and variances of the
             training split, with which networks of a study begin, or `None`.
         targets: Tuple, the same of numbers to predict, with which they end.
-        labels: String, `"numbers"` to predict, `"several"` classes for each
-            image, or `None` for one class.
+        labels: `"numbers"` to predict, `"several"` classes for each image, or
+            `None` for one class.
     """
 
     name: str
@@ -115,12 +105,12 @@ class ImageData:
 
     @property
     def kind(self) -> str:
-        return kind_of(self.input_shape)
+        return kinds.kind_of(self.input_shape)
 
     @property
     def noun(self) -> str:
         """What one example is called."""
-        return noun_of(self.kind)
+        return kinds.noun_of(self.kind)
 
     @property
     def summary(self) -> str:
@@ -155,8 +145,7 @@ class ImageData:
     @property
     def activation(self) -> str | None:
         """The activation at the end of a network for such labels."""
-        usual = None if self.labels == NUMBERS else "softmax"
-        return "sigmoid" if self.labels == SEVERAL else usual
+        return {None: "softmax", SEVERAL: "sigmoid"}.get(self.labels)
 
     def set_epoch(self, epoch: int) -> None:
         """Sets which epoch comes next, from 0, as a resumed run needs it."""
@@ -165,19 +154,20 @@ class ImageData:
 
     def describe(self) -> dict[str, object]:
         """Returns a description of the dataset, as plain JSON values."""
-        of_folds = {"folds": self.folds, "fold": self.fold}
-        shape = self.input_shape
-        return {
+        shape = keras.tree.map_shape_structure(list, self.input_shape)
+        description = {
             "name": self.name,
             "sizes": dict(self.sizes),
-            "input_shape": keras.tree.map_shape_structure(list, shape),
+            "input_shape": shape,
             "classes": len(self.class_names),
             "batch_size": self.batch_size,
             "seed": self.seed,
             "augment": list(self.augment),
             "fingerprint": self.fingerprint,
-            **(of_folds if self.folds is not None else {}),
         }
+        if self.folds is not None:
+            description |= {"folds": self.folds, "fold": self.fold}
+        return description
 
 
 # What `load` takes; `Any` stands for a `pandas.DataFrame` and for batches. A
@@ -270,7 +260,7 @@ def load(
             for ImageNet. Defaults to `None`, the size of all images or, if they
             differ, 224.
         augment: How to augment training images, in this order: one or several
-            of `"random_resized_crop"` (8 to 100 % of the area, aspect ratio 3:4
+            of `"random_resized_crop"` (8 to 100% of the area, aspect ratio 3:4
             to 4:3), `"crop"` (a shift by up to an eighth of each side) and
             `"flip"` (left to right, half of the images), and of layers that
             take `training` and keep the size and range of images, as
@@ -473,69 +463,53 @@ def load_source(
     size: Any = _checks.image_size("image_size", image_size)
     dataset = source.split(seed, folds, fold)
     folds = source.count_folds(folds)
-    train = dataset.splits["train"]
-    received = (
-        f'Received: "{source.name}", {batch_size=}, {boxes=}, {image_size=}, '
-        f"{augment=}"
-    )
-    if boxes and (augment or size):
-        raise ValueError(f"`boxes` need images as they are. {received}")
-    if boxes and train.boxes is None:
-        raise ValueError(f"`boxes` need digits among clutter. {received}")
-    if augment and batch_size is None:
-        raise ValueError(f"`augment` needs batches. {received}")
-    is_images = dataset.kind == IMAGES
-    several = dataset.kind == INPUTS
-    words = [x for x in augment if isinstance(x, str) or several]
-    if not is_images and (size or words):
-        raise ValueError(
-            "`image_size` and the words of `augment` are for images. Received: "
-            f"image_size={size}, augment={words} for {dataset.kind}"
-        )
+    train, kind = dataset.splits["train"], dataset.kind
+    words = [x for x in augment if isinstance(x, str) or kind == kinds.INPUTS]
+    for problem, is_found in (
+        ("`boxes` need images as they are", boxes and (augment or size)),
+        ("`boxes` need digits among clutter", boxes and train.boxes is None),
+        ("`augment` needs batches", augment and batch_size is None),
+        (
+            "`image_size` and the words of `augment` are for images",
+            kind != kinds.IMAGES and (size or words),
+        ),
+    ):
+        if is_found:
+            raise ValueError(
+                f'{problem}. Received: {kind} of "{source.name}", '
+                f"{batch_size=}, {boxes=}, {image_size=}, {augment=}"
+            )
     size = size or dataset.shape
-    if is_images:
+    if kind == kinds.IMAGES:
         size = _checks.height_and_width(size or SIDE)
-    num_images = sum(map(len, dataset.splits.values()))
-    num_bytes = num_images * math.prod(size) * dataset.channels
-    is_small = batch_size is None or num_bytes <= DECODED_BYTES
-    channels = dataset.channels
+    input_shape: Any = (*size, dataset.channels)
     channels_first = keras.config.image_data_format() == "channels_first"
-    input_shape = (channels, *size) if channels_first else (*size, channels)
-    if several:
-        input_shape = shape_of(train.images)
+    if channels_first:
+        input_shape = (dataset.channels, *size)
+    if kind == kinds.INPUTS:
+        input_shape = kinds.shape_of(train.images)
     standardization, notes = None, dataset.notes
-    if source.standardize and not is_images:
-        standardization = measure_channels(train.images, dataset.kind)
+    if source.standardize and kind != kinds.IMAGES:
+        standardization = kinds.measure_channels(train.images, kind)
     if standardization:
         notes += ("standardized by channel, by the training split",)
-    positions = () if source.masks is None else size
-    splits = {}
-    for split, examples in dataset.splits.items():
-        split_augment = augment if split == "train" else ()
-        if not boxes:
-            examples = dataclasses.replace(examples, boxes=None)
-        # Random resized crops are taken from the images as they are.
-        is_as_it_is = "random_resized_crop" in split_augment
-        if is_images and not is_as_it_is and (examples.decoded or is_small):
-            examples = source.read_all(examples, size, channels)
-        if batch_size is None:
-            splits[split] = _join(examples, channels_first)
-        else:
-            splits[split] = Batches(
-                examples,
-                batch_size=batch_size,
-                size=size,
-                channels=channels,
-                seed=seed if split == "train" else None,
-                augment=split_augment,
-                channels_first=channels_first,
-            )
+    targets, commonest = None, None
+    output_shape = (len(dataset.class_names),)
+    if source.masks is not None:
+        output_shape = (*size, *output_shape)
+    elif source.labels is None:
+        tested = ["test"] if folds is None else SPLITS
+        labels = np.concatenate([dataset.splits[x].labels for x in tested])
+        commonest = int(np.bincount(labels).max()) / len(labels)
+    else:
+        output_shape = train.labels.shape[1:]
+    if source.labels == NUMBERS:
+        targets = kinds.moments(train.labels)
+    splits = _prepare(source, dataset, size, batch_size, seed, augment, boxes)
     return ImageData(
         name=source.name,
         input_shape=input_shape,
-        output_shape=train.labels.shape[1:]
-        if source.labels
-        else (*positions, len(dataset.class_names)),
+        output_shape=output_shape,
         class_names=dataset.class_names,
         sizes={split: len(dataset.splits[split]) for split in SPLITS},
         batch_size=batch_size,
@@ -546,31 +520,52 @@ def load_source(
         notes=notes,
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
-        commonest=None if source.labels else _measure_commonest(dataset, folds),
+        commonest=commonest,
         source=source.describe(),
         folds=folds,
         fold=fold,
         ignore_index=None if source.masks is None else IGNORED,
         standardization=standardization,
-        targets=moments(train.labels) if source.labels == NUMBERS else None,
+        targets=targets,
         labels=source.labels,
     )
 
 
-def _measure_commonest(dataset, folds):
-    """Returns the part of the tested images that are of the majority class."""
-    tested = dataset.splits["test"]
-    if tested.masks is not None:
-        return None
-    names = ["test"] if folds is None else SPLITS
-    labels = np.concatenate([dataset.splits[x].labels for x in names])
-    return int(np.bincount(labels).max()) / len(labels)
+def _prepare(source, dataset, size, batch_size, seed, augment, boxes):
+    """Returns batches of each split, or arrays, decoded if they fit."""
+    num_images = sum(map(len, dataset.splits.values()))
+    num_bytes = num_images * math.prod(size) * dataset.channels
+    is_small = batch_size is None or num_bytes <= DECODED_BYTES
+    channels_first = keras.config.image_data_format() == "channels_first"
+    splits = {}
+    for split, examples in dataset.splits.items():
+        is_train = split == "train"
+        if not boxes:
+            examples = dataclasses.replace(examples, boxes=None)
+        # Random resized crops are taken from the images as they are.
+        is_cropped = is_train and "random_resized_crop" in augment
+        is_read = examples.decoded or is_small
+        if dataset.kind == kinds.IMAGES and is_read and not is_cropped:
+            examples = source.read_all(examples, size, dataset.channels)
+        if batch_size is None:
+            splits[split] = _join(examples, channels_first)
+        else:
+            splits[split] = Batches(
+                examples,
+                batch_size=batch_size,
+                size=size,
+                channels=dataset.channels,
+                seed=seed if is_train else None,
+                augment=augment if is_train else (),
+                channels_first=channels_first,
+            )
+    return splits
 
 
 def _join(examples, channels_first):
     images = np.asarray(examples.images)
     if images.dtype.names:
-        images = inputs_of(images, INPUTS)
+        images = kinds.inputs_of(images, kinds.INPUTS)
     elif channels_first:
         images = np.moveaxis(images, -1, 1)
     if examples.masks is not None:

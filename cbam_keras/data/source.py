@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.data import splits
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
@@ -19,15 +20,6 @@ from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Masks, encode
 from cbam_keras.data.pairs import from_pairs, make_patterns
 from cbam_keras.data.patterns import make_pattern
-from cbam_keras.data.splits import (
-    check_classes,
-    check_folds,
-    complete,
-    number_folds,
-    pool,
-    warn_of_copies,
-    warn_of_divided_groups,
-)
 from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds
 
@@ -156,34 +148,30 @@ class Source:
         is_part = self.masks is not None and is_input(path.name)
         return path.parent.name if is_part else path.name
 
-    def read(self) -> Dataset:
-        """Returns images and labels in the splits that the source has.
-
-        Files are not decoded yet, and left out if they cannot be read.
-        """
-        dataset = self._read()
-        # Without any image, an error says why.
-        if self.masks is not None and any(map(len, dataset.splits.values())):
-            dataset = encode(dataset, self.masks)
-        return dataset
-
-    def _read_once(self):
-        """Returns the images, read once for all seeds and numbered."""
-        if "dataset" not in self._kept:
-            dataset, splits, total = self.read(), {}, 0
-            for split, examples in dataset.splits.items():
-                places = np.arange(total, total + len(examples))
-                splits[split] = dataclasses.replace(examples, places=places)
-                total += len(examples)
-            if dataset.splits["train"].folds is not None:
-                splits = number_folds(splits)
-            dataset = dataclasses.replace(dataset, splits=splits)
-            self._kept["dataset"] = dataset
-        return self._kept["dataset"]
-
     def __getstate__(self) -> dict[str, Any]:
         # Workers read the images themselves.
         return {**vars(self), "_kept": {}}
+
+    def read(self) -> Dataset:
+        """Images and labels in the splits that the source has, numbered.
+
+        They are read once for all seeds. Files are not decoded yet, and left
+        out if they cannot be read.
+        """
+        if "dataset" in self._kept:
+            return self._kept["dataset"]
+        dataset, numbered, total = self._read(), {}, 0
+        # Without any image, an error says why.
+        if self.masks is not None and any(map(len, dataset.splits.values())):
+            dataset = encode(dataset, self.masks)
+        for split, examples in dataset.splits.items():
+            places = np.arange(total, total + len(examples))
+            numbered[split] = dataclasses.replace(examples, places=places)
+            total += len(examples)
+        if dataset.splits["train"].folds is not None:
+            numbered = splits.number_folds(numbered)
+        self._kept["dataset"] = dataclasses.replace(dataset, splits=numbered)
+        return self._kept["dataset"]
 
     def read_all(
         self, examples: Examples, size: tuple[int, int], channels: int
@@ -197,7 +185,7 @@ class Source:
             return read_all(examples, size, channels, title)
         decoded = self._kept.setdefault("decoded", {})
         if (size, channels) not in decoded:
-            every = pool(self._read_once()).splits["train"]
+            every = splits.pool(self.read()).splits["train"]
             decoded[size, channels] = read_all(every, size, channels, title)
         every = decoded[size, channels]
         return dataclasses.replace(
@@ -209,31 +197,43 @@ class Source:
         )
 
     def _read(self):
-        masks = self.masks
-        if self.origin == "table":
-            columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
-            table = self.data, columns, self.image_folder
-            return from_table(*table, masks is not None, self.kind)
-        if self.origin == "folder" and masks is not None:
-            return from_pairs(self.data, masks.folder, masks.images)
-        if self.origin == "folder":
-            return from_folder(self.data, self.pattern, self.kind)
-        if self.origin == "embedded":
-            return from_embedded(self.data)
-        if self.origin == "arrays":
-            about = masks is not None, self.kind, self.labels, self.groups
-            return from_arrays(self.data, *about)
+        has_masks = self.masks is not None
+        match self.origin:
+            case "table":
+                return from_table(
+                    self.data,
+                    {x: getattr(self, f"{x}_column") for x in COLUMNS},
+                    self.image_folder,
+                    of_masks=has_masks,
+                    kind=self.kind,
+                )
+            case "folder" if has_masks:
+                return from_pairs(
+                    self.data, self.masks.folder, self.masks.images
+                )
+            case "folder":
+                return from_folder(self.data, self.pattern, self.kind)
+            case "embedded":
+                return from_embedded(self.data)
+            case "arrays":
+                return from_arrays(
+                    self.data,
+                    of_masks=has_masks,
+                    kind=self.kind,
+                    label_kind=self.labels,
+                    groups=self.groups,
+                )
         if self.data == "fashion_mnist" and self.data_dir is None:
             return load_fashion_mnist()
         return from_tfds(self.data, self.data_dir, self.download)
 
     def count_folds(self, folds: int | None = None) -> int | None:
         """Returns `folds`, or the number of those that the data say."""
-        check_folds(folds)
+        splits.check_folds(folds)
         if self.fold_column is None and "{fold}" not in str(self.pattern):
             return folds
-        splits = self._read_once().splits.values()
-        count = 1 + max(int(x.folds.max(initial=0)) for x in splits)
+        parts = self.read().splits.values()
+        count = 1 + max(int(x.folds.max(initial=0)) for x in parts)
         if folds not in (None, count):
             raise ValueError(
                 "`folds` must be the number of those in the data, or be left "
@@ -250,28 +250,32 @@ class Source:
         `folds` all images are pooled, and those of one fold are tested.
         """
         folds = self.count_folds(folds)
-        check_folds(folds, fold)
-        dataset = self._read_once()
+        splits.check_folds(folds, fold)
+        dataset = self.read()
         received = self.name
         if _is_path(self.data):
             received = f'data="{self.data}"'
         if dataset.left_out:
             received += f" (left out: {describe_counts(dataset.left_out)})"
-        leaks = () if folds else warn_of_divided_groups(dataset)
+        leaks = () if folds else splits.warn_of_divided_groups(dataset)
         if folds is not None:
-            dataset = pool(dataset)
+            dataset = splits.pool(dataset)
         # A published dataset is taken as it is, classes without images too.
         is_published = self.origin in ("embedded", "tfds")
         is_checked = folds is not None or not is_published
         if is_checked:
             are_given = dataset.splits["train"].folds is not None
-            check_classes(dataset, received, None if are_given else folds)
-        dataset = complete(dataset, self.validation_fraction, seed, folds, fold)
+            splits.check_classes(
+                dataset, received, None if are_given else folds
+            )
+        dataset = splits.complete(
+            dataset, self.validation_fraction, seed, folds, fold
+        )
         if is_checked:
             # Groups may be too few for each split.
-            check_classes(dataset, received)
+            splits.check_classes(dataset, received)
         if not is_published:
-            leaks += warn_of_copies(dataset)
+            leaks += splits.warn_of_copies(dataset)
         return dataclasses.replace(dataset, leaks=leaks)
 
     def describe(self) -> dict[str, Any] | None:
