@@ -225,28 +225,37 @@ def report(parser):
 
 
 def check(parser):
-    """Says of each attention gate of a saved model what it computes, and if it
-    is what its name says. It ends with 1 if a gate is wrong, not what it is
-    called, or could not be looked into, or if there is no attention. In a
-    clone, python -m examples.check_source checks source.
+    """Runs the definitions of source: do not check what you would not import.
+    It says of each attention gate, in source or in a saved model, what it
+    computes, and if it is what its name says. Source needs no model, weights or
+    data. It ends with 1 if a gate is wrong, not what it is called, or could not
+    be looked into, or if there is no attention.
 
     examples:
-      cbam-keras check model.keras
+      cbam-keras check train.py
+      cbam-keras check notebook.ipynb submissions/ --json
+      cbam-keras check package.module:build
       cbam-keras check model.keras --classes my_layers:MyGate
     """
-    parser.usage += " FILE"
+    parser.usage += " PATH [PATH ...]"
     parser.add_argument(
-        "file",
-        type=options.existing,
-        metavar="FILE",
-        help="a model: .keras or .h5",
+        "paths",
+        nargs="+",
+        metavar="PATH",
+        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION, which builds "
+        "a network; or a model: .keras or .h5",
     )
     parser.add_argument(
         "--classes",
         nargs="+",
         default=[],
         metavar="MODULE:CLASS",
-        help="layers of your own in it, which Keras cannot load otherwise",
+        help="layers of your own in a model, which Keras cannot load otherwise",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result as JSON: passed, and gates with file and line",
     )
 
 
@@ -254,6 +263,6 @@ def check(parser):
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
-    check: "say whether the attention of a model is what it is called",
+    check: "say whether attention in source or a model is what it is called",
     report: "write the page of a run again, with what its networks look at",
 }

@@ -78,7 +78,7 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         ("train --attention none,cbam", "several separated by spaces"),
         ("report . --lay x", "unrecognized arguments: --lay"),
         ("report . it.png", "unrecognized arguments: it.png"),
-        ("check", "the following arguments are required: FILE"),
+        ("check", "the following arguments are required: PATH"),
         # What excludes each other.
         ("train --workers 2 --scheduler a", "not allowed with argument --w"),
     ],

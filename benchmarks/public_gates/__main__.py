@@ -1,4 +1,4 @@
-"""Counts what `examples.check_source` says of public gates.
+"""Counts what `insertion.check_source` says of public gates.
 
 Run it as `python -m benchmarks.public_gates CLONES`, where `CLONES` has a
 folder `OWNER__NAME` for each repository of `sources.tsv`, at its commit. It
@@ -12,7 +12,7 @@ import pathlib
 import re
 
 from cbam_keras.insertion.checking import STATES, CheckReport
-from examples.check_source import source
+from cbam_keras.insertion.source import files as source
 
 SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
 
@@ -30,8 +30,8 @@ def main() -> None:
         files.append(str(file.absolute()))
     missing = [file for file in files if not pathlib.Path(file).is_file()]
     print(f"{len(files)} files, {len(missing)} of them missing")
-    jobs = [(x, "", True) for x in files if x not in missing]
-    rows = {(x.file, x.line, x.gate): x for x in source.found_in(jobs)}
+    found = source.found_in([x for x in files if x not in missing])
+    rows = {(x.file, x.line, x.gate): x for x in found}
     print(f"{len({x.file for x in rows.values()})} files with gates")
     if options.rows:
         print(CheckReport(tuple(rows.values())))

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import json
 import logging
 import os
 import pathlib
@@ -161,27 +162,41 @@ def write_report(options: Options) -> None:
     say(f"Report in {page}")
 
 
-def check_file(options: Options) -> int:
-    """Prints what the attention in a file computes; 1 if some is wrong."""
+def check(options: Options) -> int:
+    """Prints what attention computes; 1 if some is not what it is called."""
+    reports = [_check(options, path) for path in options.paths]
+    passed = all(report.passed for report in reports)
+    if options.json:
+        rows = [vars(row) for report in reports for row in report.rows]
+        # JSON has no NaN.
+        gates = [{k: None if x != x else x for k, x in y.items()} for y in rows]
+        say(json.dumps({"passed": passed, "gates": gates}, indent=2))
+    else:
+        say("\n\n".join(map(str, reports)))
+    return int(not passed)
+
+
+def _check(options, path):
+    """Returns the report on a model, or on source."""
+    if pathlib.Path(path).suffix not in (".keras", ".h5"):
+        options.refuse(["classes"], "for source")
+        return insertion.check_source(path)
     kind = "MODULE:CLASS, a class in the file"
     classes = [_find_object("classes", x, kind) for x in options.classes]
     try:
         model = keras.saving.load_model(
-            options.file, {x.__name__: x for x in classes}, compile=False
+            path, {x.__name__: x for x in classes}, compile=False
         )
     # A file may hold anything, and Keras raises as much.
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`file` must be a model that Keras loads, `.keras` or `.h5`, and "
-            "`classes` those in it that are your own, as my_layers:MyGate. "
-            f'Received: file="{options.file}" ({type(error).__name__}: '
-            f"{reason}). Source is checked in a clone, by python -m "
-            "examples.check_source"
+            "`path` must be a model that Keras loads, `.keras` or `.h5`, and "
+            "`classes` those in it that are your own, as my_layers:MyGate; or "
+            f'source. Received: path="{path}" ({type(error).__name__}: '
+            f"{reason})"
         ) from error
-    report = insertion.check(model)
-    say(report)
-    return int(not report.passed)
+    return insertion.check(model)
 
 
 def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
@@ -267,7 +282,7 @@ def _find_object(option, name, kind="MODULE:FUNCTION, a function"):
 
 HANDLERS: dict[str, Callable[[Options], int | None]] = {
     **dict.fromkeys(PLANS, run),
-    "check": check_file,
+    "check": check,
     "report": write_report,
 }
 

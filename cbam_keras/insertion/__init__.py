@@ -4,6 +4,7 @@
 - `adoption`: `adopt`, attention that somebody else wrote becomes ours.
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
+- `source`: `check_source`, the same of files of source.
 - `finding`: the gates of a model, measured.
 - `context`: what the network around them tells of them.
 - `cutting`: the parts of a network that may be such attention.
@@ -24,11 +25,13 @@ from cbam_keras.insertion.core import to_core
 from cbam_keras.insertion.freezing import freeze_batch_norm
 from cbam_keras.insertion.insert import Place, Places, insert_attention
 from cbam_keras.insertion.removal import remove_attention
+from cbam_keras.insertion.source import check_source
 
 __all__ = [
     "insert_attention",
     "remove_attention",
     "check",
+    "check_source",
     "adopt",
     "to_core",
     "freeze_batch_norm",

@@ -178,6 +178,13 @@ class CheckReport(_terminal.Tabular):
         return [dict(vars(row)) for row in self.rows]
 
 
+def unknown(
+    gate: str, reason: str, file: str = "", line: int = 0
+) -> CheckedGate:
+    """Returns the row of a gate of source of which nothing is known."""
+    return CheckedGate(gate, f"{UNKNOWN}: {reason}", file=file, line=line)
+
+
 def _cells(row):
     """Returns a row of a table."""
     line = {"line": str(row.line)} if row.file else {}

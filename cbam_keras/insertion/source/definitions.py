@@ -15,7 +15,7 @@ from typing import Any
 import keras
 
 from cbam_keras.insertion.finding import reason_of
-from examples.check_source import keras_2
+from cbam_keras.insertion.source import keras_2
 
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
 # What an assignment may consist of, beside calls of these libraries.

@@ -7,8 +7,10 @@ import faulthandler
 import functools
 import inspect
 import json
+import os
 import pathlib
 import re
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -16,11 +18,16 @@ from typing import Any
 import keras
 
 from cbam_keras import _graph
-from cbam_keras.insertion.checking import CheckedGate, row_of
+from cbam_keras.insertion.checking import (
+    NOT_LOOKED_INTO,
+    CheckedGate,
+    row_of,
+    unknown,
+)
 from cbam_keras.insertion.claims import claim_of, is_meant
-from cbam_keras.insertion.finding import FAILED, UNKNOWN, gates_of
-from examples.check_source import keras_2
-from examples.check_source.definitions import Source, Unknown
+from cbam_keras.insertion.finding import FAILED, gates_of
+from cbam_keras.insertion.source import keras_2
+from cbam_keras.insertion.source.definitions import Source, Unknown
 
 # More memory the process does not get, in bytes.
 MEMORY = 16 * 2**30
@@ -267,11 +274,21 @@ class Reader:
             yield gate.row(problem)
 
 
-def main(job: str, found: str, seconds: str) -> None:
+def main() -> None:
     """Checks files of a job, and writes what it finds as lines of JSON.
 
-    The process ends if a file takes more than so many seconds.
+    The process ends if a file takes more seconds than the job says.
     """
+    seconds, only, alone, paths = json.load(sys.stdin)
+    file = os.fdopen(os.dup(1), "w", buffering=1)
+    # What definitions print is dropped.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+
+    def write(**values):
+        print(json.dumps(values), file=file)
+
     # Windows lacks it.
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -279,27 +296,18 @@ def main(job: str, found: str, seconds: str) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     keras_2.install()
     reader = Reader()
-    with open(found, "a", buffering=1) as file:
-
-        def write(**values):
-            print(json.dumps(values), file=file)
-
-        for path, *options in json.loads(pathlib.Path(job).read_text()):
-            write(begun=path)
-            faulthandler.dump_traceback_later(float(seconds), exit=True)
-            try:
-                for row in reader.rows(pathlib.Path(path), *options):
-                    write(row=vars(row))
-            # Definitions may raise anything, or end the process.
-            except BaseException as error:
-                write(problem=f"{type(error).__name__}: {error}")
-            faulthandler.cancel_dump_traceback_later()
-            write(ended=path)
-
-
-def unknown(gate: str, reason: str, file: str, line: int = 0) -> CheckedGate:
-    """Returns the row of a gate of which nothing is known."""
-    return CheckedGate(gate, f"{UNKNOWN}: {reason}", file=file, line=line)
+    for path in paths:
+        write(file=path)
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        try:
+            for row in reader.rows(pathlib.Path(path), only, alone):
+                write(row=vars(row))
+        # Definitions may raise anything, or end the process.
+        except BaseException as error:  # noqa: BLE001
+            reason = f"{type(error).__name__}: {error}"
+            write(row=vars(unknown(os.path.basename(path), reason, path)))
+        faulthandler.cancel_dump_traceback_later()
+        write(file="")
 
 
 def _placed(gate, definition):
@@ -313,7 +321,7 @@ def _placed(gate, definition):
 
 def _with(words, row):
     """Returns a row with what is wrong about its calls."""
-    if not words or row.verdict.startswith(UNKNOWN):
+    if not words or row.state == NOT_LOOKED_INTO:
         return row
     verdict = f"unused: {words}; {row.verdict}"
     return dataclasses.replace(row, passed=False, verdict=verdict)

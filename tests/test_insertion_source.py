@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from examples.check_source import source
-from examples.check_source.__main__ import main
-from examples.check_source.source import check_source
+from cbam_keras.cli import main
+from cbam_keras.insertion import check_source
+from cbam_keras.insertion.source import files
 
 pytest.importorskip("tensorflow")
 
@@ -285,7 +285,7 @@ def test_files_without_a_gate_are_counted(report):
 
 
 def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
-    monkeypatch.setattr(source.subprocess, "run", None)
+    monkeypatch.setattr(files.subprocess, "run", None)
     (tmp_path / "gate.py").write_text("import torch")
     report = check_source(tmp_path / "gate.py")
     assert not report.passed and not report.rows
@@ -308,7 +308,7 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
     (tmp_path / "whole.py").write_text(FILES["whole.py"])
     monkeypatch.chdir(tmp_path)
     paths = ["package.module:build", "whole.py"]
-    assert main([*paths, "--json"]) == 1
+    assert main(["check", *paths, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] is False
     assert {(x["file"], x["gate"]) for x in found["gates"]} == {
@@ -323,7 +323,7 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.exhaustive
 def test_what_never_ends_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(source, "SECONDS", 8)
+    monkeypatch.setattr(files, "SECONDS", 8)
     loop = "import keras\nclass SEBlock(keras.layers.Layer):\n    {}"
     for name, line in [
         ("loops", "while True: pass"),

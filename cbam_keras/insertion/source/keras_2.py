@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -94,15 +95,16 @@ def install() -> None:
         setattr(keras.layers, name, Old(f"keras.layers.{name}"))
     for layer in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D):
         layer.__init__ = _with_whole_units(layer.__init__)
+    # Networks of `keras.applications` keep random weights.
     keras.Model.load_weights = lambda self, *args, **kwargs: None
-    _leave_files(keras.applications)
+    files = sys.modules[keras.utils.get_file.__module__]
+    setattr(files, "get_file", lambda *args, **kwargs: "")  # noqa: B010
     if keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
     # What is traced would keep values of weights.
     tf.config.run_functions_eagerly(True)
-    _leave_files(tf.keras.applications)
     keras.KerasTensor.get_shape = lambda self: self.shape
     for name, function in [*vars(tf.keras.backend).items()]:
         if inspect.isfunction(function) and name[0] != "_":
@@ -127,30 +129,15 @@ def install() -> None:
 
 def _with_whole_units(inner):
     """Returns a constructor that takes 4.0 units as 4, as Keras 2 did."""
-    signature = inspect.signature(inner)
+
+    def whole(value):
+        return int(value) if isinstance(value, float) else value
 
     @functools.wraps(inner)
     def init(self, *args, **kwargs):
-        given = signature.bind(self, *args, **kwargs)
-        for name in {"units", "filters"} & given.arguments.keys():
-            given.arguments[name] = int(given.arguments[name])
-        inner(*given.args, **given.kwargs)
+        values = {name: whole(x) for name, x in kwargs.items()}
+        inner(self, *map(whole, args), **values)
 
     # Keras reads the names of arguments.
-    init.__signature__ = signature
+    init.__signature__ = inspect.signature(inner)
     return init
-
-
-def _leave_files(module):
-    """Makes networks of a module, and of those in it, without weights."""
-    for name, value in [*vars(module).items()]:
-        if inspect.ismodule(value) and name[0] != "_":
-            _leave_files(value)
-        elif inspect.isfunction(value) and name[0].isupper():
-
-            def build(*args, builder=value, **kwargs):
-                given = inspect.signature(builder).bind(*args, **kwargs)
-                given.arguments["weights"] = None
-                return builder(*given.args, **given.kwargs)
-
-            setattr(module, name, functools.wraps(value)(build))

@@ -14,10 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.insertion.checking import CheckedGate, CheckReport
-from cbam_keras.insertion.finding import UNKNOWN
-from examples.check_source.definitions import cells_of
-from examples.check_source.process import unknown
+from cbam_keras.insertion.checking import (
+    NOT_LOOKED_INTO,
+    CheckedGate,
+    CheckReport,
+    unknown,
+)
+from cbam_keras.insertion.source.definitions import cells_of
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
@@ -28,13 +31,10 @@ KERAS = re.compile(r"\b((tf_|cbam_)?keras|tensorflow)\b")
 TORCH = re.compile(r"\b(import|from) torch\b")
 # What Keras 3 does not run, and the definition of a gate.
 OLD = {
-    "TensorFlow 1, which Keras 3 does not run": re.compile(
-        r"\btf_slim\b|tensorflow\.contrib|\btf\.(contrib|placeholder|Session|"
-        r"get_variable|variable_scope|layers)\b"
-    ),
-    "`tf_keras`; install Keras 3, and import `keras`": re.compile(
-        r"\b(import|from) tf_keras\b"
-    ),
+    "TensorFlow 1, which Keras 3 does not run": r"\btf_slim\b|tensorflow\."
+    r"contrib|\btf\.(contrib|placeholder|Session|get_variable|variable_scope|"
+    r"layers)\b",
+    "`tf_keras`; install Keras 3, and import `keras`": "(from|import) tf_keras",
 }
 GATE = re.compile(
     r"^ *(?:def|class) (\w*(?:cbam|attention|se_?block|se_?layer|squeeze|eca_|"
@@ -43,20 +43,20 @@ GATE = re.compile(
 )
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from examples.check_source.process import main; main(*sys.argv[2:])"
+    "from cbam_keras.insertion.source.reader import main; main()"
 )
 
 
 def check_source(path: str | os.PathLike) -> CheckReport:
-    """Says what attention in source computes; it runs the definitions of files.
+    """Runs the definitions of files, and says what attention in them computes.
 
-    No model, weights or data are needed. Imports, `def`, `class` and
-    assignments of plain values are executed, in another process with an empty
-    folder as its own; decorators, defaults and class bodies run: do not check
-    what you would not import. Modules beside a file are read by the same rule.
-    Layers and functions that look like gates are called on features of 32
-    channels, with their own defaults and usual arguments. Functions that return
-    a `keras.Model` are called, too, and calls of gates counted in it.
+    Do not check what you would not import: imports, `def`, `class` and
+    assignments of plain values are executed, with decorators, defaults and
+    class bodies, in another process with an empty folder as its own. Modules
+    beside a file are read by the same rule. No model, weights or data are
+    needed: layers and functions that look like gates are called on features of
+    32 channels, with their own defaults and usual arguments. Functions that
+    return a `keras.Model` are called, too, and calls of gates counted in it.
 
     Args:
         path: String or path, a file `.py` or `.ipynb`, or a folder, in which
@@ -72,7 +72,6 @@ def check_source(path: str | os.PathLike) -> CheckReport:
         RuntimeError: If the process does not start.
     """
     files, only = _files(str(path))
-    rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
     texts, torch = {}, 0
     for file in files:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -81,8 +80,8 @@ def check_source(path: str | os.PathLike) -> CheckReport:
                 texts[file] = text
             else:
                 torch += bool(TORCH.search(text))
-    alone = not os.path.isdir(path)
-    for row in found_in([(x, only, alone) for x in texts]):
+    rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
+    for row in found_in([*texts], only, alone=not os.path.isdir(path)):
         # A file that cannot be read may have none.
         if row.line or GATE.search(texts[row.file]):
             known = rows.setdefault(row.file, {})
@@ -91,13 +90,12 @@ def check_source(path: str | os.PathLike) -> CheckReport:
                 # Another file says that its output is not used.
                 known[row.line, row.gate] = row
     for file, text in texts.items():
-        if all(x.verdict.startswith(UNKNOWN) for x in rows[file].values()):
-            gate = GATE.search(text)
-            for reason, pattern in OLD.items():
-                if gate and pattern.search(text):
-                    line = text.count("\n", 0, gate.start()) + 1
-                    row = unknown(gate[1], reason, file, line)
-                    rows[file] = {(): row}
+        gate = GATE.search(text)
+        found = rows[file].values()
+        if gate and all(x.state == NOT_LOOKED_INTO for x in found):
+            for reason in (x for x in OLD if re.search(OLD[x], text)):
+                line = text.count("\n", 0, gate.start()) + 1
+                rows[file] = {(): unknown(gate[1], reason, file, line)}
     without, notes = sum(not x for x in rows.values()) - torch, []
     if without:
         notes.append(f"{_checks.count(without, 'file')} without a gate.")
@@ -121,11 +119,11 @@ def _files(path):
     if not given.exists() and name.isidentifier():
         only = name
         given = pathlib.Path(*module.split(".")).with_suffix(".py")
-    files = [str(given.absolute())]
+    files = []
     if given.is_dir():
         files = [*_walk(given.absolute())]
-    elif not given.is_file() or given.suffix not in SUFFIXES:
-        files = []
+    elif given.is_file() and given.suffix in SUFFIXES:
+        files = [str(given.absolute())]
     if not files:
         raise ValueError(
             "`path` must be a file of Python, .py or .ipynb, a folder of such "
@@ -152,35 +150,31 @@ def _text(file):
     return file.read_text("utf-8", "replace")
 
 
-def found_in(jobs: Sequence[tuple[str, str, bool]]) -> Iterator[CheckedGate]:
+def found_in(
+    files: Sequence[str], only: str = "", *, alone: bool = True
+) -> Iterator[CheckedGate]:
     """Yields what processes find in files; one that ends is replaced.
 
-    A job is a file, the only name in it that counts or an empty string, and
-    whether modules beside it are not checked, too.
+    `only` is the only name that counts, if any. Files are `alone` where modules
+    beside them are not checked by themselves.
     """
-    while jobs:
+    while files:
         current, begun = "", 0
-        for line in _lines(jobs):
-            if "begun" in line:
-                current, begun = line["begun"], begun + 1
-            elif "row" in line:
+        for line in _lines([SECONDS, only, alone, files]):
+            if "row" in line:
                 yield CheckedGate(**line["row"])
-            elif "problem" in line:
-                yield _row_of_file(current, line["problem"])
-            else:
-                current = ""
+                continue
+            current = line["file"]
+            begun += bool(current)
         if current:
             reason = f"ends the process, or takes more than {SECONDS} s"
-            yield _row_of_file(current, reason)
-        jobs = jobs[begun:]
+            name = os.path.basename(current)
+            yield unknown(name, reason, current)
+        files = files[begun:]
 
 
-def _row_of_file(file, reason):
-    return unknown(os.path.basename(file), reason, file)
-
-
-def _lines(jobs: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
-    """Returns what one process writes of files before it ends."""
+def _lines(job: Sequence[object]) -> list[dict[str, Any]]:
+    """Returns what one process writes of a job before it ends."""
     settings = {
         # A GPU is not needed.
         "CUDA_VISIBLE_DEVICES": "-1",
@@ -189,28 +183,20 @@ def _lines(jobs: Sequence[tuple[str, str, bool]]) -> list[dict[str, Any]]:
     }
     if importlib.util.find_spec("tensorflow"):
         settings["KERAS_BACKEND"] = "tensorflow"
-    root = pathlib.Path(__file__).parents[2]
-    errors = b""
+    root = str(pathlib.Path(__file__).parents[3])
     with tempfile.TemporaryDirectory() as folder:
-        job, found, own = (pathlib.Path(folder, x) for x in ("a", "b", "own"))
-        own.mkdir()
-        found.touch()
-        job.write_text(json.dumps(jobs))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            errors = subprocess.run(
-                [sys.executable, "-c", START, root, job, found, str(SECONDS)],
-                cwd=own,
-                env=os.environ | settings,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                timeout=300 + SECONDS * len(jobs),
-            ).stderr
-        # The process may have ended while it wrote a line.
-        lines = found.read_text("utf-8").split("\n")[:-1]
+        process = subprocess.run(
+            [sys.executable, "-c", START, root],
+            cwd=folder,
+            env=os.environ | settings,
+            input=json.dumps(job).encode(),
+            capture_output=True,
+        )
+    # The process may have ended while it wrote a line.
+    lines = process.stdout.decode().split("\n")[:-1]
     if not lines:
         raise RuntimeError(
             "The process that reads source did not start. Received: "
-            f"{errors.decode(errors='replace').strip()[-500:]}"
+            f"{process.stderr.decode(errors='replace').strip()[-500:]}"
         )
     return [json.loads(x) for x in lines]

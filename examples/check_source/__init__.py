@@ -1,1 +1,0 @@
-"""Checks attention in source: `source.check_source`."""
