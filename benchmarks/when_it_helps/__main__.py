@@ -18,7 +18,7 @@ import dataclasses
 import pathlib
 
 from benchmarks.arguments import positive_integer
-from benchmarks.when_it_helps import results, tables
+from benchmarks.when_it_helps import storing, tables
 from benchmarks.when_it_helps.plans import PLANS
 from cbam_keras import study
 
@@ -49,7 +49,7 @@ def main():
         plan = dataclasses.replace(plan, seeds=range(first, first + count))
         print(study.run(plan, options.output / name, workers=options.workers))
     if options.store:
-        results.store(options.output)
+        storing.store(options.output)
     if options.figure:
         tables.forest().savefig(FIGURE, dpi=160)
 

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import networks
+from benchmarks.when_it_helps import results
 from cbam_keras import CBAM, VARIANTS, comparison, data, models, study
 from cbam_keras.study import RECIPES, Recipe
 
@@ -338,8 +339,6 @@ def top_rates(load, folder):
 
 def top_tuned(name, load, folder):
     """Plans `top` with the rates that `top_rates` has found."""
-    # It needs the plans.
-    results = importlib.import_module("benchmarks.when_it_helps.results")
     scores = collections.defaultdict[str, list](list)
     for network in results.stored()[f"{name}-rates"]["networks"]:
         score = network["metrics"]["val_accuracy"]
@@ -372,9 +371,10 @@ def habit(load, folder):
 
 def blood(folder):
     # The others need no detectors.
-    detection = importlib.import_module("examples.detection.task")
+    from examples.detection import task
+
     return kinds(
-        detection.plan,
+        task.plan,
         backbone=NETWORK,
         weights=WEIGHTS,
         data=folder / "bccd",

@@ -4,7 +4,6 @@ import dataclasses
 import json
 import pathlib
 
-from benchmarks.when_it_helps.plans import LONGER, PLANS
 from cbam_keras import study
 
 STORED = pathlib.Path(__file__).with_suffix(".jsonl")
@@ -56,48 +55,3 @@ def studies():
     pooled = combine(all_studies["cifar10"], all_studies["cifar10-again"])
     name = "cifar10-pooled"
     return all_studies | {name: pooled | {"study": name}}
-
-
-def errors(folder):
-    """Returns the variances of differences of a run that predicted images.
-
-    Intervals about other images need them. The predictions are not stored.
-    """
-    if not (folder / "study.json").exists():
-        return {}
-    compared = study.Results.read(folder).compared()
-    needed = "pairs", "by_seeds", "by_images", "columns"
-    return {
-        name: {key: getattr(x, key) for key in needed}
-        for name, x in compared.items()
-        if x.by_images
-    }
-
-
-def store(runs):
-    """Adds what has been trained to what is stored of the same study."""
-    kept = stored()
-    for run in PLANS:
-        if not (path := runs / run / "results.json").exists():
-            continue
-        # All are printed alike, and without places on one machine.
-        new = json.loads(path.read_text()) | {"kind": "study", "labels": {}}
-        new |= {"study": run, "source": None, "command": None}
-        new["errors"] = errors(runs / run)
-        # It follows from the networks, by the tests of today.
-        new.pop("verdict", None)
-        networks = new["networks"]
-        for network in networks:
-            network |= dict.fromkeys(["file", "predictions", "traceback"])
-        if ending := next(filter(run.endswith, LONGER), None):
-            new = kept[run.removesuffix(ending)]
-            new["settings"]["variants"][f"none{ending}"] = {}
-            networks = [x | {"variant": f"none{ending}"} for x in networks]
-        old = kept.get(new["study"])
-        # One of an earlier version is replaced.
-        if not (old and "recipe" in old["settings"]):
-            old = new | {"networks": []}
-        if networks or old["networks"]:
-            kept[new["study"]] = combine(old, new | {"networks": networks})
-    lines = map(json.dumps, kept.values())
-    STORED.write_text("".join(f"{line}\n" for line in lines))

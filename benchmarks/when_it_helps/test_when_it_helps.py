@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.when_it_helps import recompute, results, tables
+from benchmarks.when_it_helps import recompute, results, storing, tables
 from benchmarks.when_it_helps.titles import TITLES
 from cbam_keras import study
 from cbam_keras.study.results.statistics import Measured
@@ -51,7 +51,7 @@ def stored(tmp_path, monkeypatch):
             folder = tmp_path / name.replace("_", "-")
             folder.mkdir(exist_ok=True)
             (folder / "results.json").write_text(json.dumps(content))
-        results.store(tmp_path)
+        storing.store(tmp_path)
         (content,) = results.stored().values()
         return results.results_of(content)
 

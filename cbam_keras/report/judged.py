@@ -3,10 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 
-from cbam_keras import _files, _terminal, study
+from cbam_keras import _files, _terminal
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
+from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import figures
 from cbam_keras.study.results.kept import CLASSES, NUMBERS, OF_CLASSES
 from cbam_keras.study.results.predictions import (
@@ -17,6 +18,7 @@ from cbam_keras.study.results.predictions import (
     mean_cell,
     with_probabilities,
 )
+from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import DEVIATION
 
 # Figures of more networks make a page too long; their tables are files.
@@ -78,7 +80,7 @@ OF_CONFUSION = "Examples by true (rows) and predicted class"
 OF_GROUPS = ", which groups make fewer (by the design effect)"
 
 
-def add_judged(page: Page, results: study.Results, content: Json) -> None:
+def add_judged(page: Page, results: Results, content: Json) -> None:
     """What predictions say. It also writes figures and `tables/`."""
     folder = results.output
     if content["kind"] == "tune" or not results.tested:
@@ -156,12 +158,12 @@ def add_judged(page: Page, results: study.Results, content: Json) -> None:
     _write_tables(folder / TABLES, frames, texts)
 
 
-def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
+def _cells(results: Results, row: Mapping) -> dict[str, str]:
     """Returns a row of a data frame as shown, deviations beside means."""
     cells = {"network": results.labels.get(row["variant"], row["variant"])}
     forms = {"class": "{}", "threshold": "{:.3f}"}
     if "seed" in row:
-        run = study.Run(row["seed"], row.get("fold"))
+        run = Run(row["seed"], row.get("fold"))
         cells["seed"] = str(run).removeprefix("seed ")
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     if "images" in row:
@@ -183,7 +185,7 @@ def _cells(results: study.Results, row: Mapping) -> dict[str, str]:
     return cells
 
 
-def describe_threshold(results: study.Results) -> str:
+def describe_threshold(results: Results) -> str:
     """Returns how the threshold was chosen, as sentences."""
     of_groups = OF_GROUPS if results.has_groups else ""
     text = OF_THRESHOLD.format(*results.class_names, of_groups)
@@ -198,7 +200,7 @@ def describe_threshold(results: study.Results) -> str:
     return f"{text} was chosen by {words} on the validation split."
 
 
-def _latex(results: study.Results, tables: Mapping[str, Table]) -> dict:
+def _latex(results: Results, tables: Mapping[str, Table]) -> dict:
     """Returns tables for LaTeX, those of classes one for each network."""
     texts = {"results": results.latex()}
     for name, table in tables.items():

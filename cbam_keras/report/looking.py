@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 import keras
 import numpy as np
 
-from cbam_keras import _checks, _files, _graph, _terminal, data, explain, study
+from cbam_keras import _checks, _files, _graph, _terminal, data, explain
 from cbam_keras._files import Json
 from cbam_keras.explain import figures
 from cbam_keras.layers import AttentionLayer
+from cbam_keras.study.files.folder import EXPLANATIONS, read_content
+from cbam_keras.study.plans.segmentation import make_predictor
+from cbam_keras.study.results.results import read_results
 
 # Files in the folder of these figures.
 HEAT, PREDICTIONS, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
@@ -29,7 +32,7 @@ WRONG = " \N{MULTIPLICATION SIGN}"
 
 def draw(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or raises if it cannot."""
-    results = study.read_results(folder, content)
+    results = read_results(folder, content)
     is_shown = results.are_classifiers or _has_masks(content)
     # Predictions that were given have neither networks nor a recipe.
     if not is_shown or not content["settings"]["recipe"]:
@@ -41,7 +44,7 @@ def draw(folder: pathlib.Path, content: Json) -> None:
     described = _describe_images(results, content)
     dataset = _split(content, described)
     figures_of = _draw_masks if _has_masks(content) else _draw_heat
-    figures_of(folder / study.EXPLANATIONS, files, dataset, described, content)
+    figures_of(folder / EXPLANATIONS, files, dataset, described, content)
 
 
 def _has_masks(content):
@@ -227,7 +230,7 @@ def _draw_masks(folder, files, dataset, described, content):
 
 def _predict(model, images):
     """Returns the class of each pixel of images."""
-    predict = study.make_predictor(model)
+    predict = make_predictor(model)
     starts = range(0, len(images), BATCH)
     parts = [predict(images[x : x + BATCH].astype("float32")) for x in starts]
     return np.concatenate(parts)
@@ -247,7 +250,7 @@ def shorten(name: str) -> str:
 def try_to_draw(folder: pathlib.Path) -> None:
     """Draws what networks look at, or warns that it cannot be drawn."""
     try:
-        draw(folder, study.read_content(folder))
+        draw(folder, read_content(folder))
     except _files.InUse:
         # Another process draws the same.
         return

@@ -7,7 +7,7 @@ import pathlib
 import re
 import statistics
 
-from cbam_keras import _checks, _files, _terminal, study
+from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
 from cbam_keras.report.judged import add_judged
 from cbam_keras.report.looking import (
@@ -17,9 +17,12 @@ from cbam_keras.report.looking import (
     try_to_draw,
 )
 from cbam_keras.report.page import Figure, Page, Section, find_template, render
-from cbam_keras.study.programs.training import draw_curves
+from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
+from cbam_keras.study.plans.measures import validation_key
+from cbam_keras.study.results.figures.curves import draw_curves
 from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels
+from cbam_keras.study.results.results import read_results
 
 SPLITS = {"train": "training", "test": "testing"}
 # What our own names of networks and data mean.
@@ -103,10 +106,10 @@ def write(
             f'folder="{folder}", which holds no {_files.STUDY}'
         )
     path = _files.output_folder(path, "folder")
-    file = path / study.REPORT
+    file = path / REPORT
     if file.exists() and b"cbam_keras" not in file.read_bytes():
         raise ValueError(
-            f"`folder` must not hold the {study.REPORT} of another program. "
+            f"`folder` must not hold the {REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
     token = _files.AS_PDF.set(figures is not None)
@@ -126,9 +129,9 @@ def _make_page(folder):
     """Returns the page of a folder, with a line for what is missing."""
     page = Page()
     try:
-        content = study.read_content(folder)
+        content = read_content(folder)
         # Each file of predictions is read once, and warned of once.
-        results = study.read_results(folder, content)
+        results = read_results(folder, content)
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
@@ -244,7 +247,7 @@ def _add_files(page, results, content):
             "network": results.labels.get(x.variant, x.variant),
             "seed": str(x.run).removeprefix("seed "),
             "validation": measure.number(
-                x.metrics.get(study.validation_key(measure.key))
+                x.metrics.get(validation_key(measure.key))
             ),
             measure.column: measure.number(x.metrics.get(measure.key)),
             "file, or what went wrong": x.file or f"{x.status} ({x.message})",
@@ -284,7 +287,7 @@ def _read_figures(folder, captions):
 def _add_examples(page, results, content):
     """What the networks look at."""
     folder = results.output
-    drawn = folder / study.EXPLANATIONS
+    drawn = folder / EXPLANATIONS
     section, answers = Section("What the networks look at"), read_answers(drawn)
     captions = {PREDICTIONS: OF_PREDICTIONS}
     if answers:
@@ -325,7 +328,7 @@ def _add_methods(page, results, content):
         },
         tested=collections.Counter(filter(None, reasons)).most_common(),
         over=next((x.over for x in results.rows if x.interval), ""),
-        has_heat=(results.output / study.EXPLANATIONS / HEAT).exists(),
+        has_heat=(results.output / EXPLANATIONS / HEAT).exists(),
         versions=content["versions"],
         notes=content.get("notes") or (),
     )

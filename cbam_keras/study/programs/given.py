@@ -1,7 +1,6 @@
 """`results_of`: predictions that any program has made, as results."""
 
 import dataclasses
-import importlib
 import itertools
 import os
 import pathlib
@@ -76,8 +75,9 @@ class Given(Results):
             _files.write_json(place / STATE, dataclasses.asdict(state))
         _files.write_json(path / _files.STUDY, self.content)
         _files.write_figure(path / "comparison.png", self.plot())
-        # Reports are made of results, and imported by nothing here.
-        report = importlib.import_module("cbam_keras.report")
+        # It imports what Jinja and drawing need, and few write a page.
+        from cbam_keras import report
+
         return report.write(path, figures=figures)
 
 

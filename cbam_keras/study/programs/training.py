@@ -6,9 +6,8 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _files, data
+from cbam_keras import _checks, data
 from cbam_keras.study.files.folder import StudyFolder
-from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.plans.networks import fingerprint
 from cbam_keras.study.plans.recipes import (
     RECIPES,
@@ -19,7 +18,7 @@ from cbam_keras.study.plans.recipes import (
 )
 from cbam_keras.study.plans.study import Study, Variant
 from cbam_keras.study.plans.tasks import Classification
-from cbam_keras.study.results.figures import plot_history
+from cbam_keras.study.results.figures.curves import draw_curves
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.running.run import run_with
 
@@ -116,15 +115,6 @@ def finish(results: Results, folder: StudyFolder) -> None:
     """Ends a study: with the history of its networks, and what it found."""
     draw_curves(results)
     folder.add(verdict=results.verdict)
-
-
-def draw_curves(results: Results) -> None:
-    """Draws the history of the networks of the first seed."""
-    first = results.planned_runs[0]
-    outcomes = [x for x in results.outcomes if x.run == first]
-    if rows := history_of(outcomes, are_several=False):
-        figure = plot_history(rows, f"{results.data}, {first}")
-        _files.write_figure(results.output / "curves.png", figure)
 
 
 def _build(build, data):

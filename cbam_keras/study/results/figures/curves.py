@@ -3,8 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _files
 from cbam_keras.explain.figures import style
+from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.results.statistics import ends_of
 
 # What history is drawn beside the loss: its heading, and what it is scaled by.
@@ -122,3 +123,12 @@ def _draw_rows(axes, rows, baseline, measure):
     axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     style.style_axes(axes, "x")
+
+
+def draw_curves(results: Any) -> None:
+    """Writes the history of the networks of the first seed as a figure."""
+    first = results.planned_runs[0]
+    outcomes = [x for x in results.outcomes if x.run == first]
+    if rows := history_of(outcomes, are_several=False):
+        figure = plot_history(rows, f"{results.data}, {first}")
+        _files.write_figure(results.output / "curves.png", figure)
