@@ -42,6 +42,19 @@ LOCATION = (
     *("split_column", "group_column", "fold_column", "image_folder"),
 )
 
+# What the help says of defaults; a test compares it with the recipes.
+DEFAULTS = """\
+defaults             epochs  batch  learning rate
+  mnist5k            2       64     0.03 (tiny) or 0.01
+  cluttered_mnist    3       64     0.03 (tiny) or 0.01
+  other data         1       64     0.03 (tiny) or 0.01
+  --weights          2 + 4   32     0.001
+  --masks            24      8      0.003
+  --masks --weights  8 + 16  8      0.003
+  --frozen           20      32     0.001 0.003 0.01 0.03 (tune: 0.01)
+  --recipe default   4       32     0.01
+2 + 4: frozen epochs, then epochs. Without --recipe, at least 200 steps are
+trained on all data but the three sets of digits."""
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
 
@@ -113,15 +126,15 @@ def add_model(parser):
         type=network,
         default="tiny",
         metavar="NAME",
-        help=f"the network: {', '.join(NETWORKS)}; or EfficientNetLite0, a "
-        "network of keras.applications, or MODULE:FUNCTION, a function of "
-        "your own that takes `attention` and returns a keras.Model; with "
-        "masks a U-Net on these, as unet-resnet18 (default: %(default)s)",
+        help=f"network: {', '.join(NETWORKS)}, EfficientNetLite0, a network "
+        "of keras.applications, or MODULE:FUNCTION, your own function that "
+        "takes `attention` and returns a keras.Model; with masks a U-Net on "
+        "one of these, such as unet-resnet18 (default: %(default)s)",
     )
     parser.add_argument(
         "--weights",
         choices=("imagenet",),
-        help="start from weights for ImageNet, for EfficientNetLite0 (in a "
+        help="initialize with ImageNet weights: EfficientNetLite0 (from a "
         "package) and networks of keras.applications (downloaded)",
     )
 
@@ -132,60 +145,60 @@ def add_attention(parser, default):
         type=gate,
         **SEVERAL,
         metavar="NAME",
-        help=f"what is compared: {', '.join(ATTENTION)}; or MODULE:CLASS, a "
-        "layer of your own; with masks also skip-gate, skip-cbam and so on, on "
-        "the skips of a U-Net; train also takes wider and hidden, networks "
-        "without attention that have as many parameters "
+        help=f"attention types to compare: {', '.join(ATTENTION)}, or "
+        "MODULE:CLASS, your own layer; with masks also skip-gate, skip-cbam "
+        "etc., on the skip connections of a U-Net; train also takes wider and "
+        "hidden, networks without attention but with as many parameters "
         f"(default: {default})",
     )
     parser.add_argument(
         "--stages",
         **SEVERAL,
         metavar="STAGES",
-        help="stages of the network that get attention: all, first, last, "
-        '"last 2", numbers from 1 as 1,3, or top, after the last feature map;'
-        " each: compare all stages, each stage alone, the last two, three, ... "
-        "stages, and top (default: all)",
+        help='stages that get attention: all, first, last, "last 2", numbers '
+        "from 1 such as 1,3, or top (after the last feature map); each: "
+        "compares all stages, each stage alone, the last two, three, ... and "
+        "top (default: all)",
     )
 
 
 def add_layers(group, ratios, sizes, **several):
-    """Adds the options of CBAM's gates, with these defaults."""
+    """Adds the options of CBAM, with these defaults."""
     texts = {
-        "--reduction-ratio": f"r of the channel gate (default: {ratios})",
-        "--kernel-size": "side of the convolution of the spatial gate, odd "
-        f"(default: {sizes})",
+        "--reduction-ratio": f"r of channel attention (default: {ratios})",
+        "--kernel-size": "kernel size of spatial attention, odd (default: "
+        f"{sizes})",
     }
     add_options(group, texts, **POSITIVE, **several)
 
 
 def add_run(parser, output):
     """Adds how a run is started, and where its files are."""
-    text = "folds of a cross-validation, which tests each image once"
+    text = "folds of a cross-validation: each image is tested once"
     parser.add_argument("--folds", **POSITIVE, help=text)
-    text = f"the folder for all files (default: {output})"
+    text = f"output folder (default: {output})"
     parser.add_argument("--output", metavar="DIR", help=text)
     flags = {
         "--dry-run": "only print what would be trained: networks, epochs, "
         "parameters, multiply-accumulates",
-        "--overwrite": "rename the run in the output folder to DIR.old-1, and "
-        "start again; a run is resumed otherwise",
-        "--no-report": "do not write the result as a page, report.html",
-        "--json": "print the result as JSON, and the progress on stderr",
+        "--overwrite": "rename the run in the output folder to DIR.old-1 and "
+        "start over; otherwise the run is resumed",
+        "--no-report": "do not write the HTML report",
+        "--json": "print the result as JSON, and progress to stderr",
     }
     add_options(parser, flags, action="store_true")
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--workers",
         **POSITIVE,
-        help="number of networks to train at a time on this machine, each with "
-        "its own GPU or its part of the cores (default: 2 of tiny, else 1)",
+        help="number of networks to train in parallel on this machine, each on "
+        "its own GPU or share of the cores (default: 2 for tiny, otherwise 1)",
     )
     group.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="train on the workers of a Dask scheduler, as tcp://host:8786, or "
-        "the file that it has written; all must see the output folder",
+        help="train on the workers of a Dask scheduler: its address, such as "
+        "tcp://host:8786, or scheduler file; all must see the output folder",
     )
 
 
@@ -197,29 +210,29 @@ def add_data(parser, default="crowded_mnist"):
         type=dataset,
         default=default,
         metavar="NAME|FOLDER|FILE",
-        help="mnist5k, cluttered_mnist or crowded_mnist (embedded), a dataset "
-        "of TensorFlow Datasets such as cifar10, a folder with a folder of "
-        "images per class, a CSV file of paths and classes, or a .npz file of "
-        "the arrays x_train and y_train: images, signals, volumes or vectors "
-        "(default: %(default)s)",
+        help="mnist5k, cluttered_mnist or crowded_mnist (included), a dataset "
+        "of TensorFlow Datasets such as cifar10, a folder with one subfolder "
+        "of images per class, a CSV file of paths and classes, or a .npz file "
+        "with arrays x_train and y_train: images, 1-D signals, 3-D volumes or "
+        "feature vectors (default: %(default)s)",
     )
     group.add_argument(
         "--pattern",
-        help="what paths below the folder mean, as {class}/* (the default, and "
-        "{split}/{class}/*), {class}/{group}/* where subfolders are patients "
-        "that stay in one split, or {class}/{group}_*.jpg; {} or * is any "
-        "text of a part, ** any folders; {class}/*.npy reads arrays",
+        help="layout of the folder, such as {class}/* (default, and "
+        "{split}/{class}/*), {class}/{group}/* if subfolders are patients that "
+        "stay in one split, or {class}/{group}_*.jpg; {} or * matches text "
+        "within a path component, ** any folders; {class}/*.npy reads arrays",
     )
     group.add_argument(
         "--kind",
         choices=KINDS,
-        help="what arrays of three axes (examples x A x B) are, unless they "
-        "are uint8 or A is B: gray images, or signals of length A",
+        help="how to read 3-D arrays (N, A, B): grayscale images, or signals "
+        "of length A with B channels; required unless uint8 or A == B",
     )
     group.add_argument(
         "--task",
         choices=TASKS,
-        help="regression: predict numbers, the labels of a .npz file "
+        help="regression: the labels of a .npz file are continuous targets "
         "(default: classification)",
     )
     text = "download and prepare the dataset if necessary"
@@ -227,136 +240,123 @@ def add_data(parser, default="crowded_mnist"):
     group.add_argument(
         "--image-size",
         **POSITIVE,
-        help="resize images to squares of side N, in pixels (default: as they "
-        "are, or 224 where they differ)",
+        help="resize images to N x N pixels (default: no resizing if all have "
+        "one size, otherwise 224)",
     )
     group.add_argument(
         "--augment",
         choices=AUGMENTATIONS,
         **SEVERAL,
         metavar="NAME",
-        help="augmentation of training images, one or several: "
-        f"{', '.join(AUGMENTATIONS)}",
+        help=f"augmentation of training images: {', '.join(AUGMENTATIONS)}",
     )
     folders = {
-        "--data-dir": "the folder of TensorFlow Datasets (default: "
+        "--data-dir": "folder of TensorFlow Datasets (default: "
         "~/tensorflow_datasets)",
-        "--image-folder": "the folder of the paths in the CSV file",
+        "--image-folder": "folder that paths in the CSV file are relative to",
     }
     add_options(group, folders, metavar="DIR")
-    of_table = "the column of the CSV file with"
+    of_table = "CSV column with"
     columns = {
         "--image-column": f"{of_table} paths",
         "--label-column": f"{of_table} classes",
         "--split-column": f"{of_table} train, validation or test",
         "--group-column": f"{of_table} patients, each kept in one split",
-        "--fold-column": f"{of_table} folds of its authors, each tested",
+        "--fold-column": f"{of_table} predefined folds, each tested once",
     }
     add_options(group, columns, metavar="NAME")
     group = parser.add_argument_group("masks")
     masks = {
-        "--masks": "the folder of the masks of the images in --data, by name, "
-        "or their pattern below --data, as masks/{name}_mask.png, or the "
-        "column of a CSV file with their paths: trains a U-Net",
-        "--images": "the pattern of the images below --data, as "
-        "images/{name}.jpg",
+        "--masks": "folder of masks with the names of the images in --data, or "
+        "their pattern below --data, such as masks/{name}_mask.png, or the CSV "
+        "column with their paths; trains a U-Net",
+        "--images": "pattern of images below --data, such as images/{name}.jpg",
     }
     add_options(group, masks)
-    text = "the classes of the masks, in the order of their numbers"
+    text = "classes of the masks, in the order of their values"
     group.add_argument("--class-names", **SEVERAL, metavar="NAME", help=text)
     group.add_argument(
         "--colors",
         type=existing,
         metavar="FILE",
-        help="a text file with a line for each class, as road:128,64,128 "
-        "(the labelmap.txt of CVAT)",
+        help="text file with one line per class, such as road:128,64,128 "
+        "(labelmap.txt of CVAT)",
     )
     group.add_argument(
         "--ignore-index",
         **WHOLE,
-        help="the value of pixels without a class, or its line in --colors, "
-        "from 0 (default: all pixels have a class)",
+        help="value of pixels without a class, or its line in --colors, from 0 "
+        "(default: all pixels have a class)",
     )
 
 
 def add_training(parser, *, has_threshold=False):
     """Adds how networks are trained."""
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--recipe",
-        choices=RECIPES,
-        help="values of the options below that are not set; default: 4 epochs, "
-        "batches of 32, rate 0.01. Without --recipe the defaults below apply, "
-        "with --weights those of fine-tuning (2 frozen epochs and 4 more), "
-        "with --masks those of segmentation",
-    )
+    group = parser.add_argument_group("training", DEFAULTS)
+    text = "named settings in place of these defaults"
+    group.add_argument("--recipe", choices=RECIPES, help=text)
     texts = {
-        "--epochs": "epochs; at least 200 steps on your own images, with "
-        "--weights or --masks the recipe's, 3 for cluttered_mnist, 2 for "
-        "mnist5k (default: 1)",
-        "--batch-size": "images per step (default: 64)",
-        "--patience": "number of epochs without progress on the validation "
-        "images after which a training ends",
+        "--epochs": "number of epochs",
+        "--batch-size": "examples per step",
+        "--patience": "stop after N epochs without validation improvement",
     }
     add_options(group, texts, **POSITIVE)
     group.add_argument(
         "--frozen-epochs",
         **WHOLE,
-        help="epochs before these that train only attention and the "
-        "classifier; 2 with --weights (default: 0)",
+        help="epochs before these that train only attention and the classifier",
     )
     group.add_argument(
         "--frozen",
         action="store_true",
         default=None,
         help="train only attention and the classifier in all epochs; without "
-        "--augment, frozen layers then run once for each image",
+        "--augment, frozen layers run once per image",
     )
     group.add_argument(
         "--no-cache",
         dest="cache",
         action="store_false",
         default=None,
-        help="run frozen layers again in each epoch",
+        help="rerun frozen layers in each epoch",
     )
     group.add_argument(
         "--unfreeze",
         type=_layers,
         metavar="LAYERS",
         help="layers to train after the frozen epochs: their number from the "
-        "end, as 30, their fraction, as 0.4, or the name or pattern of the "
-        "first one; all by default",
+        "end, such as 30, their fraction, such as 0.4, or the name or pattern "
+        "of the first one (default: all)",
     )
     group.add_argument(
         "--class-weight",
         choices=("balanced", "sqrt"),
-        help="balanced: give all classes the same weight in the loss; sqrt: "
-        "the square roots of these weights",
+        help="balanced: equal total weight of all classes in the loss; sqrt: "
+        "square roots of these weights",
     )
     group.add_argument(
         "--measure",
         choices=(*MEASURES, *NUMBERS, *SCORES),
-        help="metric that networks are compared by, on the test images "
-        "(default: test_accuracy); of numbers mae, rmse or r2 (default: mae); "
-        "with masks miou, or for two classes iou or dice (default: miou)",
+        help="metric to compare on the test set: for classification "
+        "test_accuracy (default) and others, for regression mae (default), "
+        "rmse or r2, for masks miou (default) or, with two classes, iou or "
+        "dice",
     )
     if has_threshold:
         group.add_argument(
             "--threshold",
             metavar="RULE",
-            help="for two classes, how to choose the probability from which "
-            "the second one counts as predicted, on the validation images: "
-            "youden, or a minimum sensitivity as sensitivity=0.95; else 0.5",
+            help="decision threshold for two classes, chosen on the "
+            "validation set: youden, or a minimum sensitivity such as "
+            "sensitivity=0.95 (default: 0.5)",
         )
     group.add_argument(
         "--learning-rate",
         type=float,
         nargs="+",
         metavar="NUMBER",
-        help="the highest learning rate of the schedule; train takes several, "
-        "from which each run chooses by its validation images (default: 0.03 "
-        "for the network tiny, 0.001 0.003 0.01 0.03 for train --frozen, "
-        "otherwise 0.01)",
+        help="peak learning rate; train takes several, and each run keeps the "
+        "one with the best validation score",
     )
 
 

@@ -99,11 +99,11 @@ def read_version() -> str:
 
 
 def train(parser):
-    """Trains a network without attention and with CBAM on the same data and
-    with the same five seeds. It ends with a table, a sentence on the
-    difference, and a page that shows where the networks look. The same command
-    given again resumes. Without arguments: a tiny ResNet on 5,000 digits, about
-    a minute on two CPU cores.
+    """Trains a network without attention and with CBAM on the same data with
+    the same five seeds, then prints a table, the difference and its confidence
+    interval, and writes an HTML report. Rerun the same command to resume.
+    Without arguments: a tiny ResNet on 5,000 digits, about a minute on two CPU
+    cores.
 
     examples:
       cbam-keras train
@@ -122,15 +122,14 @@ def train(parser):
     parser.add_argument(
         "--instead-of",
         metavar="KIND",
-        help="replace gates of the network by attention, as se of "
-        "EfficientNetB0, and compare with the network as it is",
+        help="replace attention modules of the network, such as se in "
+        "EfficientNetB0, and compare with the unchanged network",
     )
     parser.add_argument(
         "--seeds",
         **options.POSITIVE,
-        help="number of seeds (0, 1, 2, ...); with several, the mean, the "
-        "standard deviation and the interval of each difference are reported "
-        "(default: 5, with folds 1)",
+        help="number of seeds (0, 1, 2, ...); several give means, standard "
+        "deviations and confidence intervals (default: 5, with folds 1)",
     )
     options.add_run(parser, "runs/train-DATA-MODEL")
     group = parser.add_argument_group("attention layers")
@@ -140,13 +139,13 @@ def train(parser):
 
 
 def tune(parser):
-    """Searches the reduction ratio and kernel size of CBAM with KerasTuner, and
-    compares it with no attention and SE; any option with several values is
-    searched too. Then retrains the best setting and no attention with six new
-    seeds, and says whether attention improves accuracy on this dataset. If you
-    do not expect settings to differ, compare instead (train). The same command
-    resumes a search that was interrupted. Without arguments: a tiny ResNet on
-    crowded handwritten digits, 26 trainings of one epoch.
+    """Searches the reduction ratio and kernel size of CBAM with KerasTuner,
+    compared with no attention and SE; any option with several values is
+    searched. Then retrains the best setting and no attention with six new seeds
+    and reports whether attention improves accuracy. If you do not expect
+    settings to differ by a point, use train instead. Rerun the same command to
+    resume. Without arguments: a tiny ResNet on crowded digits, 26 training runs
+    of one epoch.
 
     examples:
       cbam-keras tune
@@ -179,11 +178,9 @@ def tune(parser):
 
 
 def report(parser):
-    """Writes report.html of a run again, with what its networks look at: eight
-    test images, mistakes first, with Grad-CAM and attention maps; of masks what
-    they predict. The commands write it when they end. Of predictions that any
-    program has made, in any framework, it writes tables, figures and such a
-    page.
+    """Rewrites the HTML report of a run, with Grad-CAM and attention maps of
+    eight test images, errors first (predicted masks for segmentation). Given
+    predictions from any framework, writes the same tables, figures and report.
 
     examples:
       cbam-keras report runs/train-mnist5k-tiny
@@ -195,41 +192,41 @@ def report(parser):
         "run",
         type=options.existing,
         metavar="RUN",
-        help="the output folder of a run; or a folder of predictions for test "
-        "examples: NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), "
-        "labels, (N,), and groups if there are any, or NETWORK_sSEED.csv with "
-        "a column for each class and label; or one .npz file with labels and, "
-        "under the name of each network, (seeds, N, classes)",
+        help="output folder of a run; or folder of test predictions: "
+        "NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), labels, "
+        "(N,), and optionally groups, or NETWORK_sSEED.csv with a column per "
+        "class and label; or one .npz file with labels and, under the name of "
+        "each network, (seeds, N, classes)",
     )
     group = parser.add_argument_group("predictions")
     texts = {
-        "--output": "the folder to write (default: runs/report-NAME)",
-        "--pattern": "how files are called, with {network}, {seed} and {fold}",
-        "--baseline": "the network that others are compared with (default: "
-        "none, if there is one, else the first)",
+        "--output": "output folder (default: runs/report-NAME)",
+        "--pattern": "file names, with {network}, {seed} and {fold}",
+        "--baseline": "network that the others are compared with (default: "
+        "none if present, otherwise the first)",
     }
     options.add_options(group, texts)
     group.add_argument(
         "--measure",
         choices=[*options.MEASURES, *options.NUMBERS],
-        help="what is compared (default: test_accuracy, or mae)",
+        help="metric to compare (default: test_accuracy, or mae)",
     )
     flags = {
         "--logits": "the predictions are logits",
-        "--multi-label": "examples may have several classes: labels are 0 and "
+        "--multi-label": "examples may have several classes: labels are 0 or "
         "1 for each",
     }
     options.add_options(group, flags, action="store_true")
-    text = "write the figures also as PDF beside the PNG"
+    text = "also write the figures as PDF"
     parser.add_argument("--figures", choices=["pdf"], help=text)
 
 
 def check(parser):
-    """Runs the definitions of source: do not check what you would not import.
-    It says of each attention gate, in source or in a saved model, what it
-    computes, and if it is what its name says. Source needs no model, weights or
-    data. It ends with 1 if a gate is wrong, not what it is called, or could not
-    be looked into, or if there is no attention.
+    """Identifies each attention module in source or a saved model, and reports
+    whether it computes what its name promises. Source needs no model, weights
+    or data; its definitions are run, so do not check what you would not import.
+    Exits with status 1 if a module does not, cannot be analyzed, or if none is
+    found.
 
     examples:
       cbam-keras check train.py
@@ -242,20 +239,20 @@ def check(parser):
         "paths",
         nargs="+",
         metavar="PATH",
-        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION, which builds "
-        "a network; or a model: .keras or .h5",
+        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION that builds a "
+        "network; or a model: .keras or .h5",
     )
     parser.add_argument(
         "--classes",
         nargs="+",
         default=[],
         metavar="MODULE:CLASS",
-        help="layers of your own in a model, which Keras cannot load otherwise",
+        help="your own layers in a model, which Keras cannot load otherwise",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print the result as JSON: passed, and gates with file and line",
+        help="print the result as JSON, each module with its file and line",
     )
 
 
@@ -263,6 +260,6 @@ def check(parser):
 COMMANDS = {
     train: "train a network without and with attention, and compare",
     tune: "search reduction ratio and kernel size, and compare the best",
-    check: "say whether attention in source or a model is what it is called",
-    report: "write the page of a run again, with what its networks look at",
+    check: "check what attention modules in source or a saved model compute",
+    report: "rewrite the HTML report of a run, or report any predictions",
 }

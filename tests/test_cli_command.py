@@ -16,10 +16,12 @@ from test_packaging import PROJECT
 
 import cbam_keras
 from _cbam_keras_command.backends import way_to_install
+from _cbam_keras_command.options import DEFAULTS
 from _cbam_keras_command.parser import build_parser
-from cbam_keras import cli
+from cbam_keras import cli, study
 from cbam_keras._terminal import say
-from cbam_keras.cli.command import HANDLERS
+from cbam_keras.cli.command import HANDLERS, SEARCH_RATE
+from cbam_keras.study import comparison
 
 RUNS = ["train", "tune"]
 COMMANDS = [*RUNS, "check", "report"]
@@ -62,6 +64,36 @@ def test_help_has_examples_that_parse_and_no_defaults_of_flags(
         if "--help" not in given:
             command = build_parser().parse_args(given).command
             assert command == given[0] and name in (None, command)
+
+
+@pytest.mark.parametrize(
+    ("case", "recipe"),
+    [
+        *((x, ("tiny", None, x)) for x in ("mnist5k", "cluttered_mnist")),
+        ("other data", ("tiny", None, "photos")),
+        ("--weights", ("resnet18", "imagenet", "photos")),
+        ("--masks", ("resnet18", None, "photos", True)),
+        ("--masks --weights", ("resnet18", "imagenet", "photos", True)),
+        ("--frozen", "frozen"),
+        ("--recipe default", "default"),
+    ],
+)
+def test_the_table_of_defaults_is_that_of_the_recipes(case, recipe):
+    if isinstance(recipe, str):
+        recipe = study.RECIPES[recipe]
+    else:
+        recipe = comparison.default_recipe(*recipe)
+        assert bool(recipe.least_steps) == (recipe.epochs not in (2, 3))
+    epochs = f"{recipe.epochs} {recipe.batch_size}"
+    if recipe.frozen_epochs:
+        epochs = f"{recipe.frozen_epochs} + {epochs}"
+    rates = f"{recipe.learning_rate}".strip("()").replace(",", "")
+    if rates == "0.03":
+        other = comparison.default_recipe("resnet18", None, "photos")
+        rates = f"0.03 (tiny) or {other.learning_rate}"
+    rows = [" ".join(line.split()) for line in DEFAULTS.splitlines()]
+    row = f"{case} {epochs} {rates}"
+    assert row in rows or f"{row} (tune: {SEARCH_RATE})" in rows
 
 
 # Mistakes.

@@ -59,7 +59,7 @@ PARTS = {
     "train": (
         [
             "Does attention improve the accuracy of the network network on mn",
-            "between cbam and none: +10.00 points of test accuracy (no",
+            "CBAM vs. no attention: +10.00 percentage points of test acc",
             "data fingerprint",
             "cbam\n0\n90.00\n90.00\ncbam-seed0/cbam-seed0.keras",
             "cbam-keras train --data photos",
@@ -70,7 +70,7 @@ PARTS = {
     ),
     "seeds": (
         [
-            "No difference is shown between cbam and none: +10.00 points",
+            "CBAM vs. no attention: +10.00 percentage points",
             "Not trained yet: cbam, se (seed 2)",
             f"error (RuntimeError: The loss was nan {EVIL})",
             "mean over up to 3 seeds",
@@ -80,7 +80,7 @@ PARTS = {
     "tune": (
         [
             "Which attention suits the network failing on mnist5k",
-            "between cbam r=16 k=7 and none: +10.00 points",
+            "cbam r=16 k=7 vs. no attention: +10.00 percentage points",
             "reduction_ratio=16, kernel_size=7)",
             "retrained, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00",

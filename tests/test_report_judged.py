@@ -53,7 +53,7 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
         "Calibration",
         *("What the networks look at", "Methods in words", "To repeat it"),
     ]
-    assert "The threshold is 0.5, as no other was asked for." in page.text
+    assert "The threshold is 0.5, the default." in page.text
     assert "Not in this report" not in page.text
     captions = [picture["alt"] for picture in page.all("img")]
     assert sum("true and predicted class" in text for text in captions) == 3
@@ -87,7 +87,7 @@ def test_latex_is_what_the_page_shows(tmp_path):
     assert "none,'=cat," in (folder / "tables/per_class.csv").read_text()
     latex = (folder / "tables/results.tex").read_text()
     assert latex.startswith(r"% \usepackage{booktabs}")
-    assert "difference to ``none''" in latex
+    assert "difference from ``none''" in latex
     drawn = {x.stem for x in folder.glob("*.png")}
     assert {x.stem for x in folder.glob("*.pdf")} == drawn >= {"roc"}
 
@@ -116,8 +116,9 @@ def test_methods_are_sentences(tmp_path):
     (methods,) = re.findall(r"^The dataset mnist5k has .*$", page.text, re.M)
     for fact in (
         "images for training",
-        "AdamW with a weight decay of 0.0001, for 2",
-        "in batches of 35",
+        "minimized cross-entropy with AdamW (weight decay 0.0001) for 2",
+        "with a batch size of 35",
+        "a variant of Woo et al., 2018, that starts as the identity",
         "the highest Youden index",
         "keras 3.",
     ):

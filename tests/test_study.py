@@ -146,7 +146,7 @@ def test_networks_at_chance_have_not_learned(tmp_path, monkeypatch):
     both = planned(NARROW, GATED, seeds=(0, 1), baseline="narrow")
     found = study.run(both, tmp_path)
     assert found.guess == 0.1
-    assert found.verdict.startswith("No network is better than guessing")
+    assert found.verdict.startswith("No network is better than chance")
     assert study.Results.read(tmp_path) == found
     # As far as is known where no labels are.
     change = functools.partial(dict.update, commonest=None)

@@ -148,8 +148,8 @@ def test_a_comparison_shows_means_seeds_and_intervals():
         found.append([round(float(x), 9) for x in line.get_xdata()])
     assert drawn == {
         "mean": [[7.25], [8.5], [6.0]],
-        "one training": [[7.0, 7.5], [9.0, 8.0], [6.5, 5.5]],
+        "one run": [[7.0, 7.5], [9.0, 8.0], [6.5, 5.5]],
         "mean of the baseline": [[8.5, 8.5]],
         # The interval is drawn from the line of the baseline.
-        "95 % interval of the difference to it": [[4.5, 10.0], [6.0, 6.0]],
+        "95% CI of the difference from it": [[4.5, 10.0], [6.0, 6.0]],
     }

@@ -64,9 +64,9 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     mean, deviation = differences.mean(), differences.std(ddof=1)
     half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
     assert gated.interval == pytest.approx((mean - half, mean + half))
-    assert "over 3 folds). Fewer than 80 % of such studies" in found.verdict
+    assert "; 3 folds), not statistically significant. Even a" in found.verdict
     assert found.tables()[0].title == "Networks, mean over 3 folds"
-    assert "20 images, each in one of the folds" in str(found)
+    assert "20 images, each tested in one fold" in str(found)
     assert json.loads(found.json())["folds"] == 3
     assert study.Results.read(tmp_path) == found
     assert list(found.to_dataframe()["seeds"]) == [3, 3]
@@ -93,7 +93,7 @@ def test_more_seeds_add_their_folds_and_other_folds_are_refused(
     assert found.seeds == (0, 1) and len(found.runs) == 12
     # The same images in other folds.
     assert found.test_images == 20
-    assert "over 3 folds x 2 seeds)" in found.verdict
+    assert "; 3 folds x 2 seeds)" in found.verdict
     for folds, said in ((2, "folds was 3, is 2"), (None, "folds was 3, is N")):
         with pytest.raises(ValueError, match=said):
             study.run(folded(photos, folds=folds), tmp_path)
@@ -111,8 +111,8 @@ def test_guessing_counts_the_images_of_all_folds():
     )
     # Another seed tests the same images in other folds.
     assert found.images_of([*runs, study.Run(1, 0)]) == 14
-    # "b" is right about 0.8 in all, and guessing about 0.6 + 0.26 of 14 images.
-    assert "luck up to 85.66 % of 14 images" in found.verdict
+    # "b" is right about 0.8 in all, and chance about 0.6 + 0.26 of 14 images.
+    assert "(up to 85.66% by chance with 14 images)" in found.verdict
     assert "learned" not in dataclasses.replace(found, guess=0.5).verdict
 
 

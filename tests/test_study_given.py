@@ -35,7 +35,7 @@ def test_all_numbers_are_those_of_other_libraries():
     assert cbam.difference == pytest.approx(changes.mean())
     assert cbam.interval == study.Measured.of(cbam.values, changes).interval
     assert cbam.over == "5 seeds and 90 test examples"
-    assert results.verdict.startswith("cbam is better than plain by")
+    assert results.verdict.startswith("CBAM improved test accuracy by")
     frame = results.per_class()
     for variant, runs in GIVEN.items():
         scores = np.mean(
@@ -145,7 +145,7 @@ def test_a_measure_of_ones_own_and_several_values_for_each_example():
     assert results.rows[1].values == pytest.approx([median(targets, worse)] * 3)
     assert "test median absolute error" in str(results)
     constant = study.results_of({"a": [AGES * 0 + 5]}, AGES).verdict
-    assert constant.startswith("No network is better than guessing")
+    assert constant.startswith("No network is better than chance")
 
 
 def test_scores_need_no_labels():
@@ -155,15 +155,15 @@ def test_scores_need_no_labels():
     results = study.results_of(given, task="scores", measure=measure)
     expected = 0.9 * np.mean(dice, axis=1)
     assert results.rows[1].values == pytest.approx(expected)
-    assert "cbam is worse than plain" in results.verdict
-    assert "points of Dice" in results.verdict
+    assert "CBAM worsened Dice by" in results.verdict
+    assert "percentage points compared with plain" in results.verdict
     halves = [np.arange(40), np.arange(40, 80)]
     parts = {"a": [dice[0][x] for x in halves]}
     pairs = {"a": [*zip(halves, parts["a"], strict=True)]}
     for folded, folds in ((parts, halves), (pairs, 2)):
         found = study.results_of(folded, task="scores", folds=folds)
         assert found.test_images == 80
-    note = "It does not cover failures too rare to occur in the same 80 test"
+    note = "It misses failures too rare to occur in these."
     assert note in results.tables()[0].note
     many = {name: [np.tile(x, 13) for x in y] for name, y in given.items()}
     many = study.results_of(many, task="scores", measure=measure)

@@ -266,7 +266,7 @@ def test_the_command_reads_a_folder(tmp_path, capsys, monkeypatch):
     assert "--logits" in capsys.readouterr().err
     folder_of(tmp_path / "mine")
     assert cli.main(words) == 0
-    assert "none is worse than cbam by" in capsys.readouterr().out
+    assert "No attention worsened" in capsys.readouterr().out
     folder = tmp_path / "runs/report-mine"
     assert (folder / "tables/confusion-cbam.tex").exists()
     # It is a run now, without networks to draw.

@@ -40,13 +40,14 @@ def test_the_interval_is_that_of_a_paired_difference_with_two_made():
 
 def test_the_verdict_is_of_these_networks_and_names_no_option():
     verdict = study.results_of({"none": NONE, "cbam": CBAM}, LABELS).verdict
-    assert verdict.startswith("cbam is right more often than none by 13.")
-    assert "over 400 test examples, McNemar's mid-p " in verdict
-    assert "said of these trained networks" in verdict
+    words = "CBAM is right more often than no attention: +13."
+    assert verdict.startswith(words)
+    assert "; 400 test examples; McNemar's mid-p " in verdict
+    assert "holds for these trained networks only" in verdict
     worse = study.results_of({"cbam": CBAM, "none": NONE}, LABELS)
-    assert "none is right less often than cbam by 13." in worse.verdict
+    assert "No attention is right less often than CBAM: -13." in worse.verdict
     two = study.results_of({"none": [NONE] * 2, "cbam": [CBAM] * 2}, LABELS)
-    assert "Fewer than 3 runs show no difference: take five." in two.verdict
+    assert "Significance needs at least 3 runs: use five." in two.verdict
     for text in (verdict, worse.verdict, two.verdict, str(worse)):
         assert "--" not in text and "seeds=" not in text
     # Bold is what the verdict calls better.
@@ -94,12 +95,16 @@ def differing(alone, other, count=400):
 @pytest.mark.parametrize(
     ("alone", "other", "words"),
     [
-        (3, 1, r"Too few differ to compare cbam with none: .* \(4 differ of"),
-        (0, 0, r"Too few differ .* \(0 differ of .*mid-p 1\)"),
-        (12, 3, "cbam is right more often than none by 2.25 points"),
-        (7, 3, "No difference is shown between cbam and none"),
+        (
+            3,
+            1,
+            r"Too few differ to compare CBAM with no attention: .* \(4 of 4",
+        ),
+        (0, 0, r"Too few differ .* \(0 of 400 .* differ; .*mid-p 1\)"),
+        (12, 3, r"more often than no attention: \+2.25 percentage points"),
+        (7, 3, "CBAM vs. no attention: .*, not statistically significant"),
         # The interval decides, and says where the test does not agree.
-        (6, 1, "No difference is shown .* mid-p 0.07[0-9]*"),
+        (6, 1, "CBAM vs. no attention: .* mid-p 0.07[0-9]*"),
     ],
 )
 def test_few_that_differ_are_said(alone, other, words):
@@ -150,7 +155,7 @@ def test_numbers_are_compared_by_paired_errors():
     assert found.rows[1].p_value == pytest.approx(expected.pvalue)
     interval = expected.confidence_interval(0.95)
     assert found.rows[1].interval == pytest.approx(tuple(interval))
-    assert "new is better than old by" in found.verdict
+    assert "new improved test MAE by" in found.verdict
 
 
 def test_areas_are_those_of_scikit_learn_on_the_same_images():
@@ -191,7 +196,7 @@ def test_auc_is_compared_by_a_bootstrap(groups):
         assert row.over == "400 test examples by a bootstrap"
     else:
         assert row.over == "50 groups of test examples by a bootstrap"
-    assert "cbam is better than none by" in results.verdict
+    assert "CBAM improved " in results.verdict
 
 
 def test_what_journals_of_medicine_ask_for_has_intervals(tmp_path):
@@ -216,7 +221,7 @@ def test_what_journals_of_medicine_ask_for_has_intervals(tmp_path):
     assert row["auc"] == pytest.approx(metrics.roc_auc_score(LABELS, CBAM))
     assert row["auc_low"] < row["auc"] < row["auc_high"]
     text = results.write(tmp_path / "out").read_text(encoding="utf-8")
-    for words in ("PPV", "NPV", "McNemar", "by Wilson", "Methods in words"):
+    for words in ("PPV", "NPV", "McNemar", "Wilson 95% CI", "Methods in words"):
         assert words in text
     assert "cannot be read" not in text and "with one run each" in text
     for name in ("mcnemar", "thresholds", "confusion-cbam", "results"):

@@ -146,7 +146,7 @@ def test_the_command_trains_on_signals_and_draws_them(quick, tmp_path, capsys):
     quick.setattr(looking.figures, "plot_grad_cam", plot)
     line = "train --data beats.npz --kind signals --epochs 1 --seeds 1"
     assert cli.main([*line.split(), "--output", "run"]) == 0
-    assert "8 test signals tell little" in capsys.readouterr().out
+    assert "8 test signals give imprecise estimates" in capsys.readouterr().out
     test, _ = data.load("beats.npz", kind="signals", batch_size=None).test
     (signals, heat), _ = plot.call_args
     assert {x.tobytes() for x in signals} == {x.tobytes() for x in test}

@@ -248,13 +248,13 @@ GOOD = guesses(5, 4.0)
         ([[GOOD], [GOOD]], ""),
         (
             [[GOOD], [constant(2)]],
-            "b has learned nothing: it is no better than one answer for",
+            "b collapsed: it does no better than always predicting one",
         ),
         (
             [[GOOD] * 3, [GOOD, constant(2), GOOD]],
-            "b has learned nothing in 1 of 3 trainings: it is no",
+            "b collapsed in 1 of 3 runs: it does no",
         ),
-        ([[GOOD], [guesses(6, -0.5)]], "b has learned nothing"),
+        ([[GOOD], [guesses(6, -0.5)]], "b collapsed"),
         ([[GOOD], [GOOD * np.nan]], "its probabilities are not numbers."),
     ],
     ids=["none", "constant", "one seed", "chance", "nan"],
@@ -270,13 +270,15 @@ def test_nothing_is_claimed_of_networks_that_have_collapsed(tmp_path):
     better = [guesses(seed, 9.0) for seed in range(3)]
     usual = [guesses(seed, 1.5) for seed in range(3)]
     broken = [constant(0)] * 3
-    assert "b is better than a by" in judged(tmp_path, usual, better).verdict
+    assert (
+        "b improved test accuracy by" in judged(tmp_path, usual, better).verdict
+    )
     verdict = judged(tmp_path, usual, better, broken).verdict
-    assert "c has learned nothing" in verdict
-    assert "b is better than a by" in verdict and "c is worse" not in verdict
+    assert "c collapsed" in verdict
+    assert "b improved" in verdict and "c worsened" not in verdict
     verdict = judged(tmp_path, broken, better).verdict
-    assert "Nothing can be said of differences from a." in verdict
-    assert "better than a" not in verdict
+    assert "Differences from a cannot be judged. Train longer or" in verdict
+    assert "improved" not in verdict
 
 
 def test_calibration_is_that_of_scikit_learn(tmp_path, monkeypatch):
@@ -400,7 +402,7 @@ def test_sensitivity_of_patients_has_an_interval_of_patients(tmp_path):
         for end in (row[f"{name}_low"], row[f"{name}_high"]):
             error = np.sqrt(end * (1 - end) * effect / len(of_class))
             assert abs(end - of_class.mean()) == pytest.approx(t * error)
-    assert "by the design effect" in describe_threshold(results)
+    assert "from the design effect" in describe_threshold(results)
 
 
 @pytest.mark.parametrize(("patients", "images"), [(20, 10), (50, 5)])

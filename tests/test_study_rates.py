@@ -240,7 +240,7 @@ def compared(starts, **options):
 def test_a_network_that_a_higher_rate_helps_had_not_finished(tmp_path):
     results = study.run(compared({"slow": -0.5, "quick": 0.5}), tmp_path)
     assert [x.variant for x in results.candidates] == ["slow@0.45"]
-    assert "slow had not finished learning: at a " in results.verdict
+    assert "slow had not finished learning: with a " in results.verdict
     assert "--learning-rate 0.15 0.45 1" in results.verdict
     # It is no network that a run has chosen.
     assert results.learning_rates.empty

@@ -184,15 +184,17 @@ def test_several_comparisons_are_decided_by_holms_method():
     found = {k: measured(0.02, (0.01, 0.03), x) for k, x in p_values.items()}
     said = verdict(found, "none")
     for name in "abcd":
-        shown = f"{name} is better than none by 2.00 points" in said
-        no = f"No difference is shown between {name} and none: +2.00" in said
+        shown = f"{name} improved test accuracy by 2.00 " in said
+        no = f"{name} vs. no attention: +2.00 " in said
         assert (shown, no) == (name in "bd", name in "ac")
-    assert "Holm's method for 4 comparisons decides what is shown; " in said
+    # Points are percentage points once.
+    assert said.count("percentage points") == 1
+    assert "Significance after Holm's correction for 4 comparisons; " in said
     # One without a p-value counts as well: 0.02 < 0.05 / 2 and > 0.05 / 3.
     equal = Measured.of((0.1, 0.2, 0.3), (0.1, 0.1, 0.1))
     few = {"a": measured(0.02, (0.01, 0.03), 0.02), "b": equal}
-    assert "a is better" in verdict(few, "none")
-    assert "better" not in verdict({**few, "c": equal}, "none")
+    assert "a improved" in verdict(few, "none")
+    assert "improved" not in verdict({**few, "c": equal}, "none")
 
 
 @pytest.mark.parametrize(
@@ -202,37 +204,36 @@ def test_several_comparisons_are_decided_by_holms_method():
             measured(
                 0.0124, (0.009, 0.0158), 0.01, over="4 seeds and 50 images"
             ),
-            "cbam is better than none by 1.24 points of test accuracy (95 % "
-            "interval +0.90 to +1.58 over 4 seeds and 50 images).",
+            "CBAM improved test accuracy by 1.24 percentage points over no "
+            "attention (95% CI 0.90 to 1.58; 4 seeds, 50 images).",
         ),
         (
             measured(-0.0124, (-0.0158, -0.009), 0.01),
-            "cbam is worse than none by 1.24 points of test accuracy (95 % "
-            "interval +0.90 to +1.58 over 4 seeds).",
+            "CBAM worsened test accuracy by 1.24 percentage points compared "
+            "with no attention (95% CI 0.90 to 1.58; 4 seeds).",
         ),
         (
             measured(-0.002, (-0.014, 0.01)),
-            "No difference is shown between cbam and none: -0.20 points of "
-            "test accuracy (95 % interval -1.40 to +1.00 over 4 seeds).",
+            "CBAM vs. no attention: -0.20 percentage points of test accuracy "
+            "(95% CI -1.40 to +1.00; 4 seeds), not statistically significant.",
         ),
         (
             Measured.of(CBAM[:1], [0.021], 50),
-            "No difference is shown between cbam and none: +2.10 points of "
-            "test accuracy (no interval over 1 seed, on these 50 test images). "
-            "Fewer than 3 seeds show no difference: take five (--seeds 5, in "
-            "Python seeds=5).",
+            "CBAM vs. no attention: +2.10 percentage points of test accuracy "
+            "(no CI; 1 seed, on these 50 test images). Significance needs at "
+            "least 3 seeds: use five (--seeds 5, in Python seeds=5).",
         ),
         (
             measured(0.021, (0.01, 0.032), 0.01, 2, "2 folds"),
-            "No difference is shown between cbam and none: +2.10 points of "
-            "test accuracy (95 % interval +1.00 to +3.20 over 2 folds). "
-            "Fewer than 3 folds show no difference: take five (--folds 5, in "
+            "CBAM vs. no attention: +2.10 percentage points of test accuracy "
+            "(95% CI +1.00 to +3.20; 2 folds), not statistically significant. "
+            "Significance needs at least 3 folds: use five (--folds 5, in "
             "Python folds=5).",
         ),
         (
             Measured.of(CBAM[:1]),
-            "No difference from none can be computed: it takes another network "
-            "with the same seeds.",
+            "No difference from none can be computed: that takes another "
+            "network with the same seeds.",
         ),
     ],
     ids=["better", "worse", "chance", "one seed", "two folds", "no pair"],
@@ -258,16 +259,16 @@ def test_an_interval_says_over_what_it_is(count, folds, over):
         (
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
             *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
-            "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | cbam is "
-            "better than none by 0.7 dB of PSNR (95 % interval +0.6 to +0.9 "
-            "over 3 seeds, on these 20 test images)",
+            "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | CBAM "
+            "improved PSNR by 0.7 dB over no attention (95% CI 0.6 to 0.9; 3 "
+            "seeds, on these 20 test images)",
         ),
         (
             study.Measure("rmse", "RMSE", 10, "", True),
             *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
-            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | cbam is better than "
-            "none by 0.40 in RMSE (95 % interval +0.28 to +0.52 over 3 "
-            "seeds, on these 20 test images) | A lower RMSE is better.",
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | CBAM improved RMSE by "
+            "0.40 over no attention (95% CI 0.28 to 0.52; 3 seeds, on these 20 "
+            "test images) | Lower RMSE is better.",
         ),
     ],
 )
@@ -314,14 +315,14 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     power, _ = integrate.quad(density_of_found, 0, 60, limit=200)
     assert power == pytest.approx(0.8, abs=1e-3)
     seen = (
-        "80 % of such studies would find a difference of about "
-        f"{100 * found.detectable:.2f} points; one point takes about "
+        "Minimum detectable difference at 80% power: about "
+        f"{100 * found.detectable:.2f} points; detecting 1 point needs about "
         f"{study.seeds_needed(found, 0.01, 3)} seeds."
     )
-    assert f"{seen} Trained for 2 epochs of 7,200 images" in found.verdict
+    assert f"{seen} Trained for 2 epochs on 7,200 images" in found.verdict
     assert seen in found.tables()[0].note
     # Ten seeds are not few.
-    assert "would find a difference of 1" in results_of(2, 10).verdict
+    assert "at 80% power: 1." in results_of(2, 10).verdict
     assert results_of(2, 2).detectable is None
 
 
@@ -381,10 +382,10 @@ def test_impossible_differences_are_not_told():
     found = made(wild, sizes={"test": 20})
     assert found.rows[1].interval[1] > 1
     assert found.detectable is None
-    said = "100.00 over 3 seeds, on these 20 test images). Fewer than 80 % of "
     assert (
-        f"95 % interval -100.00 to +{said}such studies would find a gain up to "
-        "100 %; one point takes more than 10,000 seeds."
+        "95% CI -100.00 to +100.00; 3 seeds, on these 20 test images), not "
+        "statistically significant. Even a gain to 100% is not detectable at "
+        "80% power; detecting 1 point needs more than 10,000 seeds."
     ) in found.verdict
     assert "-1.67 [-100.00, +100.00]" in shown_by(found)
     # Of a measure that is no percentage anything is possible.
@@ -418,7 +419,7 @@ def test_bold_is_what_the_verdict_calls_better(deviation, better):
     found = made(by_name, sizes={"test": 1000})
     table = found.tables()[0]
     bold = {names[number] for number, _ in table.bold}
-    said = {name for name in names if f"{name} is better than" in found.verdict}
+    said = {name for name in names if f"{name} improved" in found.verdict}
     assert bold == said == better
     # Two seeds show nothing, however far apart.
     two = {"none": {0: 0.1, 1: 0.2}, "a": {0: 0.9, 1: 1.0}}
@@ -459,12 +460,12 @@ def test_seeds_cannot_be_counted_for(arguments, message):
 def test_few_images_are_told():
     few = {"train": 80, "validation": 10, "test": 22}
     assert describe_few_images(few, None) == (
-        "22 test images tell little: folds (--folds 5, in Python folds=5) test "
-        "each of the 112 images."
+        "22 test images give imprecise estimates; 5-fold cross-validation "
+        "(--folds 5, in Python folds=5) tests all 112."
     )
     assert describe_few_images(few, 5) == ""
     assert describe_few_images({"train": 9, "test": 1000}, None) == ""
-    assert results_of(2, 3, guess=0.1).verdict.count("tell little") == 0
+    assert results_of(2, 3, guess=0.1).verdict.count("imprecise") == 0
 
 
 # Networks that have not learned.
@@ -481,8 +482,8 @@ def compared(guess, *accuracies):
 def test_networks_that_only_guess_have_not_learned():
     # Guessing is right about 0.5 +- 0.1633 of 36 images.
     said = compared(0.5, 18 / 36, 23 / 36).verdict
-    assert said.startswith("No network is better than guessing: the highest")
-    assert "63.89 %, and guessing gives 50.00 %, with luck up to 66.33" in said
+    assert said.startswith("No network is better than chance: the best test")
+    assert "63.89%, the majority class gives 50.00% (up to 66.33% by " in said
 
 
 def test_images_that_all_get_right_cannot_tell():
@@ -514,8 +515,8 @@ def test_a_network_with_one_seed_does_not_hide_the_others():
     several = Measured.of([0.9, 0.9, 0.9], [0.10, 0.11, 0.12])
     single = Measured.of([0.9], [0.1])
     said = verdict({"a": several, "b": single}, "none")
-    assert said.startswith("a is better than none by 11.00 points")
-    assert "No difference is shown between b and none: +10.00 points" in said
+    assert said.startswith("a improved test accuracy by 11.00 percentage poi")
+    assert "b vs. no attention: +10.00 points of test accuracy (no CI" in said
 
 
 def test_a_table_has_labels_and_what_is_better():
@@ -537,12 +538,13 @@ def test_a_table_has_labels_and_what_is_better():
     (table,) = found.tables()
     assert table.title == "Networks, mean over 3 seeds"
     # No network has a top-5 error.
-    assert table.note.endswith("A lower top-1 error is better.")
+    assert table.note.endswith("Lower top-1 error is better.")
     assert table.rows[2] == {
         "network": "CBAM & co",
         "parameters": "9,000",
         "top-1 error (%)": "6.20 \N{PLUS-MINUS SIGN} 0.20",
-        'difference to "se"': "-1.90 [-2.15, -1.65]",
+        'difference from "se"': "-1.90 [-2.15, -1.65]",
         "s / epoch": "1.0",
     }
-    assert "CBAM & co is better than se by 1.90 points" in found.verdict
+    said = "CBAM & co improved top-1 error by 1.90 points over SE"
+    assert said in found.verdict

@@ -107,7 +107,7 @@ class Small(Size):
 def test_data_may_hold_what_the_protocol_asks_for_alone(tmp_path, capsys):
     planned_small = planned(NARROW, task=Small())
     results = study.run(planned_small, tmp_path)
-    assert "20 test images tell little" in capsys.readouterr().out
+    assert "20 test images give imprecise estimates" in capsys.readouterr().out
     assert study.Results.read(tmp_path) == results
     assert (results.data, results.sizes) == ("plain", Plain.sizes)
     content = content_of(tmp_path)

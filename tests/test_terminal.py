@@ -138,12 +138,17 @@ def test_results_print_each_network_with_its_numbers():
         "network": EVIL,
         "parameters": "9,000",
         "test accuracy (%)": "90.00 ± 1.41",
-        'difference to "none"': "+5.00 [-7.71, +17.71]",
+        'difference from "none"': "+5.00 [-7.71, +17.71]",
         "s / epoch": "3.5",
     }
     # A few photographs are not taken for many points.
     for shown in (" ".join(text.split()), results._repr_html_()):
-        assert shown.count("100 test images (one of them is 1.00 points)") == 1
+        assert (
+            shown.count(
+                "100 test images for all runs (one image = 1.00 points)"
+            )
+            == 1
+        )
 
 
 def test_the_table_fits_into_a_terminal_of_80_columns():
@@ -155,7 +160,7 @@ def test_the_table_fits_into_a_terminal_of_80_columns():
         row |= {"parameters": "25,557,032", "s / epoch": "123.4"}
     assert "+80.50 [+" in str(table)
     assert max(map(len, str(table).splitlines()[:8])) <= 80
-    assert "Differences are in points." in table.note
+    assert "Differences are in percentage points." in table.note
 
 
 def test_what_a_run_lacks_shifts_no_number():
@@ -178,5 +183,5 @@ def test_without_intervals_none_are_promised():
     first = tuple(x for x in found.outcomes if x.seed == 0)
     found = dataclasses.replace(found, outcomes=first, seeds=(0,))
     texts = [str(found), found._repr_html_()]
-    assert not [text for text in texts if "95 % interval" in text]
-    assert "95 %" in str(of_study())
+    assert not [text for text in texts if "95% CI" in text]
+    assert "95% CI" in str(of_study())

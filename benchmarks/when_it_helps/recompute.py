@@ -33,8 +33,8 @@ OF_NOTEBOOK = re.compile(
     r"[+-]\d+\.\d points, interval [+-]\d+\.\d to [+-]\d+\.\d"
 )
 VERDICT = re.compile(
-    r"none(?: by|:) (\S+) points of test accuracy "
-    r"\(95 % interval (\S+) to (\S+) over"
+    r"(?:by|attention:|none:) (\S+) (?:percentage )?points [\w ]+"
+    r"\(95(?:% CI| % interval) (\S+) to ([^\s;]+)"
 )
 # Tables of one study, whose rows are networks.
 OF_ONE = {

@@ -191,10 +191,9 @@ def _check(options, path):
     except Exception as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
-            "`path` must be a model that Keras loads, `.keras` or `.h5`, and "
-            "`classes` those in it that are your own, as my_layers:MyGate; or "
-            f'source. Received: path="{path}" ({type(error).__name__}: '
-            f"{reason})"
+            "`path` must be source or a .keras or .h5 model, and `classes` its "
+            "own layers, such as my_layers:MyGate. Received: "
+            f'path="{path}" ({type(error).__name__}: {reason})'
         ) from error
     return insertion.check(model)
 
@@ -221,8 +220,8 @@ def _executor(options: Options) -> Iterator[Executor | None]:
     # A file that a scheduler has not written fails an assertion.
     except (OSError, ValueError, AssertionError) as error:
         raise ValueError(
-            "`scheduler` must be the address of a Dask scheduler that runs, "
-            "as tcp://host:8786, or the file that it has written. Received: "
+            "`scheduler` must be the address of a running Dask scheduler, such "
+            "as tcp://host:8786, or its scheduler file. Received: "
             f'scheduler="{address}" ({error!r})'
         ) from error
     # The run itself says what to do where a scheduler is lost.

@@ -24,12 +24,12 @@ from cbam_keras.study.results.tables import DEVIATION
 # Figures of more networks make a page too long; their tables are files.
 MAX_NETWORKS = 6
 TABLES = "tables"
-# Headings of scores, which are shown in percent.
+# Headings of scores, in percent.
 SCORES = {
     **{"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"},
-    **{"average_precision": "AP", "sensitivity": "sensitivity"},
-    **{"specificity": "specificity", "ppv": "PPV", "npv": "NPV"},
-    **{"ece": "calibration error (%)"},
+    **{"average_precision": "AP", "ece": "ECE (%)"},
+    **{"sensitivity": "sensitivity", "specificity": "specificity"},
+    **{"ppv": "PPV", "npv": "NPV"},
 }
 TITLES = {
     **{"per_class": "Per class (%)", "calibration": "Calibration"},
@@ -39,29 +39,24 @@ TITLES = {
 OF_CLASS = "class", "precision", "recall", "F1"
 AT_THRESHOLD = "variant", "sensitivity", "specificity", "ppv", "npv", "auc"
 BY_CLASS = (
-    "A class without test examples has no scores, and the precision of one "
-    "that is never predicted is 0. The AUC is that of the ROC curve of a class "
-    "against the others, AP its average precision."
+    "A class without test examples has no scores; a class that is never "
+    "predicted has precision 0. AUC: one class vs. rest; AP: average precision."
 )
 CALIBRATED = (
-    "The Brier score of two classes is at most 1, of more at most 2. The "
-    "calibration error is the mean difference between how sure a network is "
-    "and how often it is right, in 15 bins of equally many examples; below "
-    "1,000 examples that of a perfect network is large, too, and it is left "
-    "out. Lower numbers are better."
+    "Expected calibration error (ECE, 15 equal-mass bins): mean gap between "
+    "confidence and accuracy, biased upward on small test sets, so omitted "
+    "below 1,000 examples. Brier score: at most 2. Lower is better for both."
 )
 PREDICTED = (
-    "Test examples, by networks of the first seed or fold. Above: on the line "
-    "a prediction is the target. Below: how far it is off, above 0 too high."
+    "Test examples, networks of the first seed or fold. Top: predictions and "
+    "targets, equal on the line. Bottom: residuals (prediction - target)."
 )
 OF_THRESHOLD = (
-    'The second class, "{1}", is the positive one: sensitivity is the part of '
-    'its examples that a network finds, specificity that of those of "{0}" '
-    "that it leaves. In brackets: 95 % intervals by Wilson, of the examples "
-    "that one training was tested on{2}; of the AUC by a bootstrap. PPV and "
-    "NPV are the parts of positive and of negative answers that are right, "
-    "where as many are positive as here. In other sections a network answers "
-    "the more probable class. The threshold"
+    'The positive class is "{1}". Sensitivity: fraction of "{1}" detected; '
+    'specificity: fraction of "{0}" not flagged; PPV and NPV: fractions of '
+    "positive and of negative predictions that are correct at this prevalence. "
+    "Brackets: Wilson 95% CI over the test examples of one run{2}; AUC: "
+    "bootstrap. Other sections use the most probable class. The threshold"
 )
 # Numbers of examples, and p-values, in McNemar's table.
 OF_MCNEMAR = {
@@ -73,11 +68,11 @@ OF_MCNEMAR = {
 P_VALUES = {"mid_p": "mid-p", "exact_p": "exact p"}
 MCNEMAR = (
     "McNemar's test compares each run of a network with the same run of the "
-    "baseline on these examples; it tells nothing of other runs. The interval "
-    "of the difference decides what the verdict says."
+    "baseline on these examples; it does not generalize to other runs. The "
+    "verdict is based on the confidence interval of the difference."
 )
 OF_CONFUSION = "Examples by true (rows) and predicted class"
-OF_GROUPS = ", which groups make fewer (by the design effect)"
+OF_GROUPS = " (effective sample size from the design effect of groups)"
 
 
 def add_judged(page: Page, results: Results, content: Json) -> None:
@@ -105,7 +100,7 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
     if results.predicts in OF_CLASSES:
         curves = Section("Threshold")
         if with_probabilities(results):
-            caption = "Means over seeds, and one deviation."
+            caption = "Means over seeds; bands: one standard deviation."
             drawn = "roc.png", caption, figures.plot_roc, results
             curves = Section("ROC", figures=[draw(*drawn)])
         if "thresholds" in tables:
@@ -128,7 +123,7 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         frames |= {f"confusion-{name}": x for name, x in matrices.items()}
         caption = (
             f"Test {results.noun}s by true and predicted class, "
-            f"{seeds} together. {used}".rstrip()
+            f"{seeds} pooled. {used}".rstrip()
         )
         section = Section("Confusion")
         for name in [*results.tested][:MAX_NETWORKS]:
@@ -141,8 +136,8 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         page.sections.append(section)
     if "calibration" in tables:
         caption = (
-            f"Each point is a fifteenth of the {results.noun}s of all seeds. "
-            "Above the diagonal networks are right more often than they say."
+            f"Each point: one of 15 bins of equally many {results.noun}s, all "
+            "seeds pooled. Above the diagonal: underconfident."
         )
         drawn = "calibration.png", caption, figures.plot_reliability, results
         section = Section("Calibration", [CALIBRATED], [tables["calibration"]])
@@ -191,13 +186,13 @@ def describe_threshold(results: Results) -> str:
     text = OF_THRESHOLD.format(*results.class_names, of_groups)
     rule = results.threshold
     if rule is None:
-        return f"{text} is 0.5, as no other was asked for."
+        return f"{text} is 0.5, the default."
     words = f"a {rule.replace('=', ' of at least ')}"
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
     if count_labels(results, "validation") is None:
-        return f"{text} is 0.5: no validation split to choose it by {words}."
-    return f"{text} was chosen by {words} on the validation split."
+        return f"{text} is 0.5: no validation split to choose {words}."
+    return f"{text} was chosen for {words} on the validation split."
 
 
 def _latex(results: Results, tables: Mapping[str, Table]) -> dict:

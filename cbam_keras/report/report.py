@@ -33,34 +33,33 @@ NAMES = {
     "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
 }
 OF_PREDICTIONS = (
-    "Test images, their masks, and what the networks predict; wrong pixels are "
-    "magenta. From the image with most of them to the one with fewest."
+    "Test images, true masks and predictions; wrong pixels are magenta, images "
+    "with most of them first."
 )
 OF_HEAT = (
-    "Grad-CAM of {}. Bright regions increase the score of the true class; "
-    "without color no region does. P is its probability."
+    "Grad-CAM of {}: bright regions increase the score of the true class (no "
+    "color: none does). P: probability of the true class."
 )
 OF_ATTENTION = (
-    "The gates of {} by layer, on the first of these. Curves are of channels, "
-    "the largest first."
+    "Attention maps of {} in each layer, for the first of these images. "
+    "Curves: channel weights, in descending order."
 )
 OF_ANSWERS = (
-    "Of the test split; the networks are of the first seed or fold. Mistakes "
-    "are marked \N{MULTIPLICATION SIGN} and come first."
+    "Test images, networks of the first seed or fold. Errors are marked "
+    "\N{MULTIPLICATION SIGN} and come first."
 )
 RESUME = "The same command resumes the run."
 OF_FILES = (
-    "After import cbam_keras, keras.saving.load_model(file) loads a network, "
-    "which takes the data as they are, as images with values in [0, 255]. "
-    "What it predicts for the test split is beside it, in *.predictions.npz. "
-    "Choose one by the validation split. Tables for a paper are in tables/."
+    "After import cbam_keras, keras.saving.load_model(file) loads a network "
+    "for raw data (images in [0, 255]); its test predictions are in "
+    "*.predictions.npz. Choose by validation score. LaTeX tables: tables/."
 )
 # Files with figures, and their captions.
 FIGURES = {
-    "comparison.png": "Means and seeds; of several seeds also the intervals of "
-    "the differences to the baseline, drawn from its mean (dashed).",
-    "curves.png": "Loss and score over the epochs, a line per "
-    "network. Thin lines: training. Bold lines with markers: validation.",
+    "comparison.png": "Small dots: seeds; large dots: means; bars: 95% CI of "
+    "the difference from the baseline (dashed).",
+    "curves.png": "Loss and metric per epoch. Thin lines: training. Bold lines "
+    "with markers: validation.",
 }
 
 

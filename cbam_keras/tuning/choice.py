@@ -53,10 +53,10 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
     trials, confirmed = results.trials, results.confirmation
     if not confirmed:
         return (
-            "Nothing is confirmed: the best of several trials is "
-            "partly luck, and no evidence for or against attention. "
-            "confirm=6 (--confirm 6) trains the best setting and no attention "
-            "again with new seeds, and compares them."
+            "Nothing was retrained: the best of several trials is "
+            "optimistically biased, so it says nothing about attention. "
+            "confirm=6 (--confirm 6) retrains the best setting and no "
+            "attention with new seeds, and compares them."
         )
     *plain, row = confirmed
     if unlearned:
@@ -65,8 +65,8 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         trial = next(x for x in trials if x.number == row.trial)
         lacking = "with" if has_no_attention(trial.values) else "without"
         text = (
-            f"No network {lacking} attention was confirmed, so whether "
-            "attention is better here is not known."
+            f"No network {lacking} attention was retrained, so whether "
+            "attention improves accuracy here is not known."
         )
     else:
         measure = results.measures[0].heading
@@ -74,5 +74,5 @@ def verdict(results: study.Ranking, unlearned: str) -> str:
         said = study.verdict({row.label: row}, "none", by, folds)
         text = f"Chosen by {measure}: {row.label}. {said}"
         if _best(results) is not row:
-            text += " With the new seeds no attention validates better."
+            text += " With new seeds, no attention validates better."
     return text

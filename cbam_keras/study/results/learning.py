@@ -87,15 +87,15 @@ def describe_learning(results: Any) -> str:
             images = results.sizes.get("validation", 0)
             if had_not_finished(before, after, measure, images):
                 sentences.append(
-                    f"{label} had not finished learning: at a learning rate of "
-                    f"{after.learning_rate:g} instead of {rate:g} it validates "
-                    f"better. Choose the rate in each run ({advice}) before "
-                    "you believe a difference."
+                    f"{label} had not finished learning: with a learning rate "
+                    f"of {after.learning_rate:g} instead of {rate:g} its "
+                    "validation score is better. Choose the rate within each "
+                    f"run ({advice}) before trusting a difference."
                 )
         if not further:
             sentences.append(
                 f"{label} may not have finished learning (its training loss is "
-                f"{ratio:.1f} times that of the best): {advice} says."
+                f"{ratio:.1f} times the lowest): check with {advice}."
             )
     return " ".join(sentences)
 
@@ -128,5 +128,5 @@ def rates_table(results: Any) -> Table | None:
         heading = f"validation {measure.unit}".strip()
         row[heading] = measure.number(some["validation"].mean())
         rows.append(row)
-    note = "Each run tests the network that validates best."
+    note = "Each run keeps the network with the best validation score."
     return Table("Learning rates", rows, note=note) if rows else None

@@ -30,13 +30,13 @@ RESAMPLED, AT_ONCE = 1_000, 50
 
 
 def has_groups(results: Any) -> bool:
-    """Whether several test images are of one group, as of a patient."""
+    """Whether several test images are of one group, such as a patient."""
     every = [x for by_run in results.tested.values() for x in by_run.values()]
     return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
 
 
 def predicts(results: Any) -> str:
-    """What predictions are of, as `"classes"`; without any `""`."""
+    """What predictions are of, such as `"classes"`; without any `""`."""
     every = (x for by_run in results.tested.values() for x in by_run.values())
     return next((x.kind for x in every), "")
 
@@ -177,7 +177,7 @@ def thresholds(results: Any) -> DataFrame:
     A row per variant and seed has the `threshold`, and on test images
     `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
     fractions of positive and of negative answers that are right) and the
-    `auc` of the ROC curve, with the ends of their 95 % intervals,
+    `auc` of the ROC curve, with the ends of their 95% intervals,
     `sensitivity_low` and so on. These are Wilson's, with groups, such as
     patients, by their design effect, and of the AUC by a bootstrap of
     images or groups. The threshold is 0.5 if none is to be chosen, or if
@@ -408,13 +408,13 @@ def describe_collapse(results: Any) -> str:
     sentences = []
     for variant, useless in results.collapsed.items():
         by_run = read_all(results)[variant]
-        how = "it is no better than one answer for all images"
+        how = "it does no better than always predicting one class"
         if not by_run[useless[0]].are_finite:
             how = "its probabilities are not numbers"
         label, which = results.labels.get(variant, variant), ""
         if len(useless) < len(by_run):
-            which = f" in {len(useless)} of {len(by_run)} trainings"
-        sentences.append(f"{label} has learned nothing{which}: {how}.")
+            which = f" in {len(useless)} of {len(by_run)} runs"
+        sentences.append(f"{label} collapsed{which}: {how}.")
     return " ".join(sentences)
 
 
@@ -433,11 +433,11 @@ def with_probabilities(results: Any) -> dict[str, dict[Run, Predictions]]:
 
 
 def describe_left_out(results: Any) -> str:
-    """Returns of how many trainings predictions are used, if not of all."""
+    """Returns of how many runs predictions are used, if not of all."""
     used = _counts(results)
     kept = collections.Counter(x.variant for x in results.runs if x.predictions)
     few = [
-        f"of {used.get(name, 0)} of {_checks.count(count, 'training')} of "
+        f"of {used.get(name, 0)} of {_checks.count(count, 'run')} of "
         f"{results.labels.get(name, name)}"
         for name, count in kept.items()
         if any(variant == name for variant, _ in results.files_left_out)

@@ -106,7 +106,7 @@ class Ranking(_terminal.Tabular):
             search with a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
         test_accuracy: Number in [0, 1], of the network in `best.keras`, the
-            training of the choice that validates best, on the test images of
+            run of the choice that validates best, on the test images of
             its fold. `None` without new seeds: trials are not tested.
         choice: Dictionary, what `results.json` holds of these.
     """
@@ -272,17 +272,16 @@ class Ranking(_terminal.Tabular):
                 "values": row.label,
                 _short(measure): measure.number(row.validation),
                 _short(self.confirmed_by): tables.mean_cell(row, measure),
-                "difference to none": tables.difference_cell(row, measure),
+                "difference from none": tables.difference_cell(row, measure),
             }
             for row in rows
         ]
         return Table(
             f"Confirmation: retrained, mean over {over}",
             cells,
-            note="The highest of many accuracies is partly luck. So the best "
-            "trial with attention, or of those within a standard error of it "
-            "the one that costs least, and no attention are retrained "
-            "with new seeds, for the verdict. "
+            note="The best of many trials is optimistically biased: the "
+            "cheapest setting within one standard error of it, and no "
+            "attention, are retrained with new seeds for the verdict. "
             + tables.note_of(rows, self.tested_on, [measure], self.folds),
         )
 

@@ -40,8 +40,8 @@ class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
-    (how many), `mean`, `std` (n - 1), `difference` to the baseline paired by
-    seed, `low` and `high` (its 95 % interval), `parameters` and `macs`.
+    (how many), `mean`, `std` (n - 1), `difference` from the baseline paired by
+    seed, `low` and `high` (its 95% interval), `parameters` and `macs`.
 
     Attributes:
         output: Path of the output folder.
@@ -52,12 +52,12 @@ class Results(_terminal.Tabular):
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, of the first fold.
         guess: Number, the test accuracy of always predicting the majority
-            class, or what is compared of the number that is the best for all
-            training examples. `None` if it is not known.
-        kind: String, the kind of the study, as `"train"`.
+            class, or the metric of the best constant of the training data.
+            `None` if it is not known.
+        kind: String, the kind of the study, such as `"train"`.
         settings: Dictionary, what a resumed run must agree in.
         labels: Dictionary, what tables call variants instead of their names.
-        runs: List of the `Outcome` of all trainings that finished.
+        runs: List of the `Outcome` of all training runs that finished.
         rows: List of `Row`, one per variant.
         history: List of dictionaries, one per network and epoch. They have
             `seed` (if there are several), `network`, `epoch` (from 1), the
@@ -71,12 +71,12 @@ class Results(_terminal.Tabular):
             that runs have chosen from.
         learning_rates: Data frame, a row for each of these. The columns are
             `variant`, `seed`, `fold`, `learning_rate`, `validation` (the
-            measure on the validation data) and `chosen` (boolean).
+            metric on the validation data) and `chosen` (boolean).
         verdict: String, networks that have collapsed, and with a baseline the
             differences between others, or that no network has learned.
-        detectable: Number, the smallest true difference that 80 % of such
-            studies detect, in units of the measure: 0.01 is one point. `None`
-            with too few seeds, or if even the largest gain would be missed.
+        detectable: Number, the minimum detectable difference at 80% power, in
+            units of the metric: 0.01 is one point. `None` with too few seeds,
+            or if even the largest gain is not detectable.
     """
 
     output: pathlib.Path
@@ -168,7 +168,7 @@ class Results(_terminal.Tabular):
 
     @property
     def runs(self) -> list[Outcome]:
-        """The outcomes of trainings that finished."""
+        """The outcomes of training runs that finished."""
         return [outcome for outcome in self.outcomes if outcome.finished]
 
     @property
@@ -189,7 +189,7 @@ class Results(_terminal.Tabular):
 
     @property
     def first_run(self) -> Run:
-        """The run of the first training that finished, if any has."""
+        """The first run that finished, if any has."""
         return next((x.run for x in self.runs), self.planned_runs[0])
 
     @property
@@ -231,21 +231,22 @@ class Results(_terminal.Tabular):
 
     @property
     def tested_on(self) -> str:
-        """The test images in words, and what one is of an accuracy."""
+        """The test images in words, and how much of the accuracy one is."""
         images, noun, one = self.test_images, self.noun, ""
         accuracies = (*FRACTIONS, validation_key(ACCURACY))
         # One of more images is less than tables show.
         first = self.measures[0]
         if first.key in accuracies and 0 < images <= 10_000:
             points = first.in_points(first.number(1 / images))
-            one = f" (one of them is {points})"
+            one = f" (one {noun} = {points})"
         if self.folds is None:
-            return f"the same {_checks.count(images, f'test {noun}')}{one}"
-        return f"{images:,} {noun}s, each in one of the folds{one}"
+            tested = _checks.count(images, f"test {noun}")
+            return f"Same {tested} for all runs{one}"
+        return f"{images:,} {noun}s, each tested in one fold{one}"
 
     @property
     def noun(self) -> str:
-        """What was tested, as `"image"` or `"signal"`."""
+        """What was tested, such as `"image"` or `"signal"`."""
         every = [*self.settings.get("data", {}).values()] or [{}]
         shape = every[0].get("input_shape")
         usual = noun_of(IMAGES if shape is None else kind_of(shape))
@@ -273,7 +274,7 @@ class Results(_terminal.Tabular):
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
                 trained = _checks.count(epochs, "epoch")
-                text = f"Trained for {trained} of {images:,} {self.noun}s."
+                text = f"Trained for {trained} on {images:,} {self.noun}s."
                 sentences.append(text)
             sentences.append(
                 tables.describe_few_images(self.sizes, self.folds, self.noun)
@@ -283,7 +284,7 @@ class Results(_terminal.Tabular):
     def _describe_differences(self):
         label = self.labels.get(self.baseline, self.baseline)
         if self.baseline in self.collapsed:
-            return f"Nothing can be said of differences from {label}."
+            return f"Differences from {label} cannot be judged. {tables.ADVICE}"
         learned = {
             self.labels.get(name, name): x for name, x in self.learned().items()
         }
@@ -339,7 +340,7 @@ class Results(_terminal.Tabular):
 
     @property
     def detectable(self) -> float | None:
-        """The smallest difference that 80 % of such studies detect."""
+        """The minimum detectable difference at 80% power."""
         return statistics.find_detectable(
             self.compared().values(), self.measures[0]
         )

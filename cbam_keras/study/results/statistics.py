@@ -24,10 +24,12 @@ LEAST_DIFFER = 5
 # Metrics are computed in float32: equal differences differ by less than this
 # part of them.
 ROUNDING = 1e-6
-# The fractions of studies that claim a difference by chance, and that find one.
+# The significance level, and the power.
 BY_CHANCE, POWER = 0.05, 0.8
 # Below so many seeds, a number of seeds or images is a rough one.
 FEW_SEEDS = 10
+# What sentences call variants that are named after an attention type.
+IN_WORDS = {"none": "No attention", "cbam": "CBAM", "se": "SE", "eca": "ECA"}
 # The quantiles by which means over a chi-square distribution are taken.
 QUANTILES = (np.arange(200) + 0.5) / 200
 
@@ -361,18 +363,19 @@ def verdict(
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
         return (
-            f"No difference from {baseline} can be computed: it takes another "
-            "network with the same seeds."
+            f"No difference from {baseline} can be computed: that takes "
+            "another network with the same seeds."
         )
+    baseline = IN_WORDS.get(baseline, baseline).replace("No att", "no att")
     clear, most = find_clear(others), max(x.pairs for x in others.values())
     sentences = [
-        _judge(name, x, baseline, measure, name in clear)
+        _judge(IN_WORDS.get(name, name), x, baseline, measure, name in clear)
         for name, x in others.items()
     ]
     if len(others) > 1:
         sentences.append(
-            f"Holm's method for {len(others)} comparisons decides what is "
-            "shown; each interval is of one alone."
+            f"Significance after Holm's correction for {len(others)} "
+            "comparisons; the intervals are not corrected."
         )
     if most < MIN_SEEDS:
         differ = {x.differ for x in others.values()} - {None}
@@ -380,7 +383,8 @@ def verdict(
         sentences.append(_ask_for_more(of_one, folds, are_given))
     elif len(clear) < len(others):
         sentences.append(describe_power(others.values(), measure, folds))
-    return " ".join(filter(None, sentences))
+    text = " ".join(filter(None, sentences))
+    return text.replace(" points", " percentage points", 1)
 
 
 def _ask_for_more(of_one, folds, are_given):
@@ -391,48 +395,53 @@ def _ask_for_more(of_one, folds, are_given):
         noun, how = "run" if folds is None else "fold", ""
     if of_one:
         return (
-            "This is said of these trained networks: others of the same "
-            "methods may differ, and several runs of each say whether it is "
-            f"the method{how}."
+            "This holds for these trained networks only: to compare the "
+            f"methods, use several training runs of each{how}."
         )
-    return f"Fewer than {MIN_SEEDS} {noun}s show no difference: take five{how}."
+    return f"Significance needs at least {MIN_SEEDS} {noun}s: use five{how}."
 
 
 def _judge(network, found, baseline, measure, is_clear):
-    number = measure.number(found.difference, "+")
-    start = f"No difference is shown between {network} and {baseline}: "
+    amount = measure.in_points(measure.number(found.difference, "+"))
+    amount += f" {'of' if measure.unit else 'in'} {measure.heading}"
+    text, end, sign = f"{network} vs. {baseline}: {amount}", "", "+"
     ends, of_one = ends_of(found, measure), found.differ is not None
-    if is_clear:
-        number = measure.number(abs(found.difference))
-        is_better = measure.merit(found.difference) > 0
-        word = "better" if is_better else "worse"
-        if of_one and measure == TEST_ACCURACY:
-            word = f"right {'more' if is_better else 'less'} often"
-        start = f"{network} is {word} than {baseline} by "
+    is_better = measure.merit(found.difference) > 0
+    if is_clear and of_one and measure == TEST_ACCURACY:
+        often = "more" if is_better else "less"
+        text = f"{network} is right {often} often than {baseline}: {amount}"
+    elif is_clear:
+        verb, than = "improved", "over"
+        if not is_better:
+            verb, than = "worsened", "compared with"
+        amount = measure.in_points(measure.number(abs(found.difference)))
+        text = f"{network} {verb} {measure.heading} by {amount}"
+        text += f" {than} {baseline}"
         # The interval is of the same amount, without its sign.
-        ends = sorted(map(abs, ends))
+        ends, sign = sorted(map(abs, ends)), ""
     elif of_one and found.differ < LEAST_DIFFER:
-        start = f"Too few differ to compare {network} with {baseline}: "
-    limits = "no interval over "
+        text = f"Too few differ to compare {network} with {baseline}: {amount}"
+    elif found.p_value is not None:
+        end = ", not statistically significant"
+    over = found.over.replace(" and ", ", ")
+    limits = f"no CI; {over}"
     if ends is not None:
-        low, high = (measure.number(end, "+") for end in ends)
-        limits = f"95 % interval {low} to {high} over "
+        low, high = (measure.number(end, sign) for end in ends)
+        limits = f"95% CI {low} to {high}; {over}"
     elif of_one:
-        limits = f"{found.differ} differ of "
-    more = ""
+        limits = f"{found.differ} of {over} differ"
     if found.mid_p is not None:
-        more = f", McNemar's mid-p {found.mid_p:.2g}"
+        limits += f"; McNemar's mid-p {found.mid_p:.2g}"
         is_other = found.mid_p <= BY_CHANCE < (found.p_value or 0)
         is_other |= (found.p_value or 1) <= BY_CHANCE < found.mid_p
-        more += ": borderline" if is_other else ""
-    amount = f"{measure.in_points(number)} {'of' if measure.unit else 'in'}"
-    return f"{start}{amount} {measure.heading} ({limits}{found.over}{more})."
+        limits += ", borderline" if is_other else ""
+    return f"{text} ({limits}){end}."
 
 
 def find_detectable(
     compared: Iterable[Measured], measure: Measure
 ) -> float | None:
-    """Returns the difference that 80 % of such studies find, if possible."""
+    """Returns the minimum detectable difference at 80% power, if any."""
     found, comparisons = pooled(compared)
     if found is None:
         return None
@@ -447,7 +456,7 @@ def find_detectable(
 def describe_power(
     compared: Iterable[Measured], measure: Measure, folds: int | None = None
 ) -> str:
-    """Returns what such a study would find, as a sentence, or nothing."""
+    """Returns the minimum detectable difference as a sentence, or nothing."""
     compared = [*compared]
     found, comparisons = pooled(compared)
     if found is None:
@@ -455,12 +464,12 @@ def describe_power(
     about = "about " if found.pairs < FEW_SEEDS else ""
     seen, point = find_detectable(compared, measure), 1 / measure.scale
     if seen is None:
-        end = "0 %" if measure.lower_is_better else "100 %"
-        text = f"Fewer than 80 % of such studies would find a gain up to {end}"
+        end = "0%" if measure.lower_is_better else "100%"
+        text = f"Even a gain to {end} is not detectable at 80% power"
     else:
         amount = f"{about}{measure.in_points(measure.number(seen))}"
-        text = f"80 % of such studies would find a difference of {amount}"
+        text = f"Minimum detectable difference at 80% power: {amount}"
     if measure.unit == "%" and folds is None and (seen or 1) > point:
         seeds, words = found.needed(point, comparisons)
-        text += f"; one point takes {about if seeds else ''}{words}"
+        text += f"; detecting 1 point needs {about if seeds else ''}{words}"
     return f"{text}."

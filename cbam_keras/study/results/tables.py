@@ -27,12 +27,12 @@ MANY = 4
 FOR_A_RUN, COLUMNS = ("MMACs", "s / epoch"), 5
 # With fewer images in all, each should be tested.
 FEW_IMAGES = 1_000
-# Where one network fails on 5 % of examples, 95 % intervals of mean scores
-# cover in 63 % of studies on 20, in 92 % on 50 and 200, in 95 % on 1,000.
+# Where one network fails on 5% of examples, 95% intervals of mean scores
+# cover in 63% of studies on 20, in 92% on 50 and 200, in 95% on 1,000.
 MANY_SCORES = 1_000
-DEVIATION = "After \N{PLUS-MINUS SIGN}: the standard deviation over trainings."
+DEVIATION = "\N{PLUS-MINUS SIGN}: standard deviation over training runs."
 # What a verdict says where networks have learned nothing.
-ADVICE = "Train for more epochs or change the learning rate before you compare."
+ADVICE = "Train longer or change the learning rate before comparing."
 NOTHING = Measured()
 
 
@@ -45,20 +45,20 @@ class Row(Measured):
     Attributes:
         values, mean, deviation: Tuple of numbers, one per seed, their mean, and
             their standard deviation (n - 1), or `None`.
-        difference: Number, the mean difference to the baseline, paired by
+        difference: Number, the mean difference from the baseline, paired by
             seed, or `None` for the baseline.
-        interval, p_value: Tuple of two numbers, the 95 % interval of the
-            difference, and number, less than 0.05 where it excludes zero.
+        interval, p_value: Tuple of two numbers, the 95% confidence interval of
+            the difference, and number, less than 0.05 where it excludes zero.
             `None` for a single seed, and where no difference varies.
-        over: String, what the interval is about, as `"5 seeds and 1,000 test
-            images"`; without a value of each image it is `"5 seeds, on these
-            1,000 test images"`.
+        over: String, what the interval is about, such as `"5 seeds and 1,000
+            test images"`; without a value of each image it is `"5 seeds, on
+            these 1,000 test images"`.
         pairs: Integer, the number of seeds that both have.
         standard_error: Number, of the difference: the root of its variances
             `by_seeds` and `by_images`. The images, or groups of them, have so
             many `columns`, of unequal groups their effective number.
         variant, label: Strings, its name and what tables call it.
-        seeds: Tuple of integers, the seed of each training that finished.
+        seeds: Tuple of integers, the seed of each training run that finished.
         parameters, macs: See `Outcome`.
         validation, validation_accuracy: Numbers or `None`, the means on the
             validation images in the best epoch. The first is of what is
@@ -102,7 +102,7 @@ def rows_of(results: Any) -> list[Row]:
     for name in results.variants:
         outcomes = [x for x in results.outcomes if x.variant == name]
         finished = [x for x in outcomes if x.finished]
-        # A network is described by a training that finished, if one did.
+        # A network is described by a run that finished, if one did.
         one = next(iter([*finished, *outcomes]), None)
         every = [x.seconds_per_epoch for x in finished]
         seconds = [x for x in every if x is not None]
@@ -136,7 +136,7 @@ def networks_table(results: Any, title: str) -> Table:
     difference = "difference"
     if baseline is not None:
         label = results.labels.get(baseline, baseline)
-        difference = f'difference to "{label}"'
+        difference = f'difference from "{label}"'
     are_counted = any(row.parameters is not None for row in rows)
     are_timed = None not in [x.seconds_per_epoch for x in rows if x.seeds]
     cells = []
@@ -146,7 +146,7 @@ def networks_table(results: Any, title: str) -> Table:
             cell["parameters"] = number_cell("{:,}", row.parameters)
         if are_counted and len(rows) >= MANY:
             cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
-        # Or how trainings failed.
+        # Or how its runs failed.
         cell[first.column] = mean_cell(row, first) or "; ".join(row.failures)
         cell[difference] = difference_cell(row, first)
         for measure, by_name in further.items():
@@ -202,24 +202,23 @@ def note_of(
     first, *_ = measures
     unit = first.unit_of_differences
     most = max(rows, key=lambda x: x.pairs, default=NOTHING)
-    sentences = [f"Measured on {tested_on}."]
+    sentences = [f"{tested_on}."]
     if any(row.deviation is not None for row in rows):
         sentences.append(DEVIATION)
     if unit and most.pairs:
         sentences.append(f"Differences are in {unit}.")
     if any(row.interval for row in rows):
-        sentences.append(f"In brackets: the 95 % interval over {most.over}.")
+        sentences.append("Brackets: 95% CI.")
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
-        sentences.append(
-            f"It does not cover failures too rare to occur in {tested_on}."
-        )
+        sentences.append("It misses failures too rare to occur in these.")
     sentences.append(describe_power(rows, first, folds))
     sentences += [
-        f"A lower {measure.heading} is better."
+        f"Lower {measure.heading} is better."
         for measure in measures
         if measure.lower_is_better
     ]
-    return " ".join(filter(None, sentences))
+    text = " ".join(filter(None, sentences))
+    return text.replace(" in points", " in percentage points")
 
 
 def describe_few_images(
@@ -230,8 +229,9 @@ def describe_few_images(
     if folds is not None or tested in (0, total) or total >= FEW_IMAGES:
         return ""
     return (
-        f"{_checks.count(tested, f'test {noun}')} tell little: folds (--folds "
-        f"5, in Python folds=5) test each of the {total:,} {noun}s."
+        f"{_checks.count(tested, f'test {noun}')} give imprecise estimates; "
+        "5-fold cross-validation (--folds 5, in Python folds=5) tests all "
+        f"{total:,}."
     )
 
 
@@ -245,9 +245,9 @@ def describe_guessing(results: Any) -> str:
         if first.merit(best) > first.merit(guess):
             return ""
         return (
-            f"No network is better than guessing: the best {first.heading} is "
-            f"{first.number(best)}, and one number for all, the best in "
-            f"training, gives {first.number(guess)}. {ADVICE}"
+            f"No network is better than chance: the best {first.heading} is "
+            f"{first.number(best)}, predicting the best constant of the "
+            f"training data gives {first.number(guess)}. {ADVICE}"
         )
     if guess is None or first.key not in FRACTIONS:
         return ""
@@ -258,14 +258,14 @@ def describe_guessing(results: Any) -> str:
     if min(values, default=0) == 1:
         return (
             f"Every network is right on all {images:,} test {noun}s, which "
-            "cannot tell them apart: take more, or harder ones."
+            "therefore cannot compare them: use more, or harder ones."
         )
     luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
     highest = max(values, default=1.0)
     if highest > luck:
         return ""
     return (
-        "No network is better than guessing: the highest test accuracy is "
-        f"{100 * highest:.2f} %, and guessing gives {100 * guess:.2f} %, with "
-        f"luck up to {100 * luck:.2f} % of {images:,} {noun}s. {ADVICE}"
+        "No network is better than chance: the best test accuracy is "
+        f"{100 * highest:.2f}%, the majority class gives {100 * guess:.2f}% "
+        f"(up to {100 * luck:.2f}% by chance with {images:,} {noun}s). {ADVICE}"
     )

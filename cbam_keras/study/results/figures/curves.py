@@ -104,7 +104,7 @@ def _draw_rows(axes, rows, baseline, measure):
         ends = ends_of(row, measure)
         if ends is not None and baseline is not None:
             drawn = [scale * (end + baseline) for end in ends]
-            label = "95 % interval of the difference to it"
+            label = "95% CI of the difference from it"
             axes.plot(drawn, [place] * 2, "k|-", markersize=8, label=label)
         color = styles[row.label]["color"]
         # Points lie below the row, so that none hides the mean, and equal ones
@@ -115,7 +115,7 @@ def _draw_rows(axes, rows, baseline, measure):
             for number, value in enumerate(values)
             for step in [min(0.1, 0.3 / values.count(value))]
         ]
-        axes.plot(values, places, ".", color=color, label="one training")
+        axes.plot(values, places, ".", color=color, label="one run")
         if row.mean is not None:
             point = [scale * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")

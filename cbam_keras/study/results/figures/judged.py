@@ -58,7 +58,7 @@ def plot_confusion(
     axes.set_yticks(places, texts, parse_math=False)
     axes.tick_params(labelsize=8 if step == 1 else 6)
     axes.set(xlabel="Predicted class", ylabel="True class")
-    bar = figure.colorbar(drawn, fraction=0.04, label="Part of the true class")
+    bar = figure.colorbar(drawn, fraction=0.04, label="Fraction of true class")
     bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(1))
     return figure
 
@@ -75,9 +75,9 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
 
 
 def plot_roc(results: Any) -> "style.Figure":
-    """Draws ROC curves of each class against the others, with their band.
+    """Draws ROC curves, one class against the others, with their band.
 
-    Of two classes that of the second.
+    With two classes, the second is the positive one.
 
     Args:
         results: `study.Results` of classification.
@@ -88,7 +88,7 @@ def plot_roc(results: Any) -> "style.Figure":
     names = results.class_names
     networks = _by_network(results, with_probabilities(results))
     shown = enumerate(names[:MAX_PANELS])
-    panels = {index: f"{name} against the others" for index, name in shown}
+    panels = {index: f"{name} vs. rest" for index, name in shown}
     if len(names) == 2:
         panels = {1: f"ROC of {names[1]}"}
     columns = min(COLUMNS, len(panels))
@@ -96,7 +96,7 @@ def plot_roc(results: Any) -> "style.Figure":
     side = 4.2 if len(panels) == 1 else 3.1
     # Room for the names of panels, and for the legend.
     size = side * columns, (side + 0.6) * rows + 0.5
-    figure = style.new_figure(*size, "ROC on the test split")
+    figure = style.new_figure(*size, "ROC curves (test set)")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (index, heading) in zip(grid, panels.items(), strict=False):
         for look, by_seed in networks:
@@ -126,7 +126,7 @@ def plot_roc(results: Any) -> "style.Figure":
 
 
 def plot_reliability(results: Any) -> "style.Figure":
-    """Draws how often networks are right by how sure they are.
+    """Draws a reliability diagram: accuracy by confidence.
 
     Args:
         results: `study.Results` of classification.
@@ -134,7 +134,7 @@ def plot_reliability(results: Any) -> "style.Figure":
     Returns:
         A `matplotlib.figure.Figure`.
     """
-    figure = style.new_figure(5.5, 5, "Reliability on the test split")
+    figure = style.new_figure(5.5, 5, "Reliability diagram (test set)")
     axes = figure.subplots()
     for look, by_seed in _by_network(results, with_probabilities(results)):
         # All seeds together, in bins of equally many images.
@@ -144,9 +144,9 @@ def plot_reliability(results: Any) -> "style.Figure":
         )
         look["markersize"] = 4
         axes.plot(bins["confidence"], bins["right"], **look)
-    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="calibrated")
+    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="ideal")
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    axes.set(xlabel="Probability of the predicted class", ylabel="Part right")
+    axes.set(xlabel="Confidence", ylabel="Accuracy")
     style.style_axes(axes, "both")
     style.add_legend(figure, [axes])
     return figure
