@@ -10,14 +10,7 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks
-from cbam_keras._graph.graph import (
-    Tensor,
-    in_order,
-    is_graph,
-    layers_within,
-    model_per_frame,
-    replay,
-)
+from cbam_keras._graph import graph
 
 _PERMUTATIONS = {"Moveaxis", "Permute", "Swapaxes", "Transpose"}
 _CONVOLUTIONS = tuple(getattr(layers, x) for x in dir(layers) if "Conv" in x)
@@ -51,7 +44,7 @@ class Step:
         """Whether the operation is a convolution or contains one."""
         if not isinstance(self.operation, layers.Layer):
             return "Conv" in self.kind
-        inner = layers_within(self.operation)
+        inner = graph.layers_within(self.operation)
         return any(isinstance(x, _CONVOLUTIONS) for x in inner)
 
 
@@ -280,10 +273,10 @@ class Graph:
 
 def walk(
     model: keras.Model,
-    inputs: Sequence[Tensor],
-    call: Callable[..., Tensor],
+    inputs: Sequence[graph.Tensor],
+    call: Callable[..., graph.Tensor],
     prefix: str = "",
-) -> list[Tensor]:
+) -> list[graph.Tensor]:
     """Runs the graph of a model, those of nested models included.
 
     `call` gets the path of an operation, the operation, and its arguments. A
@@ -292,10 +285,12 @@ def walk(
 
     def visit(operation, *args, **kwargs):
         path = prefix + operation.name
-        if is_graph(operation):
-            nested = in_order(operation, args[0] if args else kwargs["inputs"])
+        if graph.is_graph(operation):
+            nested = graph.in_order(
+                operation, args[0] if args else kwargs["inputs"]
+            )
             return walk(operation, nested, call, f"{path}/")
-        if inner := model_per_frame(operation):
+        if inner := graph.model_per_frame(operation):
             x = args[0] if args else kwargs["inputs"]
             frames = call(f"{path}/fold", Fold(), x)
             (y,) = walk(inner, keras.tree.flatten(frames), call, f"{path}/")
@@ -303,7 +298,7 @@ def walk(
             return call(f"{path}/unfold", unfold, y)
         return call(path, operation, *args, **kwargs)
 
-    return replay(model, inputs, visit)
+    return graph.replay(model, inputs, visit)
 
 
 def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]]) -> Graph:

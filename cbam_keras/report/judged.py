@@ -8,16 +8,8 @@ from cbam_keras._files import Json
 from cbam_keras._terminal import Table
 from cbam_keras.report.page import Figure, Page, Section
 from cbam_keras.study.plans.study import Run
-from cbam_keras.study.results import figures
+from cbam_keras.study.results import figures, predictions
 from cbam_keras.study.results.kept import CLASSES, NUMBERS, OF_CLASSES
-from cbam_keras.study.results.predictions import (
-    count_labels,
-    describe_left_out,
-    judged,
-    mean_and_deviation,
-    mean_cell,
-    with_probabilities,
-)
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import DEVIATION
 
@@ -25,15 +17,23 @@ from cbam_keras.study.results.tables import DEVIATION
 MAX_NETWORKS = 6
 TABLES = "tables"
 # Headings of scores, in percent.
-SCORES = {
-    **{"precision": "precision", "recall": "recall", "f1": "F1", "auc": "AUC"},
-    **{"average_precision": "AP", "ece": "ECE (%)"},
-    **{"sensitivity": "sensitivity", "specificity": "specificity"},
-    **{"ppv": "PPV", "npv": "NPV"},
+HEADINGS = {
+    "precision": "precision",
+    "recall": "recall",
+    "f1": "F1",
+    "auc": "AUC",
+    "average_precision": "AP",
+    "ece": "ECE (%)",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
 }
 TITLES = {
-    **{"per_class": "Per class (%)", "calibration": "Calibration"},
-    **{"thresholds": "Thresholds (%)", "mcnemar": "McNemar's test"},
+    "per_class": "Per class (%)",
+    "calibration": "Calibration",
+    "thresholds": "Thresholds (%)",
+    "mcnemar": "McNemar's test",
 }
 # The columns of a class in a paper.
 OF_CLASS = "class", "precision", "recall", "F1"
@@ -71,86 +71,103 @@ MCNEMAR = (
     "baseline on these examples; it does not generalize to other runs. The "
     "verdict is based on the confidence interval of the difference."
 )
+OF_ROC = "Means over seeds; bands: one standard deviation."
+OF_RELIABILITY = (
+    "Each point: one of 15 bins of equally many {}s, all seeds pooled. Above "
+    "the diagonal: underconfident."
+)
 OF_CONFUSION = "Examples by true (rows) and predicted class"
 OF_GROUPS = " (effective sample size from the design effect of groups)"
 
 
 def add_judged(page: Page, results: Results, content: Json) -> None:
     """What predictions say. It also writes figures and `tables/`."""
-    folder = results.output
     if content["kind"] == "tune" or not results.tested:
         return
+    frames = predictions.judged(results)
+    tables = _tables(results, frames)
+    if results.predicts == NUMBERS:
+        drawn = figures.plot_numbers(results)
+        figure = _write(results, "numbers.png", drawn, PREDICTED)
+        page.sections.append(Section("Numbers", figures=[figure]))
+    if results.predicts in OF_CLASSES:
+        classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
+        page.sections += [classes, _curves(results, frames, tables)]
+    if results.predicts == CLASSES:
+        page.sections.append(_confusion(results, tables))
+        for name in results.tested:
+            frames[f"confusion-{name}"] = results.confusion(name)
+    if "calibration" in tables:
+        drawn = figures.plot_reliability(results)
+        caption = OF_RELIABILITY.format(results.noun)
+        figure = _write(results, "calibration.png", drawn, caption)
+        found = [tables["calibration"]]
+        section = Section("Calibration", [CALIBRATED], found, figures=[figure])
+        page.sections.append(section)
+    frames["results"] = results.to_dataframe()
+    texts = _latex(results, frames, tables)
+    _write_tables(results.output / TABLES, frames, texts)
 
-    def draw(name, caption, plot, *arguments):
-        _files.write_figure(folder / name, plot(*arguments))
-        return Figure.read(folder / name, caption)
 
-    frames, seeds = judged(results), results.seeds_in_words
-    used = describe_left_out(results)
+def _tables(results, frames):
+    """Returns data frames as tables, by the same names."""
+    used, tables = predictions.describe_left_out(results), {}
     note = DEVIATION if len(results.planned_runs) > 1 else ""
-    tables = {}
     for name, frame in frames.items():
         rows = [_cells(results, x) for x in frame.to_dict("records")]
         below = used if "seed" in frame else f"{note} {used}".strip()
         if rows:
-            tables[name] = Table(f"{TITLES[name]}, {seeds}", rows, note=below)
-    if results.predicts == NUMBERS:
-        drawn = "numbers.png", PREDICTED, figures.plot_numbers, results
-        page.sections.append(Section("Numbers", figures=[draw(*drawn)]))
-    if results.predicts in OF_CLASSES:
-        curves = Section("Threshold")
-        if with_probabilities(results):
-            caption = "Means over seeds; bands: one standard deviation."
-            drawn = "roc.png", caption, figures.plot_roc, results
-            curves = Section("ROC", figures=[draw(*drawn)])
-        if "thresholds" in tables:
-            if curves:
-                curves.title = "ROC and threshold"
-            curves.texts.append(describe_threshold(results))
-            if note:
-                # Without images of a class one of the scores is missing.
-                means = frames["thresholds"].filter(AT_THRESHOLD)
-                means = mean_and_deviation(means, ["variant"])
-                rows = [_cells(results, x) for x in means.to_dict("records")]
-                title = f"At thresholds (%), mean over {seeds}"
-                curves.tables.append(Table(title, rows, note=note))
-            curves.tables.append(tables["thresholds"])
-        classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
-        page.sections += [classes, curves] if curves else [classes]
-    matrices = {}
-    if results.predicts == CLASSES:
-        matrices = {name: results.confusion(name) for name in results.tested}
-        frames |= {f"confusion-{name}": x for name, x in matrices.items()}
-        caption = (
-            f"Test {results.noun}s by true and predicted class, "
-            f"{seeds} pooled. {used}".rstrip()
-        )
-        section = Section("Confusion")
-        for name in [*results.tested][:MAX_NETWORKS]:
-            title = f"Confusion matrix of {results.labels.get(name, name)}"
-            shown = caption, figures.plot_confusion, matrices[name], title
-            section.figures.append(draw(f"confusion-{name}.png", *shown))
-        if "mcnemar" in tables:
-            section.texts.append(MCNEMAR)
-            section.tables.append(tables["mcnemar"])
-        page.sections.append(section)
-    if "calibration" in tables:
-        caption = (
-            f"Each point: one of 15 bins of equally many {results.noun}s, all "
-            "seeds pooled. Above the diagonal: underconfident."
-        )
-        drawn = "calibration.png", caption, figures.plot_reliability, results
-        section = Section("Calibration", [CALIBRATED], [tables["calibration"]])
-        section.figures.append(draw(*drawn))
-        page.sections.append(section)
-    frames["results"] = results.to_dataframe()
-    texts = _latex(results, tables)
-    for name, matrix in matrices.items():
-        cells = matrix.map("{:,}".format)
-        cells.insert(0, "true class", matrix.index, allow_duplicates=True)
-        table = Table(OF_CONFUSION, cells.to_dict("records"))
-        texts[f"confusion-{name}"] = table.latex()
-    _write_tables(folder / TABLES, frames, texts)
+            title = f"{TITLES[name]}, {results.seeds_in_words}"
+            tables[name] = Table(title, rows, note=below)
+    return tables
+
+
+def _write(results, name, drawn, caption):
+    """Writes a figure, and returns it for the page."""
+    path = results.output / name
+    _files.write_figure(path, drawn)
+    return Figure.read(path, caption)
+
+
+def _curves(results, frames, tables):
+    """Returns the section of ROC curves and thresholds, empty without any."""
+    section = Section("Threshold")
+    if predictions.with_probabilities(results):
+        drawn = figures.plot_roc(results)
+        figure = _write(results, "roc.png", drawn, OF_ROC)
+        section = Section("ROC", figures=[figure])
+    if "thresholds" not in tables:
+        return section
+    if section:
+        section.title = "ROC and threshold"
+    section.texts.append(describe_threshold(results))
+    if len(results.planned_runs) > 1:
+        # Without images of a class one of the scores is missing.
+        means = frames["thresholds"].filter(AT_THRESHOLD)
+        means = predictions.mean_and_deviation(means, ["variant"])
+        rows = [_cells(results, x) for x in means.to_dict("records")]
+        title = f"At thresholds (%), mean over {results.seeds_in_words}"
+        section.tables.append(Table(title, rows, note=DEVIATION))
+    section.tables.append(tables["thresholds"])
+    return section
+
+
+def _confusion(results, tables):
+    """Returns the section of confusion matrices."""
+    section, used = Section("Confusion"), predictions.describe_left_out(results)
+    caption = (
+        f"Test {results.noun}s by true and predicted class, "
+        f"{results.seeds_in_words} pooled. {used}".rstrip()
+    )
+    for name in [*results.tested][:MAX_NETWORKS]:
+        title = f"Confusion matrix of {results.labels.get(name, name)}"
+        drawn = figures.plot_confusion(results.confusion(name), title)
+        figure = _write(results, f"confusion-{name}.png", drawn, caption)
+        section.figures.append(figure)
+    if "mcnemar" in tables:
+        section.texts.append(MCNEMAR)
+        section.tables.append(tables["mcnemar"])
+    return section
 
 
 def _cells(results: Results, row: Mapping) -> dict[str, str]:
@@ -163,9 +180,9 @@ def _cells(results: Results, row: Mapping) -> dict[str, str]:
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     if "images" in row:
         cells[f"{results.noun}s"] = f"{row['images']:,}"
-    for key, heading in SCORES.items():
+    for key, heading in HEADINGS.items():
         if key in row:
-            cells[heading] = mean_cell(row, key)
+            cells[heading] = predictions.mean_cell(row, key)
         if f"{key}_low" in row and cells[heading]:
             low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
             cells[heading] += f" [{low:.1f}, {high:.1f}]"
@@ -174,9 +191,9 @@ def _cells(results: Results, row: Mapping) -> dict[str, str]:
         if name in row:
             is_small = row[name] < 0.001
             form = "< 0.001" if is_small else "{:.3f}"
-            cells[heading] = mean_cell(row, name, form, 1)
+            cells[heading] = predictions.mean_cell(row, name, form, 1)
     if "brier" in row:
-        cells["Brier score"] = mean_cell(row, "brier", "{:.4f}", 1)
+        cells["Brier score"] = predictions.mean_cell(row, "brier", "{:.4f}", 1)
     return cells
 
 
@@ -190,14 +207,20 @@ def describe_threshold(results: Results) -> str:
     words = f"a {rule.replace('=', ' of at least ')}"
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
-    if count_labels(results, "validation") is None:
+    if predictions.count_labels(results, "validation") is None:
         return f"{text} is 0.5: no validation split to choose {words}."
     return f"{text} was chosen for {words} on the validation split."
 
 
-def _latex(results: Results, tables: Mapping[str, Table]) -> dict:
+def _latex(results, frames, tables):
     """Returns tables for LaTeX, those of classes one for each network."""
     texts = {"results": results.latex()}
+    for name, frame in frames.items():
+        if name.startswith("confusion-"):
+            cells = frame.map("{:,}".format)
+            cells.insert(0, "true class", frame.index, allow_duplicates=True)
+            rows = cells.to_dict("records")
+            texts[name] = Table(OF_CONFUSION, rows).latex()
     for name, table in tables.items():
         if name != "per_class":
             texts[name] = table.latex()

@@ -9,13 +9,8 @@ import statistics
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
+from cbam_keras.report import looking
 from cbam_keras.report.judged import add_judged
-from cbam_keras.report.looking import (
-    HEAT,
-    PREDICTIONS,
-    read_answers,
-    try_to_draw,
-)
 from cbam_keras.report.page import Figure, Page, Section, find_template, render
 from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
 from cbam_keras.study.plans.measures import validation_key
@@ -114,7 +109,7 @@ def write(
     token = _files.AS_PDF.set(figures is not None)
     try:
         if draw:
-            try_to_draw(path)
+            looking.try_to_draw(path)
         with _files.folder_locked(path):
             text = _terminal.make_printable(render(_make_page(path)))
             with _files.replacing(file) as beside:
@@ -287,12 +282,13 @@ def _add_examples(page, results, content):
     """What the networks look at."""
     folder = results.output
     drawn = folder / EXPLANATIONS
-    section, answers = Section("What the networks look at"), read_answers(drawn)
-    captions = {PREDICTIONS: OF_PREDICTIONS}
+    section = Section("What the networks look at")
+    answers = looking.read_answers(drawn)
+    captions = {looking.PREDICTIONS: OF_PREDICTIONS}
     if answers:
         section.tables.append(Table("Predictions", answers, note=OF_ANSWERS))
         names = [*answers[0]][2:]
-        captions[HEAT] = OF_HEAT.format(", ".join(names))
+        captions[looking.HEAT] = OF_HEAT.format(", ".join(names))
         captions |= {
             f"attention-{name}.png": OF_ATTENTION.format(name) for name in names
         }
@@ -327,7 +323,7 @@ def _add_methods(page, results, content):
         },
         tested=collections.Counter(filter(None, reasons)).most_common(),
         over=next((x.over for x in results.rows if x.interval), ""),
-        has_heat=(results.output / EXPLANATIONS / HEAT).exists(),
+        has_heat=(results.output / EXPLANATIONS / looking.HEAT).exists(),
         versions=content["versions"],
         notes=content.get("notes") or (),
     )

@@ -30,16 +30,8 @@ import numpy as np
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
 from cbam_keras._version import __version__
-from cbam_keras.study.files import interrupts
-from cbam_keras.study.files.checkpoints import (
-    DAMAGE,
-    STATE,
-    State,
-    leftovers,
-    name_of,
-    peek_state,
-    read_state,
-)
+from cbam_keras.study.files import checkpoints, interrupts
+from cbam_keras.study.files.checkpoints import DAMAGE, STATE, State, peek_state
 from cbam_keras.study.files.fields import StudyFields, check_fields
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
@@ -149,7 +141,7 @@ class StudyFolder:
 
     def place(self, variant: str, run: Run) -> pathlib.Path:
         """Returns the folder of a network."""
-        return self.path / name_of(variant, run)
+        return self.path / checkpoints.name_of(variant, run)
 
     def claim(self, variant: str, run: Run) -> AbstractContextManager[None]:
         """Context in which no other process trains a network, or `InUse`."""
@@ -213,7 +205,7 @@ class StudyFolder:
             state = peek_state(place)
             if state is not None and outcome.finished:
                 # A process that was killed may have left some.
-                for path in leftovers(place, state):
+                for path in checkpoints.leftovers(place, state):
                     path.unlink(missing_ok=True)
                 self.delete_candidates(outcome.variant, outcome.run)
 
@@ -276,7 +268,7 @@ class StudyFolder:
                 self.refuse_changes({"data": other.data}, {"data": described})
                 # Those of a run agree with one another.
                 break
-        state = read_state(self.place(variant.name, run))
+        state = checkpoints.read_state(self.place(variant.name, run))
         if state is None or not state.history:
             state = State(variant.name, *run, options, described)
         name = f"variants.{variant.name}"
@@ -344,7 +336,9 @@ def read_content(folder: pathlib.Path) -> _files.Json:
     settings, outcomes = content["settings"], []
     runs = runs_of(content["seeds"], settings.get("folds"))
     for run, name in itertools.product(runs, settings["variants"]):
-        if state := read_state(folder / name_of(name, run)):
+        if state := checkpoints.read_state(
+            folder / checkpoints.name_of(name, run)
+        ):
             settings["data"][run.name] = state.data
             if state.outcome is not None:
                 outcomes.append(state.outcome)

@@ -19,11 +19,6 @@ from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import Row
 
-# The figures of a trial in JSON and data frames, in addition to its values.
-FIGURES = (
-    *("message", "val_accuracy", "val_loss", "best_epoch", "epochs"),
-    *("parameters", "macs", "seconds"),
-)
 # An option, or a hyperparameter, has such a value.
 Value = str | int | float
 
@@ -39,8 +34,7 @@ class Trial(Outcome):
     Attributes:
         number, label: Integer from 1 and string, its name in tables.
         values: Dictionary, its hyperparameters.
-        score: Number, by which it is ranked, on the validation images. `None`
-            unless finished.
+        score: Number, by which it is ranked, on validation images, or `None`.
     """
 
     number: int = 0
@@ -50,9 +44,19 @@ class Trial(Outcome):
 
     def as_json(self) -> Json:
         """Returns what JSON and data frames hold."""
-        figures = {name: getattr(self, name) for name in FIGURES}
-        about = {"number": self.number, "outcome": self.status}
-        return {**self.values, **about, **figures}
+        return {
+            **self.values,
+            "number": self.number,
+            "outcome": self.status,
+            "message": self.message,
+            "val_accuracy": self.val_accuracy,
+            "val_loss": self.val_loss,
+            "best_epoch": self.best_epoch,
+            "epochs": self.epochs,
+            "parameters": self.parameters,
+            "macs": self.macs,
+            "seconds": self.seconds,
+        }
 
 
 def join_folds(runs: Sequence[Outcome]) -> Outcome:
@@ -77,8 +81,7 @@ class ConfirmedRow(Row):
     Attributes:
         trial: Integer, the number of the best trial of these values.
         attention: The kind of attention, usually a string, or `None`.
-        options: Dictionary, the arguments of its layer, or other
-            hyperparameters.
+        options: Dictionary, arguments of its layer, or other hyperparameters.
     """
 
     trial: int = 0
@@ -127,27 +130,22 @@ class Ranking(_terminal.Tabular):
     @classmethod
     def of(cls, results: Any, content: Json) -> "Ranking":
         """Returns a search of what its folder holds, not yet confirmed."""
-        values = content["settings"]["variants"]
-        by_network: dict[tuple[str, int], list[Outcome]] = {}
-        for run in results.outcomes:
-            by_network.setdefault((run.variant, run.seed), []).append(run)
-        numbers = {name: number for number, name in enumerate(values, 1)}
-        key = results.measures[0].key
-        whole = [
-            join_folds(runs)
-            for runs in by_network.values()
-            if len(runs) == (results.folds or 1)
-        ]
-        trials = [
-            Trial(
-                **vars(outcome),
-                number=numbers[outcome.variant],
-                label=results.labels.get(outcome.variant, outcome.variant),
-                values=values[outcome.variant],
-                score=outcome.metrics.get(key),
+        trials, key = [], results.measures[0].key
+        variants = content["settings"]["variants"]
+        for number, (name, values) in enumerate(variants.items(), 1):
+            runs = [x for x in results.outcomes if x.variant == name]
+            if len(runs) < len(results.planned_runs):
+                continue
+            outcome = join_folds(runs)
+            trials.append(
+                Trial(
+                    **vars(outcome),
+                    number=number,
+                    label=results.labels.get(name, name),
+                    values=values,
+                    score=outcome.metrics.get(key),
+                )
             )
-            for outcome in whole
-        ]
         choice = {x: content[x] for x in CHOICE if x in content}
         return cls(results, tuple(trials), choice)
 
@@ -309,16 +307,17 @@ class Ranking(_terminal.Tabular):
     def json(self) -> str:
         """Returns the results as a JSON object."""
         names = ("attention", "reduction_ratio", "kernel_size")
+        trials = [
+            {
+                **dict.fromkeys(names),
+                **record,
+                "score": trial.score,
+                "values": trial.values,
+            }
+            for trial, record in zip(self.trials, self._records(), strict=True)
+        ]
         values = {
-            "trials": [
-                {
-                    **dict.fromkeys(names),
-                    **trial.as_json(),
-                    "score": trial.score,
-                    "values": trial.values,
-                }
-                for trial in self.trials
-            ],
+            "trials": trials,
             "confirmation": [
                 {
                     **row.options,

@@ -10,7 +10,7 @@ from typing import Self
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
-from cbam_keras._terminal import DataFrame, Table
+from cbam_keras._terminal import Table
 from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.explain.figures import style
 from cbam_keras.study.files.checkpoints import DAMAGE
@@ -303,11 +303,6 @@ class Results(_terminal.Tabular):
             if name not in self.collapsed
         }
 
-    @property
-    def learning_rates(self) -> DataFrame:
-        """Data frame of the networks that runs have chosen from."""
-        return learning.learning_rates(self)
-
     @functools.cached_property
     def files_read(self) -> dict[tuple[str, Run], dict[str, Kept]]:
         """What files of predictions hold by split, by variant and run."""
@@ -329,6 +324,8 @@ class Results(_terminal.Tabular):
         useless = predictions.choose(self, lambda x: not x.has_learned)
         return {variant: [*by_run] for variant, by_run in useless.items()}
 
+    learning_rates = property(learning.learning_rates)
+    describe_guessing = tables.describe_guessing
     has_groups = property(predictions.has_groups)
     predicts = property(predictions.predicts)
     per_class = predictions.per_class
@@ -344,10 +341,6 @@ class Results(_terminal.Tabular):
         return statistics.find_detectable(
             self.compared().values(), self.measures[0]
         )
-
-    def describe_guessing(self) -> str:
-        """Returns a sentence if no network has learned, or nothing."""
-        return tables.describe_guessing(self)
 
     def values(
         self, variant: str | None, measure: Measure | str
