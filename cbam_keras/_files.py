@@ -25,8 +25,7 @@ Json = dict[str, Any]
 STUDY = "study.json"
 # What a task predicts is in a file whose name ends like this.
 PREDICTIONS = ".predictions.npz"
-# The name of a file begins like this while it is written, and after the
-# process was killed.
+# The name of a file begins like this until it is written as a whole.
 UNFINISHED = ".unfinished-"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"

@@ -37,8 +37,7 @@ class Report:
 
     Attributes:
         loaded: Tuple of strings, the weights that were loaded.
-        unused: Tuple of strings, those of a classifier that the model does not
-            have.
+        unused: Tuple of strings, those of a classifier that the model lacks.
 
     Example:
         >>> print(Report(loaded=("bn1.bias",), unused=("fc.bias",)))
@@ -62,8 +61,7 @@ def load_torch_weights(
     """Loads the weights of a PyTorch checkpoint by their names.
 
     The networks of `cbam_keras.models` take checkpoints of the authors' code,
-    torchvision, timm and luuuyi/CBAM.PyTorch. After an error, the model is
-    unchanged.
+    torchvision, timm and luuuyi/CBAM.PyTorch. After an error it is unchanged.
 
     From torchvision they take ResNet, Wide ResNet and ResNeXt, from timm the
     same with squeeze-and-excitation or CBAM; `EfficientNetLite0` takes those of
@@ -94,8 +92,7 @@ def load_torch_weights(
             plain values; or if layers have no known counterpart in PyTorch.
         TypeError: If `model_or_layer` is another layer, or `source` neither
             a path nor a mapping.
-        ImportError: If a file needs PyTorch or safetensors, and it is not
-            installed.
+        ImportError: If a file needs PyTorch or safetensors, which is missing.
 
     Example:
         >>> layer = ChannelAttention(use_bias=False)

@@ -27,12 +27,10 @@ def attention_maps(
         size of the features. A joint map, as that of `BAM`, is given by its
         means over positions and over channels. In `TimeDistributed` maps have
         an axis of frames, `(B, T, C)` and `(B, T, h, w)`. Names that repeat are
-        paths (`"backbone/cbam"`), and further calls of a layer `"cbam#2"` and
-        so on.
+        paths (`"backbone/cbam"`), and further calls of a layer as `"cbam#2"`.
 
     Raises:
-        ValueError: If the model has no attention layers, or if it does not
-            take the images.
+        ValueError: If there are no attention layers, or the images do not fit.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:

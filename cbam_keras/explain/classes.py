@@ -13,8 +13,7 @@ def class_probabilities(
     """Returns the probability that a classifier assigns to each class.
 
     Args:
-        model: Functional or Sequential `keras.Model` that returns a value per
-            class.
+        model: Functional or Sequential `keras.Model` with a value per class.
         images: See `attention_maps`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
@@ -31,8 +30,7 @@ def class_probabilities(
         ValueError: If the images do not fit the model, if it has several
             outputs, or if it is compiled with a loss of regression, or nothing
             says that its single unit is for classes.
-        TypeError: If the model is of another type, or the images are not
-            numbers.
+        TypeError: If the model is of another type, or images are not numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(

@@ -11,8 +11,7 @@ from cbam_keras.layers.attention_layer import TrainableAttention
 class AttentionGate(TrainableAttention):
     """Scales each position of a skip by a factor from coarser features.
 
-    The gate of Attention U-Net, which `UNet(skip_attention="gate")` puts on its
-    skips.
+    The gate of Attention U-Net, as `UNet(skip_attention="gate")` puts on skips.
 
     The gating signal is what the decoder has so far. `theta` is a convolution
     of the skip whose kernel size and stride are `subsampling`, without bias;
@@ -29,8 +28,7 @@ class AttentionGate(TrainableAttention):
 
     Args:
         hidden_channels: Positive integer, the channels of `theta` and `phi`.
-            Defaults to `None`, which means half of those of the skip, at
-            least 1.
+            Defaults to `None`, which means half of the skip's, at least 1.
         subsampling: Positive integer, the kernel size and stride of `theta`.
             Defaults to `2`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving

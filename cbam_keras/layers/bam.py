@@ -26,8 +26,7 @@ class BAM(TrainableAttention):
             convolutions. Defaults to `3`.
         dilation_rate: Positive integer, their dilation. Defaults to `4`.
         combine: String, `"add"` as in the paper, or `"multiply"` as in the
-            authors' code. The latter is the product of the logits. Defaults to
-            `"add"`.
+            authors' code: the product of the logits. Defaults to `"add"`.
         activation: Activation of the hidden layers. Defaults to `"relu"`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
@@ -35,8 +34,7 @@ class BAM(TrainableAttention):
             is trained. The last kernels start at zero (with `"multiply"` the
             spatial one, since two zeros have no gradient), and the gate is
             divided by 1.5. Defaults to `False`.
-        **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
-            `"sigmoid"`.
+        **kwargs: See `ChannelAttention`. Also `gate_activation="sigmoid"`.
 
     Call arguments:
         See `ChannelAttention`.

@@ -32,9 +32,8 @@ class CBAM(TrainableAttention):
             gate's MLP has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
-        order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`,
-            which computes both maps from the input. Defaults to
-            `"channel_first"`.
+        order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`:
+            both maps are those of the input. Defaults to `"channel_first"`.
         channel_pool_types: What the channel gate pools over positions, see
             `ChannelAttention`. Defaults to `("avg", "max")`.
         spatial_pool_types: What the spatial gate pools over channels, see

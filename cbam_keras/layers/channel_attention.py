@@ -59,8 +59,7 @@ class ChannelAttention(TrainableAttention):
     Call arguments:
         inputs: Floating-point tensor of rank 2 to 5, `(B, H, W, C)` or `(B,
             C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
+        training: Boolean or `None`, whether to normalize by batch statistics.
         mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
             is `True` do not depend on inputs where it is `False`. It may be
             `(B, T)` of padded sequences, or `None`; Keras passes on the mask of

@@ -38,8 +38,7 @@ class CoordinateAttention(TrainableAttention):
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_map(inputs)`, the product of the gates, has
-        it too.
+        The input shape, also of `attention_map(inputs)`, the gates' product.
 
     Example:
         >>> tuple(CoordinateAttention()(np.ones((2, 7, 5, 32))).shape)

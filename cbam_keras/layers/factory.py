@@ -230,10 +230,8 @@ def make_attention(
             `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`,
             `"gc"`, `"triplet"`, and for skips `"gate"`. A callable takes
             `name=` and returns a new layer, as `functools.partial(CBAM,
-            kernel_size=3)`. A layer is a template, which is copied without its
-            weights.
-        name: String, the name of the layer. `None` lets Keras choose. Defaults
-            to `None`.
+            kernel_size=3)`. A layer is a template, copied without weights.
+        name: String, the layer's name. Defaults to `None`: Keras chooses it.
 
     Returns:
         A `keras.layers.Layer`, not yet built, or `None`.

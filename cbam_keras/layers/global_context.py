@@ -12,8 +12,7 @@ from cbam_keras.layers.pools import pool, scale_for_squares
 class GlobalContext(TrainableAttention):
     """Adds global context to every position.
 
-    The block of GCNet: an MLP on a mean over the positions, weighted by a
-    softmax.
+    The block of GCNet: an MLP on a mean over positions, weighted by a softmax.
 
     The hidden layer of the MLP has layer normalization (epsilon 1e-5):
 
@@ -24,13 +23,11 @@ class GlobalContext(TrainableAttention):
             // r)` units. A single one would always be 0 after normalization.
             Defaults to `16`.
         fusion: String, `"add"`, or `"multiply"` by the sigmoid of the MLP. With
-            `"add"` the layer returns its input until it is trained. Defaults to
-            `"add"`.
+            `"add"` it returns its input until trained. Defaults to `"add"`.
         activation: See `ChannelAttention`.
         identity_init: Boolean. If `True`, the layer returns its input until it
             is trained. With `"add"` it always does. Defaults to `False`.
-        **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
-            `"sigmoid"`.
+        **kwargs: See `ChannelAttention`. Also `gate_activation="sigmoid"`.
 
     Call arguments:
         See `ChannelAttention`.

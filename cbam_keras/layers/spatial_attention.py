@@ -21,8 +21,7 @@ class SpatialAttention(TrainableAttention):
     The channels are pooled at each position, the pooled maps are stacked in the
     order of `pool_types`, and one convolution reduces them to a single map.
 
-    Pools and convolution are computed in float32 at least, also in half
-    precision.
+    Pools and convolution are computed in float32 also in half precision.
 
     Args:
         kernel_size: Odd positive integer, the side of the convolution. Defaults

@@ -39,8 +39,7 @@ class TripletAttention(TrainableAttention):
         size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_map(inputs)`, the mean of the gates, has it
-        too.
+        The input shape, also of `attention_map(inputs)`, the mean of the gates.
 
     Example:
         >>> tuple(TripletAttention()(np.ones((2, 7, 5, 32))).shape)

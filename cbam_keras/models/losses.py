@@ -103,8 +103,7 @@ class PixelCrossentropy(IntegerLabels):
         0.6931471824645996
 
     Reference:
-        Milletari, Navab and Ahmadi, 2016 (https://arxiv.org/abs/1606.04797),
-        for Dice.
+        Dice: Milletari et al., 2016 (https://arxiv.org/abs/1606.04797).
     """
 
     def __init__(

@@ -21,11 +21,9 @@ class Preset:
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
-        network: String, the name of the network in the paper, e.g. `"ResNeXt50
-            (32x4d)"`.
+        network: String, the network in the paper, e.g. `"ResNeXt50 (32x4d)"`.
         attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`.
-        parameters: Number, the reported parameters in millions (trainable, 1000
-            classes).
+        parameters: Number, the reported parameters in millions (1000 classes).
         macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
             x 224.
         top1_error: Number, the reported top-1 error in %, or `None`.
@@ -75,8 +73,7 @@ mobilenet          4.23 0.569   5.07 0.570   5.07 0.576
 mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
 """
 
-# The layers of the printed attention. The parameters of CBAM require the
-# authors' variant.
+# The layers of the printed attention. CBAM's parameters are of this variant.
 _LAYERS = {
     "": None,
     "SE": Attention(SqueezeExcite),
@@ -115,10 +112,8 @@ def build_preset(name: str, **options: Any) -> keras.Model:
         `weights` is passed.
 
     Raises:
-        ValueError: If the preset does not exist, or if an option is out of
-            range.
-        TypeError: If the builder has no such argument, or if the preset fixes
-            it.
+        ValueError: If there is no such preset, or an option is out of range.
+        TypeError: If the builder has no such argument, or the preset fixes it.
 
     Example:
         >>> model = build_preset("resnet18-cbam", classes=10)

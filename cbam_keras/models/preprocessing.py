@@ -28,12 +28,10 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
             `None`.
 
     Returns:
-        float32 of the same shape: a NumPy array for a NumPy array, a tensor
-        for a tensor.
+        float32 of the same shape, for a NumPy array an array, else a tensor.
 
     Raises:
-        ValueError: If the images are not of rank 3 or 4, or do not have 3
-            channels.
+        ValueError: If the images are not of rank 3 or 4, or not of 3 channels.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")

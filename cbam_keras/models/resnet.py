@@ -53,13 +53,11 @@ def ResNet(
             `"bottleneck"`.
         widths: Sequence of positive integers, the width of each stage.
             Defaults to `(64, 128, 256, 512)`.
-        stem_width: Positive integer, the channels after the stem. Defaults to
-            `64`.
+        stem_width: Positive integer, channels after the stem. Defaults to `64`.
         groups: Positive integer, the groups of the 3x3 convolution of a
             bottleneck. Defaults to `1`.
-        base_width: Positive integer. A bottleneck of width `w` has
-            `groups * floor(w * base_width / 64)` inner channels. Defaults to
-            `64`.
+        base_width: Positive integer. Bottlenecks of width `w` have `groups *
+            floor(w * base_width / 64)` inner channels. Defaults to `64`.
         include_top: Boolean, whether the network ends with global average
             pooling and a classifier. Defaults to `True`.
         weights: Path of a `.keras` or `.weights.h5` file of the same network,
@@ -70,8 +68,7 @@ def ResNet(
         input_shape: Shape `(H, W, C)` or `(C, H, W)`, by the image data format.
             It is `(None, None, 3)` without a classifier, otherwise `(224, 224,
             3)`, with the small stem `(32, 32, 3)`, and with the strided one
-            `(64, 64, 3)`. Defaults to `None`, which means a size that suits the
-            stem.
+            `(64, 64, 3)`. Defaults to `None`: a size that suits the stem.
         pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
             `None` for the feature map. Defaults to `None`.
         classes: Positive integer, the number of classes; `1` is a single value
@@ -91,8 +88,7 @@ def ResNet(
             quarter of the MACs of `"small"`. Defaults to `"imagenet"`.
         downsample_in: Which convolution of a bottleneck carries the stride,
             `"3x3"` or `"1x1"`. `"3x3"` is that of the authors' code and
-            torchvision, `"1x1"` gives the FLOPs reported in the paper. Defaults
-            to `"3x3"`.
+            torchvision, `"1x1"` gives the reported FLOPs. Defaults to `"3x3"`.
         name: String, the name of the model. Defaults to `"resnet"`.
 
     Returns:

@@ -30,8 +30,7 @@ def UNet(
 ) -> keras.Model:
     """Builds a U-Net for segmentation on the features of any network.
 
-    The model shares the layers of the encoder, and so its weights and
-    `trainable`.
+    The model shares the layers of the encoder, its weights and `trainable`.
 
     It takes images as the encoder does. A block of the decoder repeats the
     features up to the next resolution of the encoder, concatenates the
@@ -55,9 +54,8 @@ def UNet(
             skips it means those blocks that have one. There is no `"top"`.
             Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of the
-            blocks, the coarsest first. These are by default `16` in the last
-            block and twice as many in each before, up to `256`. Defaults to
-            `None`.
+            blocks, the coarsest first. By default the last block has `16`, each
+            before it twice as many, up to `256`. Defaults to `None`.
         classifier_activation: See `ResNet`.
         name: String, the name of the model. Defaults to `"unet"`.
 
@@ -67,8 +65,7 @@ def UNet(
         `"decoder_stage1_attention"`, `"decoder_stage1_skip_attention"`.
 
     Raises:
-        TypeError: If `encoder` is not a `keras.Model`, or if an attention has
-            the wrong type.
+        TypeError: If `encoder` or an attention has the wrong type.
         ValueError: If `encoder` is not functional, has several inputs, feature
             maps of one resolution only, or another data format than
             `keras.config`, or resizes its input; if there is not one of

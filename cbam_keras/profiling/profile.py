@@ -26,8 +26,7 @@ class LayerProfile:
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, the multiply-accumulates for one sample, or `None` if
-            they cannot be counted. They are those of all calls of a shared
-            layer.
+            they cannot be counted. Each call of a shared layer counts.
     """
 
     name: str
@@ -154,8 +153,7 @@ def profile_model(
 
     Returns:
         A `Profile`. Its totals include the parameters of layers that are
-        `.uncounted`. A shared layer counts its parameters once and its MACs
-        for each call.
+        `.uncounted`. Of a shared layer they count once, its MACs for each call.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.

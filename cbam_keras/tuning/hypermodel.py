@@ -47,9 +47,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         attention: Names that `layers.make_attention` takes, `"none"`, layers of
             your own, or `"all"`. Layers of your own have no hyperparameters.
             Defaults to `("none", "se", "cbam")`.
-        stages: In which stages of the network attention goes, see
-            `comparison.plan`. `"each"` searches all of them. Defaults to
-            `"all"`.
+        stages: In which stages attention goes, see `comparison.plan`. `"each"`
+            searches all of them. Defaults to `"all"`.
         reduction_ratio: Positive integers, for every layer that has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.
         kernel_size: Odd positive integers, for every layer that has one.
@@ -124,8 +123,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            `None`, or a `layers.Attention`, which takes `name=` and returns a
-            layer.
+            `None`, or a `layers.Attention`: it takes `name=` and gives a layer.
         """
         return self.attention_of(self._choose(hp))
 
@@ -178,9 +176,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            A `keras.Model` with AdamW at a constant learning rate, 0.01 or
-            with `weights` 0.0001, crossentropy for labels as integers, and the
-            accuracy.
+            A `keras.Model` with AdamW at a constant learning rate, 0.01 or with
+            `weights` 0.0001, crossentropy for integers, and the accuracy.
         """
         model = self.network(self._choose(hp))
         last = comparison.default_recipe(None, self.weights).stages[-1]

@@ -13,14 +13,8 @@ from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.plans.recipes import check_single_rate
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
+from cbam_keras.tuning import space
 from cbam_keras.tuning.choice import choose, to_confirm, verdict
-from cbam_keras.tuning.space import (
-    Values,
-    controls,
-    has_no_attention,
-    label,
-    name_of,
-)
 
 MAX_TRIALS = 14
 
@@ -36,8 +30,7 @@ class Search:
             `CBAMHyperModel.attention_for` to it, and it to KerasTuner's own
             tuners. Defaults to `None`: `CBAMHyperModel()`.
         data: Anything that `cbam_keras.data.load` accepts, or its result. New
-            seeds split again what is not loaded yet. Defaults to
-            `"crowded_mnist"`.
+            seeds split it again unless loaded. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means that of `comparison.compare`.
         max_trials: Positive integer, how many combinations are tried, in a
@@ -50,11 +43,9 @@ class Search:
             raised in a later call. Defaults to `6`.
         folds: Integer from 2, the number of folds of a cross-validation. See
             `study.Study`. Trials are compared by the mean over the validation
-            images of each fold, and new seeds by its test images. Defaults to
-            `None`.
+            images of folds, new seeds by their test images. Defaults to `None`.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, except those of the recipe. Defaults to
-            `None`.
+            `{"download": True}`, but those of the recipe. Defaults to `None`.
         measure: The measure that networks are compared by, see
             `comparison.plan`: on the validation images in the search, on
             the test images in the verdict. Defaults to `None`.
@@ -130,10 +121,10 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def points(self) -> list[Values]:
+    def points(self) -> list[space.Values]:
         """All settings: the controls, then the others in a random order."""
         points = self.hypermodel.points()
-        first = controls(points)
+        first = space.controls(points)
         others = [values for values in points if values not in first]
         random.Random(self.recipe.seed).shuffle(others)
         return [*first, *others]
@@ -170,13 +161,13 @@ class Search:
         )
         return planned.suited_to(self.loaded)
 
-    def variant(self, values: Values) -> study.Variant:
+    def variant(self, values: space.Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
         return study.Variant(
-            name_of(values),
+            space.name_of(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            label=label(values),
+            label=space.label(values),
         )
 
     def run(self, options: study.RunOptions) -> study.Ranking:
@@ -205,9 +196,9 @@ class Search:
         trials = len(points[: self.max_trials])
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
-        networks_retrained = len({*map(has_no_attention, points)})
+        networks_retrained = len({*map(space.has_no_attention, points)})
         again = networks_retrained * len(self.seeds) * folds
-        variants = [self.variant(controls(points)[-1])]
+        variants = [self.variant(space.controls(points)[-1])]
         return dataclasses.replace(
             study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
@@ -276,13 +267,13 @@ class Search:
     def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
-        is_plain = has_no_attention(first)
+        is_plain = space.has_no_attention(first)
         again = study.Study(
             self.test_task,
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
-            baseline=name_of(first) if is_plain else None,
+            baseline=space.name_of(first) if is_plain else None,
             folds=self.folds,
         )
         path = study.run(
@@ -356,8 +347,7 @@ def search(
     multiply-accumulates, then parameters. It and no attention are retrained
     with new seeds and compared on the test images, paired by seed.
 
-    A call that resumes repeats trials with an error until the last trial has
-    ended.
+    A resumed call repeats trials with an error until the last one has ended.
 
     Args:
         The arguments of `Search`, and:

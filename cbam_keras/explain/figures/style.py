@@ -32,8 +32,7 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 # Panels of images have frames of this color, and this one shows through
 # transparent colors where there is no image.
 FRAME, BACKGROUND = "0.75", "0.5"
-# Inches: the room for a color bar, its greatest height, and the space between
-# panels.
+# Inches: the room for a color bar, its greatest height, the gap of panels.
 BAR_ROOM, BAR_HEIGHT, GAP = 0.9, 3.2, 0.14
 # How `imshow` draws values along one axis.
 FLAT: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}

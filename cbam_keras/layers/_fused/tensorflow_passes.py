@@ -300,8 +300,7 @@ def _graph():
 
 @functools.cache
 def _on_cpu():
-    # Other devices sum quickly what is fused, and round what matrix products
-    # multiply.
+    # Other devices sum quickly what is fused, and matrix products round there.
     return {
         device.device_type for device in tf.config.list_physical_devices()
     } <= {"CPU", "XLA_CPU"}

@@ -26,8 +26,7 @@ class Outcome:
             multiply-accumulates for one image, or `None`.
         metrics: Dictionary of what was measured on the test data and in the
             best epoch. Empty unless finished.
-        test_accuracy, val_accuracy, val_loss: Numbers of the best epoch, or
-            `None`.
+        test_accuracy, val_accuracy, val_loss: Of the best epoch, or `None`.
         best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
             `None` unless finished.
         selected_by: String, why that epoch: `"last epoch"` or, as an example,

@@ -64,8 +64,7 @@ class Measure:
         digits: Integer, the number of decimals. Defaults to `2`.
 
     Raises:
-        ValueError: If `digits` is not an integer from 0 to 15, or `scale` not
-            a positive number.
+        ValueError: If `digits` or `scale` is out of range.
         TypeError: If `unit` or `lower_is_better` is of a wrong kind.
     """
 

@@ -13,8 +13,7 @@ from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 # The weights of classes that let all count alike, and their square roots.
 BALANCED, SQRT = "balanced", "sqrt"
 FOCAL = "focal"
-# The default epochs are at least so many steps, in which small networks learn,
-# also from masks.
+# The default epochs have at least so many steps, enough for small networks.
 LEAST_STEPS = 200
 
 
@@ -29,10 +28,9 @@ class Recipe:
         epochs: Positive integer, the epochs to train. Defaults to `4`.
         batch_size: Positive integer, images per step on all devices.
             Defaults to `32`.
-        learning_rate: Positive number, the highest learning rate. Or a
-            sequence of them: each run of a study trains at each from the same
-            initial weights, and tests the one that validates best. Defaults to
-            `0.01`.
+        learning_rate: Positive number, the highest learning rate. Or a sequence
+            of them: each run trains at each from the same initial weights, and
+            tests the one that validates best. Defaults to `0.01`.
         weight_decay: Number from 0, for every trainable variable. It is
             decoupled from the gradient with `optimizer="adamw"`, and added to
             it as in PyTorch with `"sgd"`. Defaults to `0.0001`.

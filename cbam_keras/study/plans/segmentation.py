@@ -43,10 +43,8 @@ class Segmentation(ImageTask):
             decides some.
 
     Raises:
-        TypeError: If an argument is of another kind, or `data.load_masks` has
-            no such argument.
-        ValueError: If there is no such measure, or if loaded data cannot be
-            trained on.
+        TypeError: If an argument is of another kind, or unknown.
+        ValueError: If there is no such measure, or loaded data cannot be used.
 
     Example:
         >>> from cbam_keras import comparison, study, training

@@ -58,8 +58,7 @@ class Task(Generic[Loaded]):
             compared by. It is a fraction, and larger is better.
         measure_name: String, what sentences call it, as "test accuracy".
         measures: Sequence of `Measure`, in place of `measure` and
-            `measure_name` for other numbers, or for several. The first is
-            compared.
+            `measure_name`: other numbers, or several. The first is compared.
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
             Defaults to `("loss",)`.
         name: String, which names the default output folder, or `None`: a task
@@ -161,8 +160,7 @@ class Variant(Generic[Loaded]):
             they must be the same. Defaults to none.
         learning_rate: Positive number. Defaults to `None`, which means that of
             the recipe, or one of these.
-        label: String, what tables call it. Defaults to `None`, which means
-            its name.
+        label: String, what tables call it. Defaults to `None`, its name.
 
     Raises:
         ValueError: If the name is not a valid file name.
@@ -218,8 +216,7 @@ class Study:
         folds: Integer from 2, the number of folds of a cross-validation. Each
             variant is trained once for each fold of each seed, which decides
             what is in which fold. Defaults to `None`, those of the data.
-        question: String, what the study asks, for its report. Defaults to
-            `""`.
+        question: String, what the study asks, for the report. Defaults to `""`.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the

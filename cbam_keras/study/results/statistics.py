@@ -21,8 +21,7 @@ MIN_SEEDS = 3
 MOST_SEEDS = 10_000
 # Where fewer images differ, intervals of one run each cover less than 92 %.
 LEAST_DIFFER = 5
-# Metrics are computed in float32: equal differences differ by less than this
-# part of them.
+# Metrics are computed in float32: equal differences differ by a smaller part.
 ROUNDING = 1e-6
 # The significance level, and the power.
 BY_CHANCE, POWER = 0.05, 0.8

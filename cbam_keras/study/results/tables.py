@@ -61,8 +61,7 @@ class Row(Measured):
         seeds: Tuple of integers, the seed of each training run that finished.
         parameters, macs: See `Outcome`.
         validation, validation_accuracy: Numbers or `None`, the means on the
-            validation images in the best epoch. The first is of what is
-            compared.
+            validation images in the best epoch. The first is what is compared.
         seconds_per_epoch: Number, the median of the seeds, or `None`.
         failures: Tuple of strings, how other trainings ended.
     """
