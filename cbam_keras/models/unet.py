@@ -40,9 +40,8 @@ def UNet(
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
-            volume. A classifier is left out. The size may be unknown and of any
-            value: repeated features are cropped, or padded with zeros, to the
-            size of the skip.
+            volume. A classifier is left out. Its size may be unknown: repeated
+            features are cropped or padded with zeros to the size of the skip.
         classes: Positive integer, the number of classes, see `ResNet`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.

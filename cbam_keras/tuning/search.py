@@ -35,9 +35,8 @@ class Search:
             Defaults to `None`, which means that of `comparison.compare`.
         max_trials: Positive integer, how many combinations are tried, in a
             random order without repetition. May be raised in a later call. For
-            other orders give a `CBAMHyperModel` to KerasTuner's own tuners, as
-            `keras_tuner.BayesianOptimization`. Defaults to `14`, the whole
-            default space.
+            other orders give a `CBAMHyperModel` to KerasTuner's own tuners.
+            Defaults to `14`, the whole default space.
         confirm: Integer from 0, with how many new seeds the best setting and no
             attention are retrained. These follow the seed of the recipe. May be
             raised in a later call. Defaults to `6`.
@@ -45,7 +44,7 @@ class Search:
             `study.Study`. Trials are compared by the mean over the validation
             images of folds, new seeds by their test images. Defaults to `None`.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, but those of the recipe. Defaults to `None`.
+            `{"download": True}`, not those of the recipe. Defaults to `None`.
         measure: The measure that networks are compared by, see
             `comparison.plan`: on the validation images in the search, on
             the test images in the verdict. Defaults to `None`.

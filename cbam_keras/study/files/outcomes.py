@@ -27,8 +27,7 @@ class Outcome:
         metrics: Dictionary of what was measured on the test data and in the
             best epoch. Empty unless finished.
         test_accuracy, val_accuracy, val_loss: Of the best epoch, or `None`.
-        best_epoch: Integer from 1, the epoch that was tested, see `Recipe`.
-            `None` unless finished.
+        best_epoch: Integer from 1, the tested epoch, see `Recipe`, or `None`.
         selected_by: String, why that epoch: `"last epoch"` or, as an example,
             `"best val_accuracy"`. `None` unless finished.
         epochs: Integer, the epochs that were trained.

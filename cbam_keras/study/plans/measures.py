@@ -59,8 +59,7 @@ class Measure:
         scale: Positive number, by which tables multiply. Defaults to `100`.
         unit: String, as `"dB"`; `""` for none. Differences of percentages are
             in points. Defaults to `"%"`.
-        lower_is_better: Boolean, whether a lower value is better, as of an
-            RMSE. Defaults to `False`.
+        lower_is_better: Boolean, whether lower is better. Defaults to `False`.
         digits: Integer, the number of decimals. Defaults to `2`.
 
     Raises:

@@ -38,15 +38,13 @@ class Recipe:
             the images. At most `2**32 - 1`. Defaults to `0`.
         optimizer: `"adamw"`, or `"sgd"`, which does what `torch.optim.SGD`
             does. Defaults to `"adamw"`.
-        momentum: Number in [0, 1), used only with `optimizer="sgd"`. Defaults
-            to `0.9`.
+        momentum: Number in [0, 1), for `optimizer="sgd"`. Defaults to `0.9`.
         schedule: `"cosine"` (warm-up, then decay to zero) or `"step"` (divided
             by 10 every `step_epochs`). The warm-up takes a tenth of all steps.
             With `"cosine"` the last epoch is tested, unless its validation
             accuracy is worse than the best by more than a standard error, with
             `"step"` the best one. Defaults to `"cosine"`.
-        step_epochs: Positive integer, used only with `schedule="step"`.
-            Defaults to `30`.
+        step_epochs: Positive integer, for `schedule="step"`. Defaults to `30`.
         augment: How training images are augmented, as `("crop", "flip")` or
             `[keras.layers.RandomRotation(0.1)]`; see `cbam_keras.data.load`.
             Defaults to `()`.

@@ -205,8 +205,7 @@ class Study:
             variants share by path and shape start alike. Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.
-        baseline: String, the variant that the others are compared with, if
-            any. Defaults to `None`.
+        baseline: String, what the others are compared with. Defaults to `None`.
         settings: Mapping of further plain values that a resumed run must have
             too. Defaults to none.
         kind: String: a run is not resumed as one of another kind. Results of

@@ -108,9 +108,8 @@ def plan(
             `"small"` 78,000), the name of a network of `keras.applications`, as
             `"MobileNetV2"`, or a function that takes `attention` and returns a
             `keras.Model`. Those of `keras.applications` and
-            `"EfficientNetLite0"` have their preprocessing inside, attention
-            where `insert_attention` puts it, and a new classifier. Defaults to
-            `"tiny"`.
+            `"EfficientNetLite0"` have their preprocessing inside, attention as
+            by `insert_attention`, and a new classifier. Defaults to `"tiny"`.
         weights: `"imagenet"` for a network of `keras.applications`, which Keras
             downloads, or `"EfficientNetLite0"`, from a package. Batch
             normalization of the network is frozen, and for the `frozen_epochs`
@@ -122,16 +121,14 @@ def plan(
             Several seeds replace its seed. Defaults to `None`, which means
             `"fine-tuning"` with `weights`, else one epoch in batches of 64, at
             a learning rate of 0.01, or 0.03 for `"tiny"`. There are more epochs
-            where these make fewer than 200 steps, except of the embedded
-            digits.
+            where these make fewer than 200 steps, not for embedded digits.
         layer_options: Mapping of arguments of the attention layers, as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
             name stands for the defaults of its class. Defaults to `None`, which
             means a `reduction_ratio` of 4 for `"tiny"`, of few channels.
         data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, except those of the recipe. Defaults to
-            `None`.
+            `{"download": True}`, not those of the recipe. Defaults to `None`.
         seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
             sequence of them. One seed is that of the recipe. Defaults to
             `None`, which means five, and one with `folds` or loaded data.

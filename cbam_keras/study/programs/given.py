@@ -44,8 +44,7 @@ class Given(Results):
 
         Args:
             folder: Path of a folder that is new or empty.
-            figures: `"pdf"` to write the figures also as PDF. Defaults to
-                `None`.
+            figures: `"pdf"` to write figures also as PDF. Defaults to `None`.
 
         Returns:
             Path of the page, `report.html` in that folder.
@@ -98,8 +97,7 @@ def results_of(
     """Returns the results of predictions that any program has made.
 
     They have the tables, intervals, verdict and figures of a study, without
-    what only a training knows, as times. `results.write(folder)` writes
-    its page.
+    what only a training knows. `results.write(folder)` writes its page.
 
     Args:
         predictions: Mapping of the names of networks to a list of runs, as of
@@ -116,19 +114,16 @@ def results_of(
             or one-hot, `(N, classes)`. For regression the targets, `(N,)` or
             `(N, ...)`; scores have none. Defaults to `None`: those of files.
         task: `"classification"`, `"regression"`, or `"scores"` for one number
-            an example that says how good a network is, as an IoU. Defaults to
-            `None`: regression for floats `(N,)` as labels and predictions, else
-            classification.
+            an example, as an IoU. Defaults to `None`: regression for floats
+            `(N,)` as labels and predictions, else classification.
         class_names: Sequence of strings, the classes in the order of the
-            probabilities. Defaults to `None`: numbers; names in `labels` need
-            it.
+            probabilities. Defaults to `None`: numbers.
         baseline: String, the network that the others are compared with.
             Defaults to `None`, the first one; of files one called `none`,
             `baseline` or alike, if there is any.
         measure: What is compared, see `Classification` and `Regression`; of
             scores a `Measure`, by which a lower one may be better. Defaults to
-            `None`: `"test_accuracy"`, `"mae"`, and a score of which more is
-            better.
+            `None`: `"test_accuracy"`, `"mae"`, and a higher score.
         groups: Array `(N,)`, what each example belongs to, as a patient.
             Intervals then draw groups. Defaults to `None`: each is its own.
         folds: What says that runs are folds of a cross-validation: their

@@ -471,8 +471,7 @@ class Results(_terminal.Tabular):
     ) -> pathlib.Path:
         """Returns the path of a trained network.
 
-        What it predicts for the test images is beside it, in a file that ends
-        in `.predictions.npz`.
+        What it predicts for test images is beside it, in `*.predictions.npz`.
 
         Args:
             variant: String, its name.

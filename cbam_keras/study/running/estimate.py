@@ -22,8 +22,7 @@ class Estimate:
     """What a study will train; prints as a table.
 
     Attributes:
-        costs: Tuple with an object per variant: `network`, `parameters` and
-            `macs` (or `None`).
+        costs: Tuple, for each variant `network`, `parameters` and `macs`.
         epochs: Integer, the epochs of each training, at most.
         times: Integer, how often each variant is trained.
         about: String, what else there is to know, above the table.
@@ -99,8 +98,7 @@ def seeds_needed(
 
     Raises:
         ValueError: If an argument is out of range, if more than 10,000 seeds
-            are needed, or if no number of seeds is enough on so few test
-            images.
+            are needed, or if no number is enough on so few test images.
     """
     if isinstance(results, Results):
         found, _ = statistics.pooled(results.compared().values())
