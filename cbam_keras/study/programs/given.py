@@ -60,17 +60,16 @@ class Given(Results):
                 f'folder="{folder}", which holds {_checks.first_few(held)}'
             )
         for outcome in self.outcomes:
-            place = path / name_of(outcome.variant, outcome.run)
+            run = outcome.run
+            place = path / name_of(outcome.variant, run)
             place.mkdir()
-            kept = self.tested[outcome.variant][outcome.run]
-            known = {x: y for x, y in vars(kept).items() if y is not None}
-            arrays = {f"test/{name}": array for name, array in known.items()}
+            kept = vars(self.tested[outcome.variant][run])
+            arrays = {f"test/{x}": y for x, y in kept.items() if y is not None}
             write_predictions(path / str(outcome.predictions), arrays)
-            ended = dataclasses.asdict(outcome)
-            for name in ("variant", "seed", "fold", "history"):
-                del ended[name]
-            data = self.settings["data"][outcome.run.name]
-            state = State(outcome.variant, *outcome.run, {}, data, ended=ended)
+            names = "status", "metrics", "predictions"
+            ended = {name: getattr(outcome, name) for name in names}
+            data = self.settings["data"][run.name]
+            state = State(outcome.variant, *run, {}, data, ended=ended)
             _files.write_json(place / STATE, dataclasses.asdict(state))
         _files.write_json(path / _files.STUDY, self.content)
         _files.write_figure(path / "comparison.png", self.plot())
@@ -157,14 +156,14 @@ def results_of(
         >>> results.to_dataframe()["mean"].tolist()
         [1.0, 1.0]
     """
-    seeds = names = None
+    read: dict[str, Any] = {}
     if isinstance(predictions, str | os.PathLike):
-        read, seeds = read_files(predictions, pattern, logits)
-        predictions, names = read["predictions"], read.get("names")
+        read = read_files(predictions, pattern, logits)
+        predictions, folds = read["predictions"], folds or read.get("folds")
         labels = read.get("labels") if labels is None else labels
         groups = read.get("groups") if groups is None else groups
         class_names = class_names or read.get("class_names")
-        folds, task = folds or read.get("folds"), task or read.get("task")
+        task = task or read.get("task")
     _checks.one_of("task", task, (None, *TASKS, SCORES))
     if not isinstance(predictions, Mapping) or not predictions:
         raise TypeError(
@@ -172,23 +171,26 @@ def results_of(
             "probabilities or numbers, or the path of a folder of files. "
             f"Received: {_checks.shown(predictions)}"
         )
-    first, *_ = predictions
-    if labels is None and task == SCORES:
-        count = _count_scores(predictions[first], folds)
-    elif labels is None or task == SCORES:
+    if (labels is None) != (task == SCORES):
         raise ValueError(
             "`labels` must be given, except for scores, one of each example, "
             'which need task="scores". Received: labels='
             f"{_checks.shown(labels)}, {task=}"
         )
-    else:
+    count = None
+    if labels is not None:
         labels = _as_array(labels)
         count = len(labels)
     runs = {x: _read_runs(y, count, folds) for x, y in predictions.items()}
+    first, *_ = runs
+    if count is None:
+        count = 1 + max(int(run.rows.max(initial=-1)) for run in runs[first])
     for name, its_runs in runs.items():
         check_name(name)
-        pair = its_runs, runs[first]
-        rows, others = ([x.rows.tolist() for x in y] for y in pair)
+        _check_runs(its_runs, count, folds)
+        rows, others = (
+            [x.rows.tolist() for x in runs[y]] for y in (name, first)
+        )
         if rows != others:
             raise ValueError(
                 "Runs are paired by their place, so networks must have as "
@@ -197,7 +199,7 @@ def results_of(
             )
     _checks.one_of("baseline", baseline or first, runs)
     places, count_of_folds = _find_places(runs[first], count, folds)
-    if seeds is not None:
+    if seeds := read.get("seeds"):
         places = [Run(seeds[x.seed], x.fold) for x in places]
     reader = find_reader(
         [run.scores for its_runs in runs.values() for run in its_runs],
@@ -208,6 +210,7 @@ def results_of(
         multi_label=_checks.boolean("multi_label", multi_label),
         logits=_checks.boolean("logits", logits),
     )
+    names = read.get("names")
     if names is None:
         names = np.array([f"test {row}" for row in range(count)])
     about = names.astype(str), _read_groups(groups, count)
@@ -217,15 +220,12 @@ def results_of(
 def _read_groups(groups, count):
     """Returns what each example belongs to, as text."""
     groups = _as_array(np.arange(count) if groups is None else groups)
-    if groups.shape != (count,):
+    is_missing = any(x is None or x != x for x in groups.ravel().tolist())
+    if groups.shape != (count,) or is_missing:
+        received = "None or NaN" if is_missing else f"shape {groups.shape}"
         raise ValueError(
-            f"`groups` must have a value for each of the {count:,} examples. "
-            f"Received: shape {groups.shape}"
-        )
-    if any(x is None or x != x for x in groups.tolist()):
-        raise ValueError(
-            "`groups` must name what each example belongs to. Received: None "
-            "or NaN among them"
+            "`groups` must name what each example belongs to, for each of the "
+            f"{count:,} examples. Received: {received}"
         )
     return groups.astype(str)
 
@@ -240,48 +240,40 @@ def _as_array(values: Any) -> np.ndarray:
             "Arrays must have no masked values. Received: an array of shape "
             f"{values.shape} with some. Leave out these examples"
         )
-    return np.asarray(values)
+    return np.atleast_1d(np.asarray(values))
 
 
-def _count_scores(value: Any, folds: Any) -> int:
-    """Returns of how many examples the scores of a network are."""
-    parts = value if isinstance(value, list | tuple) else [value]
-    if folds is None:
-        return len(parts) if np.ndim(parts[0]) == 0 else len(parts[0])
-    rows = folds if isinstance(folds, list | tuple) else [x for x, _ in parts]
-    return len(np.unique(np.concatenate([*rows])))
-
-
-def _read_runs(value: Any, count: int, folds: Any) -> list[GivenRun]:
-    """Returns the runs of one network for so many examples."""
+def _read_runs(value: Any, count: int | None, folds: Any) -> list[GivenRun]:
+    """Returns the runs of one network, for so many examples if it is known."""
     runs = value if isinstance(value, list | tuple) else [value]
     if not len(runs):
         raise ValueError("`predictions` of a network must not be empty")
-    if folds is not None:
-        return [*_runs_of_folds(runs, count, folds)]
-    if any(map(_is_fold, runs)):
+    if isinstance(folds, list | tuple):
+        runs = [*zip(itertools.cycle(folds), runs, strict=False)]
+    are_folds = [*map(_is_fold, runs)]
+    if folds is None and any(are_folds):
         raise ValueError(
             "`folds` must say that runs are folds, as folds=5, where each is a "
             "tuple of the indices of its examples and their predictions. "
             "Received: such a tuple, folds=None"
         )
-    if runs is value and len(runs) == count:
-        sizes = {np.shape(_as_array(x))[:1] for x in runs}
-        if sizes == {(count,)}:
+    if folds is not None and not all(are_folds):
+        raise ValueError(
+            "`predictions` of folds must be a list of tuples, of the indices "
+            "of examples, whole numbers, and their predictions. Received: "
+            f"{folds=}, with {_checks.shown(runs[0])}"
+        )
+    if folds is not None:
+        return [GivenRun(*map(_as_array, run)) for run in runs]
+    if runs is value and (len(runs) == count or np.ndim(runs[0]) == 0):
+        if {np.shape(_as_array(x))[:1] for x in runs} == {(count,)}:
             raise ValueError(
                 "`predictions` of a network must be a list of runs or an "
                 f"array. Received: {count} lists of {count}, which are either: "
                 "pass numpy.array(...), or a list of such"
             )
         runs = [value]
-    arrays = [_as_array(run) for run in runs]
-    if wrong := [x.shape for x in arrays if len(x) != count]:
-        raise ValueError(
-            f"`predictions` must be of all {count:,} examples, or `folds` say "
-            "which are of what; several runs must be a list, as [*array]. "
-            f"Received: an array of shape {wrong[0]}"
-        )
-    return [GivenRun(np.arange(count), scores) for scores in arrays]
+    return [GivenRun(np.arange(len(x)), x) for x in map(_as_array, runs)]
 
 
 def _is_fold(run):
@@ -289,26 +281,21 @@ def _is_fold(run):
     if not isinstance(run, tuple) or len(run) != 2:
         return False
     rows = _as_array(run[0])
-    return rows.ndim == 1 and rows.dtype.kind in "iu"
+    return rows.ndim == 1 and rows.dtype.kind in "iu" and np.ndim(run[0]) == 1
 
 
-def _runs_of_folds(runs, count, folds):
-    """Yields a run for each fold, with the indices of its examples."""
-    pairs = runs
-    if isinstance(folds, list | tuple):
-        pairs = zip(itertools.cycle(folds), runs, strict=False)
-    elif not all(map(_is_fold, runs)):
-        raise ValueError(
-            "`predictions` of folds must be a list of tuples, of the indices "
-            f"of examples and their predictions. Received: {folds=}, with "
-            f"{_checks.shown(runs[0])}"
-        )
-    for number, (rows, scores) in enumerate(pairs):
-        rows, scores = _as_array(rows), _as_array(scores)
-        is_index = rows.ndim == 1 and rows.dtype.kind in "iu" and len(rows)
-        different = len(np.unique(rows)) if is_index else 0
-        is_inside = is_index and rows.min() >= 0 and rows.max() < count
-        if not is_inside or different != len(rows) or len(scores) != len(rows):
+def _check_runs(runs, count, folds):
+    """Raises unless each run is of all examples, or of different ones."""
+    for number, (rows, scores) in enumerate(runs):
+        if folds is None and len(rows) != count:
+            raise ValueError(
+                f"`predictions` must be of all {count:,} examples, or `folds` "
+                "say which are of what; several runs must be a list, as "
+                f"[*array]. Received: an array of shape {scores.shape}"
+            )
+        different = len(np.unique(rows))
+        is_inside = len(rows) > 0 and rows.min() >= 0 and rows.max() < count
+        if not is_inside or {different, len(scores)} != {len(rows)}:
             raise ValueError(
                 "A fold must have whole numbers from 0 to "
                 f"{count - 1:,} as indices of its examples, each once, with "
@@ -316,7 +303,6 @@ def _runs_of_folds(runs, count, folds):
                 f"{_checks.shown(rows)}, {different} of them different, and "
                 f"{len(scores)} predictions"
             )
-        yield GivenRun(rows, scores)
 
 
 def _find_places(runs, count, asked):
@@ -326,41 +312,45 @@ def _find_places(runs, count, asked):
     sizes = [len(run.rows) for run in runs]
     ends = np.cumsum(sizes).tolist()
     folds = ends.index(count) + 1 if count in ends else 1
-    seeds, rest = divmod(len(runs), folds)
+    rows = [run.rows for run in runs]
+    starts = range(0, len(runs), folds)
+    seeds = [np.concatenate(rows[start : start + folds]) for start in starts]
+    test_all = all(np.array_equal(np.sort(x), np.arange(count)) for x in seeds)
     is_asked = folds > 1 and (type(asked) is not int or asked == folds)
-    places, tested = [*runs_of(range(seeds), folds)], np.zeros((seeds, count))
-    for place, run in zip(places, runs, strict=False):
-        np.add.at(tested[place.seed], run.rows, 1)
-    if rest or not is_asked or (tested != 1).any():
+    if not is_asked or not test_all:
         raise ValueError(
             "Folds must test each example once before the next repetition "
             "begins, and be as many in each, two or more. Received: "
             f"{len(runs)} runs of {sizes} examples, of {count}, "
             f"folds={_checks.shown(asked)}"
         )
-    return places, folds
+    return [*runs_of(range(len(seeds)), folds)], folds
 
 
 def _make(runs, places, reader, about, baseline, folds):
     """Returns the results of runs; `about` are names and groups."""
-    files_read, outcomes = {}, []
+    files_read, outcomes, data = {}, [], {}
     for variant, its_runs in runs.items():
         for place, run in zip(places, its_runs, strict=True):
             kept, metrics = reader.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
             name = name_of(variant, place)
-            ended = {"metrics": metrics, "fold": place.fold}
-            ended["predictions"] = f"{name}/{name}{_files.PREDICTIONS}"
-            outcomes.append(Outcome(variant, place.seed, FINISHED, **ended))
-    data = {
-        place.name: {
-            "name": "given predictions",
-            "noun": "example",
-            "classes": len(reader.class_names),
-            "sizes": {"train": 0, "test": len(run.rows)},
-        }
-        for place, run in zip(places, runs[baseline], strict=True)
-    }
+            outcomes.append(
+                Outcome(
+                    variant,
+                    place.seed,
+                    FINISHED,
+                    fold=place.fold,
+                    metrics=metrics,
+                    predictions=f"{name}/{name}{_files.PREDICTIONS}",
+                )
+            )
+            data[place.name] = {
+                "name": "given predictions",
+                "noun": "example",
+                "classes": len(reader.class_names),
+                "sizes": {"train": 0, "test": len(run.rows)},
+            }
     content = as_written(
         {
             "format": FORMAT,
@@ -383,7 +373,9 @@ def _make(runs, places, reader, about, baseline, folds):
             "threshold": None,
             "commonest": reader.commonest,
             "notes": [*dict.fromkeys(reader.notes)],
-            **dict.fromkeys(("class_counts", "leaks", "source")),
+            "class_counts": None,
+            "leaks": None,
+            "source": None,
         }
     )
     held = {**content, "outcomes": outcomes}

@@ -1,10 +1,10 @@
 """Files of predictions, one of each network and seed, or all in one."""
 
+import collections
 import itertools
 import os
 import pathlib
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,15 @@ from cbam_keras.study.plans.study import Run
 # What arrays of a .npz file and columns of a .csv file are called.
 NAMES = {
     "predictions": (
-        *("probs", "probabilities", "predictions", "prediction", "pred"),
-        *("y_pred", "y_prob", "y_score", "scores"),
+        "probs",
+        "probabilities",
+        "predictions",
+        "prediction",
+        "pred",
+        "y_pred",
+        "y_prob",
+        "y_score",
+        "scores",
     ),
     "labels": ("labels", "label", "y_true", "targets", "target"),
     "groups": ("groups", "group"),
@@ -25,7 +32,7 @@ NAMES = {
 }
 LOGITS, CLASSES = "logits", "class_names"
 # As none_s0.npz, none-seed0.csv, none_s0_fold2.npz, none_fold2.npz.
-USUAL = re.compile(
+USUAL = (
     r"(?P<network>[^/]+?)([-_](s|seed)[-_]?(?P<seed>\d+))?"
     r"([-_]fold[-_]?(?P<fold>\d+))?\.(npz|csv)"
 )
@@ -49,53 +56,51 @@ Part = dict[str, Any]
 
 def read_files(
     path: str | os.PathLike, pattern: str | None, logits: bool
-) -> tuple[Part, Sequence[int] | None]:
+) -> Part:
     """Returns arguments of `results_of`, names of examples, and seeds."""
     path = pathlib.Path(path).expanduser()
     if not path.is_dir():
-        return _read_all_in_one(path), None
+        return _read_all_in_one(path)
     files = _find_files(path, pattern)
     parts = {key: _read(file, logits) for key, file in files.items()}
-    every, networks = [*parts.values()], [*{network for network, _ in parts}]
-    networks.sort(key=lambda x: (x.lower() not in BASELINES, x))
+    networks = sorted({network for network, _ in parts})
+    networks.sort(key=lambda x: x.lower() not in BASELINES)
     runs = sorted({run for _, run in parts}, key=lambda x: (x[0], x[1] or 0))
     for network, run in itertools.product(networks, runs):
         if (network, run) not in parts:
             raise ValueError(
                 "Networks are compared with the same seeds and folds. "
                 f'Received: no file of "{network}" ({run}) beside '
-                f'"{every[0]["path"]}"'
+                f'"{[*files.values()][0]}"'
             )
-    given: Part = {CLASSES: _align_classes(every)}
-    if runs[0].fold is None:
-        given |= _join(every)
-    else:
-        of_runs = [_join([parts[x, run] for x in networks]) for run in runs]
-        given |= _join_folds(of_runs, len({x.fold for x in runs}))
+    class_names = _align_classes([*parts.values()])
+    given = _join(parts, networks, runs)
     given["predictions"] = {
         network: [parts[network, run]["predictions"] for run in runs]
         for network in networks
     }
-    return given, [*dict.fromkeys(run.seed for run in runs)]
+    given[CLASSES] = class_names
+    given["seeds"] = [*dict.fromkeys(run.seed for run in runs)]
+    return given
 
 
 def _find_files(folder, pattern):
     """Returns files by network and run, in the order of their names."""
-    expression = USUAL if pattern is None else _as_expression(pattern)
+    expression = re.compile(USUAL if pattern is None else _translate(pattern))
     found: dict[tuple[str, Run], pathlib.Path] = {}
     for file in sorted(folder.rglob("*")):
         match = expression.fullmatch(file.relative_to(folder).as_posix())
         if match is None:
             continue
         parts = match.groupdict()
-        network, seed, fold = map(parts.get, ("network", "seed", "fold"))
-        run = Run(int(seed or 0), None if fold is None else int(fold))
-        if (network, run) in found:
+        fold = None if parts.get("fold") is None else int(parts["fold"])
+        key = parts["network"], Run(int(parts.get("seed") or 0), fold)
+        if key in found:
             raise ValueError(
                 "There must be one file of each network and seed. Received: "
-                f'"{found[network, run]}" and "{file}"'
+                f'"{found[key]}" and "{file}"'
             )
-        found[network, run] = file
+        found[key] = file
     if not found:
         held = _checks.first_few(sorted(x.name for x in folder.iterdir()))
         raise ValueError(
@@ -105,7 +110,7 @@ def _find_files(folder, pattern):
     return found
 
 
-def _as_expression(pattern):
+def _translate(pattern):
     """Returns a pattern as a regular expression."""
     pieces = re.split(r"(\{network\}|\{seed\}|\{fold\}|\*)", pattern)
     others = "".join(x for x in pieces if x not in PARTS_OF_PATTERN)
@@ -116,7 +121,7 @@ def _as_expression(pattern):
             f"{pattern=}"
         )
     text = "".join(PARTS_OF_PATTERN.get(x) or re.escape(x) for x in pieces)
-    return re.compile(rf"{text}(\.npz|\.csv)?")
+    return rf"{text}(\.npz|\.csv)?"
 
 
 def _load(path):
@@ -124,11 +129,17 @@ def _load(path):
     try:
         if path.suffix == ".csv":
             pandas = _checks.require("pandas", extra="predictions")
-            # It finds the delimiter, and all cells are text.
-            options = {"sep": None, "engine": "python", "dtype": str}
-            options |= {"keep_default_na": False, "encoding": "utf-8-sig"}
-            frame = pandas.read_csv(path, **options)
-            return {name: np.array(frame[name], "U") for name in frame}
+            frame = pandas.read_csv(
+                path,
+                # pandas finds the delimiter.
+                sep=None,
+                engine="python",
+                keep_default_na=False,
+                encoding="utf-8-sig",
+            )
+            # Columns of text are those of objects, or of pandas' own strings.
+            columns = {name: np.array(frame[name]) for name in frame}
+            return {x: np.array(y.tolist()) for x, y in columns.items()}
         # NumPy leaves a file open that is no archive.
         with path.open("rb") as opened, np.load(opened) as file:
             return dict(file)
@@ -146,7 +157,6 @@ def _load(path):
 def _read(path, logits):
     """Returns what a file of one run holds."""
     arrays, part = _load(path), {"path": path}
-    is_table = path.suffix == ".csv"
     if logits and LOGITS in arrays:
         arrays["predictions"] = arrays[LOGITS]
     for what, names in NAMES.items():
@@ -155,22 +165,18 @@ def _read(path, logits):
             raise ValueError(
                 f'"{path}" must have one of {", ".join(found)}. Received: all'
             )
-        for name in found:
-            part[what] = arrays.pop(name)
-    if is_table and "predictions" not in part and arrays:
+        if found:
+            part[what] = arrays.pop(found[0])
+    if path.suffix != ".csv" and CLASSES in arrays:
+        part[CLASSES] = [*map(str, arrays[CLASSES].ravel())]
+    elif path.suffix == ".csv" and "predictions" not in part and arrays:
         part[CLASSES] = [*arrays]
-        scores = _parse(np.stack([*arrays.values()], axis=1))
-        if scores.dtype.kind == "U":
+        part["predictions"] = np.stack([*arrays.values()], axis=1)
+        if part["predictions"].dtype.kind == "U":
             raise ValueError(
                 f'"{path}" must have probabilities in each column but label, '
                 f"group and name. Received: text in {_checks.shown([*arrays])}"
             )
-        part["predictions"] = scores
-    elif is_table:
-        numbers = ("predictions", "labels")
-        part |= {x: _parse(y) for x, y in part.items() if x in numbers}
-    elif CLASSES in arrays:
-        part[CLASSES] = [*map(str, arrays[CLASSES].ravel())]
     if "predictions" not in part:
         held = _checks.first_few([*arrays], 9) or "nothing"
         advice = ""
@@ -187,16 +193,6 @@ def _read(path, logits):
     return part
 
 
-def _parse(texts):
-    """Returns numbers if all texts are, else the texts."""
-    for kind in ("int64", "float64"):
-        try:
-            return texts.astype(kind)
-        except ValueError:
-            continue
-    return texts
-
-
 def _align_classes(parts):
     """Gives all files one order of classes, and returns their names."""
     first = next((x for x in parts if CLASSES in x), {CLASSES: None})
@@ -209,65 +205,67 @@ def _align_classes(parts):
                 f'"{part["path"]}" and "{first["path"]}", which differ in '
                 f"{_checks.first_few(sorted({*own} ^ {*names}))}"
             )
-        labels = part.get("labels")
-        if own is None or labels is None:
+        if own is None or "labels" not in part:
             continue
         if scores.ndim == 2:
             part["predictions"] = scores[:, [own.index(x) for x in names]]
-        if labels.dtype.kind == "U" and not {*labels.tolist()} <= {*own}:
-            labels = _parse(labels)
-        # Numbers are places of the columns.
-        if labels.dtype.kind in "iu" and labels.max(initial=0) < len(own):
-            labels = np.array(own)[labels]
-        part["labels"] = labels
+        labels = part["labels"]
+        # Numbers are places of the columns, unless these are called so.
+        is_number = labels.dtype.kind in "iu"
+        if is_number and {*labels.astype(str).tolist()} <= {*own}:
+            part["labels"] = labels.astype(str)
+        elif is_number and labels.max(initial=0) < len(own):
+            part["labels"] = np.array(own)[labels]
     return names
 
 
-def _join(parts):
-    """Returns what files tell of the same examples; raises if they differ."""
-    joined: Part = {}
-    for part in parts:
-        for name in ("labels", "groups", "names", "predictions"):
-            if name not in part:
-                continue
-            old, new = joined.setdefault(name, part)[name], part[name]
-            are_equal = len(old) == len(new)
-            if are_equal and name != "predictions":
-                are_equal = np.array_equal(old, new)
-            if not are_equal:
-                raise ValueError(
-                    "Files must be of the same examples in the same order. "
-                    f'Received: "{joined[name]["path"]}" and "{part["path"]}", '
-                    f"which differ in their {name}, of {len(old)} and "
-                    f"{len(new)} examples"
-                )
-    return {x: part[x] for x, part in joined.items()} | {"path": part["path"]}
+def _join(parts, networks, runs):
+    """Returns the examples of all files, and the rows that each run tests."""
+    every, rows = [], []
+    for run in runs:
+        of_run = [parts[network, run] for network in networks]
+        examples = dict(collections.ChainMap(*of_run))
+        for part in of_run:
+            _check_same(part, examples)
+        if run.fold is not None and "names" not in examples:
+            # Each seed must have divided the examples alike.
+            count = range(len(examples["predictions"]))
+            examples["names"] = np.array([f"{run.fold}, {x}" for x in count])
+        every.append(examples)
+    whole = every[: len({run.fold for run in runs})]
+    joined = {
+        name: np.concatenate([examples[name] for examples in whole])
+        for name in ("names", "labels", "groups")
+        if all(name in examples for examples in whole)
+    }
+    for run, examples in zip(runs, every, strict=True):
+        own = slice(None)
+        if run.fold is not None:
+            names = joined["names"].tolist()
+            places = {name: row for row, name in enumerate(names)}
+            own = [places.get(x, -1) for x in examples["names"].tolist()]
+        tested = {name: values[own] for name, values in joined.items()}
+        _check_same(examples, {**tested, "path": whole[0]["path"]})
+        rows.append(own)
+    return joined if runs[0].fold is None else joined | {"folds": rows}
 
 
-def _join_folds(examples, count):
-    """Returns the examples of all folds, with the indices of each fold."""
-    joined, rows = {}, []
-    for part in examples:
-        # Without names each seed must have divided the examples alike.
-        number = len(rows) % count
-        own = [f"fold {number}, {x}" for x in range(len(part["predictions"]))]
-        part.setdefault("names", np.array(own))
-    for name in ("labels", "groups", "names"):
-        if all(name in part for part in examples):
-            first = [part[name] for part in examples[:count]]
-            joined[name] = np.concatenate(first)
-    place = {name: row for row, name in enumerate(joined["names"].tolist())}
-    for part in examples:
-        of_fold = [place.get(x, -1) for x in part["names"].tolist()]
-        is_same = min(of_fold) >= 0 and "labels" in joined
-        if not is_same or (joined["labels"][of_fold] != part["labels"]).any():
+def _check_same(part, expected):
+    """Raises unless two files tell the same of their examples."""
+    for name in ("labels", "groups", "names", "predictions"):
+        old, new = expected.get(name), part.get(name)
+        if old is None or new is None:
+            continue
+        are_equal = len(old) == len(new)
+        if are_equal and name != "predictions":
+            are_equal = np.array_equal(old, new)
+        if not are_equal:
             raise ValueError(
-                "Each seed must test the same examples, with their labels; "
-                "files have names of the examples where seeds divide them in "
-                f'another way. Received: "{part["path"]}"'
+                "Files must be of the same examples in the same order; where "
+                "seeds divide them into other folds, of examples with names. "
+                f'Received: "{expected["path"]}" and "{part["path"]}", which '
+                f"differ in their {name}, of {len(old)} and {len(new)} examples"
             )
-        rows.append(np.array(of_fold))
-    return joined | {"folds": rows}
 
 
 def _read_all_in_one(path):
