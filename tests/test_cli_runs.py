@@ -327,11 +327,11 @@ def test_the_report_of_a_search_shows_its_best_network(drawn, tmp_path):
 def test_small_networks_are_trained_side_by_side(
     options, expected, tmp_path, monkeypatch
 ):
-    def execute(planned, settings):
-        raise RuntimeError(f"{settings.workers} at a time")
+    def train(planned, output, *, workers, **options):
+        raise RuntimeError(f"{workers} at a time")
 
     monkeypatch.setitem(AT_A_TIME, "tiny", 3)
-    monkeypatch.setattr(study, "execute", execute)
+    monkeypatch.setattr(study, "run", train)
     with pytest.raises(RuntimeError, match=f"^{expected} at a time"):
         run("train", tmp_path, "--attention", "none", *options)
 

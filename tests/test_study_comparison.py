@@ -233,9 +233,8 @@ def test_a_call_takes_the_arguments_of_its_plan_and_of_a_run(plan, call):
 
 def test_the_options_of_a_run_are_its_arguments():
     _, *of_run = [(name, x) for name, x, _ in arguments(study.run)]
-    of_ours = [("command", None), ("on_end", None)]
     options = [(name, x) for name, x, _ in arguments(study.RunOptions)]
-    assert options == of_run + of_ours
+    assert options == of_run
 
 
 # From a pretrained network.

@@ -14,7 +14,6 @@ from study_checks import GATED, NARROW, planned, rewrite
 from cbam_keras import _files, report, study
 from cbam_keras.study.files.checkpoints import State, save_state
 from cbam_keras.study.files.folder import STUDY
-from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.results.kept import read_predictions
 
 pytest.importorskip("pandas")
@@ -279,8 +278,7 @@ def test_nobody_overwrites_a_run_whose_page_is_drawn(tmp_path):
             study.run(planned(NARROW), folder, overwrite=True)
         seen.append(results)
 
-    options = RunOptions(tmp_path / "run", on_end=draw)
-    results = study.execute(planned(NARROW), options)
+    results = study.run(planned(NARROW), tmp_path / "run", on_end=draw)
     assert seen == [results]
     assert [x.name for x in tmp_path.iterdir()] == ["run"]
     assert not [*(tmp_path / "run").glob(".lock*")]

@@ -122,7 +122,8 @@ def run(options: Options) -> int:
 
     with progress_of(options), _executor(options) as executor:
         default = 1 if executor else AT_A_TIME.get(options.model, 1)
-        settings = study.RunOptions(
+        results = study.run(
+            planned,
             options.output,
             overwrite=options.overwrite,
             workers=options.workers or default,
@@ -130,7 +131,6 @@ def run(options: Options) -> int:
             command=options.line,
             on_end=finish,
         )
-        results = study.execute(planned, settings)
     with progress_of(options):
         say(f"\n{results.question}")
     say(results.json() if options.json else results)

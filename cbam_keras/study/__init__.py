@@ -50,9 +50,7 @@ from cbam_keras.study.running.run import (
     Queue,
     RunOptions,
     estimate,
-    execute,
     run,
-    run_with,
 )
 
 __all__ = [

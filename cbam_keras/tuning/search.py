@@ -10,7 +10,7 @@ from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import Recipe, comparison, find_recipe
-from cbam_keras.study.plans.recipes import check_single_rate
+from cbam_keras.study.plans.recipes import check_single_rate, of_a_run
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning import space
@@ -386,4 +386,4 @@ def search(
         measure=measure,
         task=task,
     )
-    return cast(study.Ranking, study.run_with(planned, options))
+    return cast(study.Ranking, study.run(planned, **of_a_run(options)))

@@ -2,7 +2,8 @@
 
 import dataclasses
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -195,12 +196,17 @@ class Recipe:
         )
 
 
-def as_field(name: str, value: object) -> str:
-    """Returns how an argument of a recipe or of data is written, or ""."""
-    if name in Source.__dataclass_fields__:
-        return f"data_options={{{name!r}: {_checks.shown(value)}}}"
-    text = f"recipe=training.Recipe({name}={_checks.shown(value)})"
-    return text if name in Recipe.__dataclass_fields__ else ""
+def of_a_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns arguments of `run`, or raises if they have another place."""
+    for name, value in options.items():
+        written, text = "", _checks.shown(value)
+        if name in Source.__dataclass_fields__:
+            written = f"data_options={{{name!r}: {text}}}"
+        elif name in Recipe.__dataclass_fields__:
+            written = f"recipe=training.Recipe({name}={text})"
+        if written:
+            raise TypeError(f"`{name}` has another place: write {written}")
+    return options
 
 
 def _check_rates(rates):

@@ -50,7 +50,7 @@ from cbam_keras.study.plans.tasks import Classification, ImageTask, Regression
 from cbam_keras.study.programs.controls import HIDDEN, WIDER, control
 from cbam_keras.study.programs.training import finish
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running.run import run_with
+from cbam_keras.study.running.run import run
 
 __all__ = ["compare", "plan", "NETWORKS"]
 
@@ -207,24 +207,7 @@ def plan(
     )
 
 
-def compare(
-    attentions: Attentions = DEFAULT,
-    *,
-    stages: str | Sequence[str] = ALL,
-    instead_of: str | Sequence[str] | None = None,
-    model: Network = "tiny",
-    weights: str | None = None,
-    data: Images = "crowded_mnist",
-    recipe: Recipe | str | None = None,
-    layer_options: Options | None = None,
-    data_options: Options | None = None,
-    seeds: int | Sequence[int] | None = None,
-    folds: int | None = None,
-    measure: Any = None,
-    threshold: str | None = None,
-    task: ImageTask | str | None = None,
-    **options: Any,
-) -> Results:
+def compare(attentions: Attentions = DEFAULT, **options: Any) -> Results:
     """Trains one network without and with attention, in the same way.
 
     The same call given again resumes, or trains what is missing. `cbam-keras
@@ -260,23 +243,17 @@ def compare(
         ['none', 'cbam']
         >>> verdict = results.verdict
     """
-    planned = plan(
-        attentions,
-        stages=stages,
-        instead_of=instead_of,
-        model=model,
-        weights=weights,
-        data=data,
-        recipe=recipe,
-        layer_options=layer_options,
-        data_options=data_options,
-        seeds=seeds,
-        folds=folds,
-        measure=measure,
-        threshold=threshold,
-        task=task,
-    )
-    return run_with(planned, options)
+    planned = {x: options.pop(x) for x in PLANNED if x in options}
+    return run(plan(attentions, **planned), **recipes.of_a_run(options))
+
+
+# Editors, `help` and the reference show the arguments of `plan`, too.
+PLANNED = inspect.signature(plan).parameters
+_signature = inspect.signature(compare)
+_options = _signature.parameters["options"]
+compare.__signature__ = _signature.replace(  # type: ignore[attr-defined]
+    parameters=[*PLANNED.values(), _options]
+)
 
 
 def name_network(model: Network, task: object) -> Network:

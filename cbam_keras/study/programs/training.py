@@ -14,13 +14,14 @@ from cbam_keras.study.plans.recipes import (
     Recipe,
     check_single_rate,
     find_recipe,
+    of_a_run,
     suit_to,
 )
 from cbam_keras.study.plans.study import Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.figures.curves import draw_curves
 from cbam_keras.study.results.results import Results
-from cbam_keras.study.running.run import run_with
+from cbam_keras.study.running.run import run
 
 __all__ = ["train", "Recipe", "RECIPES"]
 
@@ -94,7 +95,7 @@ def train(
         )
     # The figures at the end need it: it is checked before any work.
     _checks.require("matplotlib.figure", extra="plot")
-    return run_with(
+    return run(
         Study(
             task=Classification(data),
             variants=[
@@ -107,7 +108,7 @@ def train(
             kind="train",
             finish=finish,
         ),
-        options,
+        **of_a_run(options),
     )
 
 

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +30,6 @@ from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.files.rates import list_candidates
 from cbam_keras.study.plans import networks
 from cbam_keras.study.plans.class_weights import class_weights
-from cbam_keras.study.plans.recipes import as_field
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results import learning
@@ -66,6 +66,8 @@ def run(
     workers: int = 1,
     executor: Executor | None = None,
     callbacks: CallbackMakers = (),
+    command: str | None = None,
+    on_end: Callable[[pathlib.Path, Any], object] | None = None,
 ) -> Results:
     """Trains each variant with each seed, and compares them.
 
@@ -103,6 +105,11 @@ def run(
             callback for each network, as `lambda: MyCallback(3)`. Errors are
             recorded as the network's. A resumed network gets new ones, without
             their state. Defaults to `()`.
+        command: String, the command line that the report names. Defaults to
+            `None`.
+        on_end: Function of the path of the output folder and the results, or
+            `None` if the run is stopped, which is called while nobody can
+            overwrite the run. Defaults to `None`.
 
     Returns:
         A `Results`.
@@ -131,20 +138,44 @@ def run(
         >>> [row.variant for row in results.rows]
         ['linear']
     """
-    return execute(
-        study,
-        RunOptions(
-            *(output, resume, overwrite, workers, executor), callbacks=callbacks
-        ),
+    options = RunOptions(
+        output=output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        callbacks=callbacks,
+        command=command,
+        on_end=on_end,
     )
-
-
-def run_with(study: Study | Plan, options: dict[str, Any]) -> Results:
-    """Runs a study as `run` does, with arguments that a user has named."""
-    for name, value in options.items():
-        if written := as_field(name, value):
-            raise TypeError(f"`{name}` has another place: write {written}")
-    return run(study, **options)
+    if not isinstance(study, Study):
+        return study.run(options)
+    if output is None:
+        output = default_output(study)
+    # What is done at the end is checked before any work.
+    if len(study.runs) > 1:
+        _checks.require("scipy.stats", extra="plot")
+    if isinstance(study.task, Classification):
+        _checks.require("sklearn.metrics", extra="plot")
+    queue = Queue.of(study, output, options.callbacks)
+    folder, data = queue.folder, queue.load(study.runs[0])
+    # Raises if the data have no labels to weight.
+    class_weights(data, study.recipe_for())
+    with _terminal.no_retracing():
+        queue.check_networks(options.overwrite)
+        with folder.opened(options):
+            try:
+                queue.train_all(options)
+                queue.restore_predictions()
+            finally:
+                results = Results.of(folder.path, read_content(folder.path))
+                if study.finish is not None and results.runs:
+                    with folder.locked():
+                        study.finish(results, folder)
+            queue.check_end(results)
+            if options.on_end:
+                options.on_end(folder.path, results)
+            return results
 
 
 def estimate(study: Study | Plan) -> Estimate:
@@ -196,39 +227,6 @@ def estimate(study: Study | Plan) -> Estimate:
         times=len(study.runs) * rates,
         about="; ".join(notes),
     )
-
-
-def execute(study: Study | Plan, options: RunOptions) -> Results:
-    """Runs a study as `run` does."""
-    if not isinstance(study, Study):
-        return study.run(options)
-    output = options.output
-    if output is None:
-        output = default_output(study)
-    # What is done at the end is checked before any work.
-    if len(study.runs) > 1:
-        _checks.require("scipy.stats", extra="plot")
-    if isinstance(study.task, Classification):
-        _checks.require("sklearn.metrics", extra="plot")
-    queue = Queue.of(study, output, options.callbacks)
-    folder, data = queue.folder, queue.load(study.runs[0])
-    # Raises if the data have no labels to weight.
-    class_weights(data, study.recipe_for())
-    with _terminal.no_retracing():
-        queue.check_networks(options.overwrite)
-        with folder.opened(options):
-            try:
-                queue.train_all(options)
-                queue.restore_predictions()
-            finally:
-                results = Results.of(folder.path, read_content(folder.path))
-                if study.finish is not None and results.runs:
-                    with folder.locked():
-                        study.finish(results, folder)
-            queue.check_end(results)
-            if options.on_end:
-                options.on_end(folder.path, results)
-            return results
 
 
 def _print_plan(study, data):
