@@ -205,7 +205,7 @@ def test_each_proposal_of_masks_reads_what_it_says(tmp_path, name):
     _write(tmp_path, tree)
     with pytest.raises(ValueError, match="What reads it") as caught:
         data.load_masks(tmp_path)
-    line = 'data="(.*)", images="(.*)", masks="(.*)": (.*) of .* images'
+    line = r'data="(.*)", images="(.*)", masks="(.*?)" +([\d,]+) images'
     found = re.findall(line, str(caught.value))
     assert 1 <= len(found) <= 4
     for folder, images, masks, count in found:

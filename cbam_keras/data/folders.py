@@ -24,7 +24,12 @@ from cbam_keras.data.layouts import (
 )
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.proposals import are_subjects, propose_classes
-from cbam_keras.data.splits import SPLITS, check_names, name_missing
+from cbam_keras.data.splits import (
+    SPLITS,
+    check_names,
+    check_splits,
+    name_missing,
+)
 
 # Files that seem to say the splits or classes of images.
 LIST = re.compile(
@@ -267,15 +272,23 @@ def _check_classes(root, files, endings):
 def _refuse(root, reason, places, endings=ENDINGS):
     """Raises for a folder that is in neither layout, with what to write."""
     files = [path for place in places for path in find_visible(place)]
-    paths = _list_parts(root, files, endings)
+    names = ["/".join(x) for x in _list_parts(root, files, endings)]
+
+    def make(rows):
+        classes = sorted({row["class"] for row in rows})
+        splits = {row["split"] for row in rows}
+        dataset = make_dataset(rows, splits, classes, {}, root)
+        check_splits(dataset)
+        return dataset
+
     raise LayoutError(
         "`data` must be a folder with a folder of images per class, or with "
         "train and test of such folders. For another layout, `pattern` says "
         "which part of a path is the {class}, the {split} or a {group} that "
         "stays in one split (--pattern); images that it does not match are "
         f'left out. Received: data="{root}", with {reason}',
-        paths,
-        propose_classes(root, paths),
+        names,
+        propose_classes(root, names, make),
         "No pattern was found. Pass a table of images and classes as a CSV "
         "file or data frame, or rename folders that are classes. Masks "
         "are for cbam_keras.data.load_masks (--masks)",

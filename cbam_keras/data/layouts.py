@@ -39,11 +39,15 @@ class LayoutError(ValueError):
     def __init__(
         self,
         message: str,
-        paths: Iterable[Parts],
+        names: Iterable[str],
         proposals: Sequence[str],
         advice: str,
     ):
-        lines = [f"{message}:", *_draw(paths), f"{advice}."]
+        lines = [
+            f"{message}:",
+            *_draw(x.split("/") for x in names),
+            f"{advice}.",
+        ]
         if proposals:
             lines[-1] = "What reads it, if it is what you mean:"
             lines += [f"    {proposal}" for proposal in proposals]
@@ -133,11 +137,11 @@ def write_literal(name: str) -> str:
 
 def _draw(paths, level=1):
     """Gives a line for each folder of the upper levels, with its images."""
-    inside = collections.defaultdict[str, list[Parts]](list)
+    inside = collections.defaultdict[str, list[list[str]]](list)
     files = []
     for name, *rest in paths:
         if rest:
-            inside[name].append(tuple(rest))
+            inside[name].append(rest)
         else:
             files.append(name)
     indent = "    " * level

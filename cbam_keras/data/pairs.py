@@ -4,18 +4,13 @@ import collections
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cbam_keras import _checks
+from cbam_keras.data import folders
 from cbam_keras.data.decoding import keep_readable
 from cbam_keras.data.examples import Dataset, describe_counts
-from cbam_keras.data.folders import (
-    enter_folder,
-    find_image_files,
-    find_root,
-    make_dataset,
-)
 from cbam_keras.data.layouts import LayoutError, name_splits
 from cbam_keras.data.patterns import Pattern, normalize
 from cbam_keras.data.proposals import propose_masks
@@ -34,39 +29,46 @@ def from_pairs(
 
     `images` and `masks` are patterns below it, or `masks` is another folder.
     """
-    root = folder = find_root(data)
-    files = find_image_files(root)
+    root = folder = base = folders.find_root(data)
     patterns = [] if images is None else make_patterns(images, masks)
+    if not patterns:
+        folder = folders.find_root(masks or data, "masks")
+        base = pathlib.Path(os.path.commonpath([root, folder]))
+    # Files of both folders are named once.
+    files = dict.fromkeys(
+        folders.find_image_files(root) + folders.find_image_files(folder)
+    )
+    names = [file.relative_to(base).as_posix() for file in files]
+    start = f"{folder.relative_to(base).as_posix()}/"
+    of_masks = [name for name in names if name.startswith(start)]
     if patterns:
-        named = _match(root, files, patterns)
+        named = _match(names, patterns)
     else:
-        folder = find_root(masks or data, "masks")
-        files = [x for x in files if folder not in x.parents]
-        files_of_masks = find_image_files(folder)
-        named = _name(root, files), _name(folder, files_of_masks)
-        files += files_of_masks
+        of_images = [name for name in names if not name.startswith(start)]
+        named = _name(base, root, of_images), _name(base, folder, of_masks)
     pairs, alone = _pair(*named)
     if not pairs:
         found = [
             f'{len(each):,} files by {pattern.argument}="{pattern.text}"'
             for pattern, each in zip(patterns, named, strict=False)
         ]
-        _refuse(root, folder, files, found or [f'masks="{folder}"'])
+        found = found or [f'masks="{folder}"']
+        _refuse(root, base, names, {*of_masks}, found)
     left_out = +collections.Counter(
         {
             "without a mask": len(alone[0]),
             "without an image": len(alone[1]),
-            "in neither pattern": len(files) - sum(map(len, named)),
+            "in neither pattern": len(names) - sum(map(len, named)),
         }
     )
     if left_out:
-        names = _checks.first_few([*itertools.chain(*alone)])
-        _checks.warn(
-            f"Images or masks are left out: {describe_counts(left_out)}"
-            + (f", as {names}" if any(alone) else "")
-        )
+        text = f"Images or masks are left out: {describe_counts(left_out)}"
+        if any(alone):
+            listed = _checks.first_few([*itertools.chain(*alone)])
+            text += f", such as {listed}"
+        _checks.warn(text)
     texts = [pattern.text for pattern in patterns]
-    dataset = _make_dataset(named[0], pairs, left_out, root, *texts)
+    dataset = _make_dataset(named[0], pairs, base, left_out, root, *texts)
     return keep_readable(dataset)
 
 
@@ -77,37 +79,37 @@ def make_patterns(images: object, masks: object) -> list[Pattern]:
 
 
 def _match(
-    root: pathlib.Path, files: Iterable[pathlib.Path], patterns: list[Pattern]
+    names: Iterable[str], patterns: list[Pattern]
 ) -> tuple[Named, Named]:
     """Returns the values of names in the paths of images and of masks."""
     named = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     # "1_mask.png" is also a {name}.png: the longer text decides.
     order = sorted((0, 1), key=lambda side: -patterns[side].num_letters)
-    for file in files:
+    for name in names:
         for side in order:
-            values = patterns[side].match(file.relative_to(root).as_posix())
+            values = patterns[side].match(name)
             if values is not None:
-                named[side][str(file)] = values
+                named[side][name] = values
                 break
     return named
 
 
-def _name(folder: pathlib.Path, files: Sequence[pathlib.Path]) -> Named:
+def _name(base: pathlib.Path, folder: pathlib.Path, names: list[str]) -> Named:
     """Returns what paths mean, none if they are not plain.
 
     All are in the folder, or in folders of splits.
     """
-    folder = enter_folder(folder)
-    parts = {x: x.relative_to(folder).parts[:-1] for x in files}
-    splits = name_splits("/".join(x) for x in parts.values())
-    if any(parts.values()) and len(splits) < len({*parts.values()}):
+    start = folders.enter_folder(folder).relative_to(base).as_posix()
+    places = {x: pathlib.PurePath(x).relative_to(start) for x in names}
+    inside = {place.parent.as_posix() for place in places.values()}
+    if inside != {"."} and len(name_splits(inside)) < len(inside):
         return {}
     return {
-        str(file): {
-            "name": normalize(file.stem),
-            **({"split": x[0]} if x else {}),
+        name: {
+            "name": normalize(place.stem),
+            **({"split": place.parts[0]} if len(place.parts) > 1 else {}),
         }
-        for file, x in parts.items()
+        for name, place in places.items()
     }
 
 
@@ -147,17 +149,14 @@ def _pair(
     return pairs, (alone[0], alone[1])
 
 
-def _refuse(root, folder, files, received):
+def _refuse(root, base, names, masks, received):
     """Raises for files where no image has a mask, with what to write."""
-    base = pathlib.Path(os.path.commonpath([root, folder]))
-    paths = [file.relative_to(base).parts for file in files]
-    start = folder.relative_to(base).parts
-    masks = {x for x in paths if folder != root and x[: len(start)] == start}
 
-    def read(*texts):
-        named = _match(base, files, make_patterns(*texts))
+    def read(names, *texts, is_whole=False):
+        named = _match(names, make_patterns(*texts))
         pairs, _ = _pair(*named)
-        check_splits(_make_dataset(named[0], pairs, {}, base))
+        if is_whole:
+            check_splits(_make_dataset(named[0], pairs, base, {}, base))
         return pairs
 
     raise LayoutError(
@@ -166,16 +165,22 @@ def _refuse(root, folder, files, received):
         "layout is said by `images` and `masks` (--images, --masks), patterns "
         "of paths below `data` where {name} is what both share. Received: "
         f'data="{root}", {", ".join(received)}',
-        paths,
-        propose_masks(base, paths, masks, read),
+        names,
+        propose_masks(base, names, masks, read),
         "No patterns were found. Pass a table of images and masks. Join "
         "several masks of an image, draw polygons, and save others as PNG",
     )
 
 
-def _make_dataset(images, pairs, *options):
+def _make_dataset(images, pairs, base, *options):
     rows = [
-        {"split": "train", **images[path], "path": path, "mask": pairs[path]}
-        for path in pairs
+        {
+            "split": "train",
+            **images[name],
+            "path": str(base / name),
+            "mask": str(base / pairs[name]),
+        }
+        for name in pairs
     ]
-    return make_dataset(rows, {row["split"] for row in rows}, (), *options)
+    splits = {row["split"] for row in rows}
+    return folders.make_dataset(rows, splits, (), *options)

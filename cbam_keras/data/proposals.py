@@ -9,26 +9,18 @@ import pathlib
 import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.data.examples import Dataset, Examples
-from cbam_keras.data.layouts import (
-    SPLIT,
-    Parts,
-    find_masks,
-    find_parts,
-    find_words,
-    name_splits,
-    write_literal,
-)
+from cbam_keras.data import layouts
+from cbam_keras.data.examples import Dataset
+from cbam_keras.data.layouts import find_words, name_splits, write_literal
 from cbam_keras.data.patterns import make_pattern
-from cbam_keras.data.splits import SPLITS, check_splits
 
-# How many names are looked at to choose, how many proposals are then read
-# whole, and how many of these are shown.
+# How many names are looked at to choose, how many proposals are then tried,
+# and how many of these are read whole and shown.
 SAMPLED, TRIED, SHOWN = 2000, 12, 4
 # Folders of one word and a number that are seldom classes.
 SUBJECT = re.compile(
@@ -43,19 +35,20 @@ MASKS = (
     *("trimap", "bbox", "lesion"),
 )
 LAST_WORD = re.compile(r"[\W_]+[A-Za-z]+\d?$")
-
-# The split, the class and the group of a file, `None` if it is not read.
-Meaning = tuple[str, str, str | None] | None
+# What is left of the name of a file without these is its number.
+NOT_DIGITS = str.maketrans("", "", string.ascii_letters + string.punctuation)
 
 
 class Proposal(NamedTuple):
-    """A pattern, or the folders of classes by split."""
+    """A pattern, or the folders of classes by split, with a slash at the end.
 
-    # Those of the lowest rank are shown.
+    Those of the lowest rank are shown.
+    """
+
     rank: int
     text: str
     pattern: str
-    folders: Mapping[str, Parts]
+    folders: Mapping[str, str]
 
 
 def are_subjects(names: Iterable[str]) -> bool:
@@ -65,99 +58,103 @@ def are_subjects(names: Iterable[str]) -> bool:
     return len(matches) > 1 and len(words) == 1 and "" not in words
 
 
-def propose_classes(root: pathlib.Path, paths: Sequence[Parts]) -> list[str]:
-    """Returns lines that read images by class, each with what it gives."""
-    parts, masks = find_parts(paths, by_words=True), find_masks(paths)
-    others = {
-        path
-        for path in paths
-        if path in masks or any(path[:i] in parts for i in range(len(path)))
-    }
-    images = [path for path in paths if path not in others]
-    rows = _draw_sample(images)
-    scored = []
+def propose_classes(
+    root: pathlib.Path,
+    names: Sequence[str],
+    make_dataset: Callable[[Sequence[Mapping[str, str]]], Dataset],
+) -> list[str]:
+    """Returns lines that read images by class, each with what it gives.
+
+    `make_dataset` makes one of rows, or raises if it cannot be split.
+    """
+    paths = [tuple(name.split("/")) for name in names]
+    parts = layouts.find_parts(paths, by_words=True)
+    masks, images, others = layouts.find_masks(paths), [], []
+    for name, path in zip(names, paths, strict=True):
+        is_part = any(path[:i] in parts for i in range(len(path)))
+        (others if is_part or path in masks else images).append(name)
+    few = _draw_sample(images)
+    rows = [tuple(name.split("/")) for name in few]
+    candidates = []
     for proposal in _write(root, rows, bool(masks)):
-        lost = _read(proposal, rows).count(None)
-        order = proposal.rank, round(20 * lost / max(1, len(rows)))
-        scored.append((order, proposal))
-    scored.sort(key=lambda x: x[0])
-    lines, seen, lowest = dict[str, str](), list[tuple[set, list[int]]](), 2
-    for _, proposal in scored[:TRIED]:
-        if proposal.rank > lowest or len(seen) == SHOWN:
+        read = _read(proposal, few)
+        found = {(x["path"], x["class"]) for x in read}
+        count = len({(x["class"], x["split"]) for x in read})
+        order = proposal.rank, round(20 - 20 * len(found) / len(few))
+        each = order, proposal.text, found, count, proposal
+        candidates.append(each)
+    candidates.sort(key=lambda x: x[0])
+
+    def describe(proposal):
+        found = _read(proposal, images)
+        classes = sorted({row["class"] for row in found})
+        has_classes = len(classes) <= max(2, len(found) / 3)
+        is_half = 2 * len(found) >= max(1, len(images))
+        if not has_classes or not is_half or _read(proposal, others):
+            raise ValueError("too few images, too many classes, or masks")
+        names = ", ".join(make_dataset(found).splits)
+        listed = f"{len(classes):,} classes ({_checks.first_few(classes)})"
+        text = f"{len(found):,} images of {listed} in {names}"
+        groups = {row.get("group") for row in found} - {None}
+        text = text.removesuffix(" in train")
+        return text + (f", {len(groups):,} groups" if groups else "")
+
+    return _choose(candidates[:TRIED], describe)
+
+
+def _choose(candidates, describe):
+    """Returns lines of candidates of the lowest rank that can be read.
+
+    Each has its order, its text, what it finds in a sample, in how many classes
+    and splits, and what `describe` reads whole, which raises if it cannot.
+    """
+    lines, seen, lowest = dict[str, str](), list[tuple[Set, int]](), 0
+    for (rank, *_), text, found, count, value in candidates:
+        if len(lines) == SHOWN or (lines and rank > lowest):
             break
-        with contextlib.suppress(ValueError):
-            meanings = _read(proposal, images)
-            given = _describe(meanings)
-            found = {(row, x[1]) for row, x in enumerate(meanings) if x}
-            # A part with less splits or classes is not shown.
-            counts = [len({x[i] for x in meanings if x}) for i in (0, 1)]
-            is_seen = any(
-                found <= more and (counts < most or found == more)
-                for more, most in seen
-            )
-            if not is_seen and not any(_read(proposal, others)):
-                seen.append((found, counts))
-                lines[proposal.text], lowest = given, proposal.rank
+        # A part with less splits or classes is not shown.
+        if not any(
+            found <= more and (count < most or found == more)
+            for more, most in seen
+        ):
+            with contextlib.suppress(ValueError):
+                lines[text], lowest = describe(value), rank
+                seen.append((found, count))
     width = max(map(len, lines), default=0)
     return [f"{text:{width}}  {lines[text]}" for text in lines]
 
 
-def _draw_sample(paths):
-    """Returns runs of paths, those of one number beside each other."""
-    if len(paths) <= SAMPLED:
-        return paths
-    order = sorted(paths, key=lambda x: (re.sub(r"\D", "", x[-1]), x[-1]))
-    starts = np.linspace(0, len(paths) - 100, SAMPLED // 100).astype(int)
-    return [path for start in starts for path in order[start : start + 100]]
+def _draw_sample(names):
+    """Returns runs of names, those of one number beside each other."""
+    if len(names) <= SAMPLED:
+        return names
+    ends = {x: x.rpartition("/")[2] for x in names}
+    order = sorted(names, key=lambda x: (ends[x].translate(NOT_DIGITS), x))
+    starts = np.linspace(0, len(names) - 100, SAMPLED // 100).astype(int)
+    return [name for start in starts for name in order[start : start + 100]]
 
 
-def _read(proposal: Proposal, paths: Iterable[Parts]) -> list[Meaning]:
-    """Returns what each file means, as it would be loaded."""
+def _read(proposal: Proposal, names: Iterable[str]) -> list[dict[str, str]]:
+    """Returns a row for each file that is read, as it would be loaded."""
     pattern = make_pattern(proposal.pattern)
-    known = dict[Parts, Meaning]()
+    known = dict[str, Any]()
 
-    def read(path):
+    def read(name):
         for split, folder in proposal.folders.items():
-            if path[: len(folder)] == folder:
-                x = pattern.match("/".join(path[len(folder) :]))
-                return x and (x.get("split", split), x["class"], x.get("group"))
+            if name.startswith(folder):
+                values = pattern.match(name.removeprefix(folder))
+                return values and {"split": split, **values}
         return None
 
-    found = []
-    for path in paths:
+    rows = []
+    for name in names:
         # All files of a folder are alike where the last part is "*".
-        key = path[:-1] if pattern.is_of_folders else path
+        key = name.rpartition("/")[0] if pattern.is_of_folders else name
         if key not in known:
-            known[key] = read(path)
-        found.append(known[key])
-    split_of = name_splits({x[0] for x in found if x})
-    return [x and (split_of.get(x[0], x[0]), *x[1:]) for x in found]
-
-
-def _describe(meanings: Sequence[Meaning]) -> str:
-    """Returns what is read. Raises if that is no dataset."""
-    found = [x for x in meanings if x]
-    if 2 * len(found) < max(1, len(meanings)):
-        raise ValueError("too few")
-    splits, labels, groups = zip(*found, strict=True)
-    names, codes = np.unique(np.array(labels, object), return_inverse=True)
-    order = [x for x in SPLITS if x in splits]
-    if len(order) < len({*splits}) or len(names) > max(2, len(found) / 3):
-        raise ValueError("other splits, or hardly classes")
-    is_grouped = groups[0] is not None
-    owners = np.array(groups, object) if is_grouped else None
-    every = Examples(np.arange(len(found)), codes, groups=owners)
-    rows = np.array(splits)
-    dataset = Dataset(
-        {x: every.take(np.flatnonzero(rows == x)) for x in order},
-        tuple(names),
-        grouped_by="{group}" if is_grouped else "",
-    )
-    check_splits(dataset)
-    listed = f"{len(names):,} classes ({_checks.first_few(names.tolist())})"
-    text = f"{len(found):,} images of {listed} in {', '.join(order)}"
-    text = text.removesuffix(" in train")
-    return text + (f", {len({*groups}):,} groups" if is_grouped else "")
+            known[key] = read(name)
+        if known[key] is not None:
+            rows.append({**known[key], "path": name})
+    return rows
 
 
 def _write(root, rows, has_masks):
@@ -170,19 +167,19 @@ def _write(root, rows, has_masks):
         if len(kept) < len(rows):
             texts += _write_any_depth(rows)
     for rank, text in dict.fromkeys(texts):
-        yield Proposal(rank, f'pattern="{text}"', text, {"train": ()})
-    folders = dict[str, Parts]()
+        yield Proposal(rank, f'pattern="{text}"', text, {"train": ""})
+    folders = dict[str, str]()
     places = collections.Counter(x[:-1] for x in {row[:-1] for row in rows})
     # "TEST" comes before "TEST_SIMPLE".
     for folder in sorted(places, key=lambda x: len("/".join(x))):
         splits = [*filter(None, map(_find_split, folder)), "train"]
         if folder and places[folder] > 1:
-            folders.setdefault(splits[0], folder)
+            folders.setdefault(splits[0], "/".join([*folder, ""]))
     if "test" not in folders and "validation" in folders:
         # What authors hold out is tested on.
         folders["test"] = folders.pop("validation")
     if {"train", "test"} <= {*folders}:
-        given = {x: str(root.joinpath(*y)) for x, y in folders.items()}
+        given = {x: str(root / folders[x]) for x in folders}
         text = json.dumps(given, ensure_ascii=False)
         yield Proposal(0, text, "{class}/*", folders)
 
@@ -256,7 +253,7 @@ def _write_splits(names):
     """Returns names of splits as they are written in a pattern."""
     by_text = collections.defaultdict[str, list[str]](list)
     for name in names:
-        if match := SPLIT.fullmatch(name):
+        if match := layouts.SPLIT.fullmatch(name):
             before, _, after = map(write_literal, match.groups())
             # Archives number their folders, as "a. Training Set".
             before = re.sub(r"^\w(?=[._ -])", "{}", before)
@@ -264,7 +261,7 @@ def _write_splits(names):
     texts = {
         name: text
         for text, found in by_text.items()
-        if {SPLIT.fullmatch(x)[2].lower() for x in found} > {"train"}
+        if {layouts.SPLIT.fullmatch(x)[2].lower() for x in found} > {"train"}
         for name in found
     }
     is_plain = len(name_splits(names)) == len(names) > len(texts)
@@ -335,49 +332,50 @@ def _find_suffix(names):
 
 def propose_masks(
     base: pathlib.Path,
-    paths: Sequence[Parts],
-    masks: Set[Parts],
-    read: Callable[[str, str], Mapping[str, str]],
+    names: Sequence[str],
+    masks: Set[str],
+    read: Callable[..., Mapping[str, str]],
 ) -> list[str]:
     """Returns lines that read images and masks, each with what it gives.
 
-    `masks` are the paths of masks, empty if no one knows where they are; `read`
-    returns the pairs of two patterns, or raises.
+    `masks` are the names of masks, empty if no one knows where they are; `read`
+    returns the pairs of two patterns among names, or raises.
     """
-    rows = _draw_sample(paths)
-    words = [{*find_words("/".join(path))} for path in paths]
-    shared = set.intersection(*words) if words else set()
-    total = len(paths) - (
-        len(masks) or sum(_says_mask(x - shared) for x in words)
+    few = _draw_sample(names)
+    sides = (
+        [tuple(x.split("/")) for x in few if x not in masks],
+        [tuple(x.split("/")) for x in few if x in masks],
     )
     scored = dict[tuple[str, str], tuple[int, ...]]()
-    depth = max(map(len, rows), default=1) - 1
-    sides = [x for x in rows if x not in masks], [x for x in rows if x in masks]
+    depth = max((x.count("/") for x in few), default=0)
     for *is_open, has_splits in itertools.product((0, 1), repeat=depth + 1):
-        forms = [_count_forms(side, is_open, has_splits) for side in sides]
-        of_images, of_masks = forms if masks else (forms[0], forms[0])
+        of_images, *others = [
+            _count_forms(side, is_open, has_splits) for side in sides if side
+        ]
+        of_masks = others[0] if masks else of_images
         for image, mask in itertools.product(of_images, of_masks):
             count = min(of_images[image], of_masks[mask])
-            is_half = 2 * count >= min(of_images[image], total)
+            # Those who have other files, too, have more images and masks.
+            is_half = 4 * count >= len(few)
             if is_half and (masks or _is_mask_of(mask, image)):
-                score = -count, sum(is_open), -has_splits, len(image + mask)
+                score = 0, -count, sum(is_open), -has_splits, len(image + mask)
                 scored.setdefault((image, mask), score)
-    lines, seen = list[str](), list[set]()
-    for image, mask in sorted(scored, key=lambda x: scored[x])[:TRIED]:
+    candidates = []
+    for pair in sorted(scored, key=lambda x: scored[x])[:TRIED]:
         # Folders that are no patients may be too few to be kept whole.
         for word in ("{group}", "{}"):
-            texts = [x.replace("{group}", word) for x in (image, mask)]
+            texts = [text.replace("{group}", word) for text in pair]
+            line = 'data="{}", images="{}", masks="{}"'.format(base, *texts)
             with contextlib.suppress(ValueError):
-                found = {*read(*texts).items()}
-                most = min(total, len(paths) - len(found))
-                is_seen = not found or any(found <= other for other in seen)
-                if not is_seen and 2 * len(found) >= most and len(seen) < SHOWN:
-                    seen.append(found)
-                    lines.append(
-                        f'data="{base}", images="{texts[0]}", masks='
-                        f'"{texts[1]}": {len(found):,} of {most:,} images'
-                    )
-    return lines
+                found = {*read(few, *texts).items()}
+                each = scored[pair], line, found, len(found), texts
+                candidates.append(each)
+
+    def describe(texts):
+        pairs = read(names, *texts, is_whole=True)
+        return f"{len(pairs):,} images with masks, of {len(names):,} files"
+
+    return _choose(candidates, describe)
 
 
 def _says_mask(words):
