@@ -2,6 +2,7 @@
 
     python -m benchmarks.when_it_helps bccd --data FOLDER --workers 2
     python -m benchmarks.when_it_helps --store
+    python -m benchmarks.when_it_helps published
 
 Each study has a folder in `runs/when-it-helps`, and the same call resumes it.
 `FOLDER` holds `cifar10/train` and `cifar10/test` with a folder of photographs
@@ -10,7 +11,8 @@ per class, `bccd` in Pascal VOC's layout, and `camvid/train/images`,
 package `elpv-dataset`. `--store` adds what has been trained to
 `results.jsonl`, which has a line for each study, so that seeds can be
 trained one after another (`--first-seed 3 --seeds 1`), each on any machine.
-`benchmarks.tables` renders it into the pages.
+`benchmarks.tables` renders it into the pages. `published` trains nothing: it
+prints what the comparisons of `published.csv` say together, and draws it.
 """
 
 import argparse
@@ -18,11 +20,11 @@ import dataclasses
 import pathlib
 
 from benchmarks.arguments import positive_integer
-from benchmarks.when_it_helps import storing, tables
+from benchmarks.when_it_helps import published, storing, tables
 from benchmarks.when_it_helps.plans import PLANS
 from cbam_keras import study
 
-FIGURE = pathlib.Path("docs/figures/when-it-helps.png")
+FIGURES = pathlib.Path("docs/figures")
 
 
 def main():
@@ -31,7 +33,7 @@ def main():
         description=__doc__.partition("\n")[0],
     )
     parser.add_argument(
-        "studies", nargs="*", metavar="NAME", help=str([*PLANS])
+        "studies", nargs="*", metavar="NAME", help=str([*PLANS, "published"])
     )
     parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER")
     parser.add_argument("--seeds", type=positive_integer, metavar="NUMBER")
@@ -42,6 +44,10 @@ def main():
     parser.add_argument("--store", action="store_true")
     parser.add_argument("--figure", action="store_true", help="draw the page's")
     options = parser.parse_args()
+    if options.studies == ["published"]:
+        print(f"{published.table()}\n\n{published.counted()}")
+        published.figure().savefig(FIGURES / "published.png", dpi=130)
+        return
     for name in options.studies:
         plan = PLANS[name](options.data)
         count, first = options.seeds or len(plan.seeds), options.first_seed
@@ -51,7 +57,7 @@ def main():
     if options.store:
         storing.store(options.output)
     if options.figure:
-        tables.forest().savefig(FIGURE, dpi=160)
+        tables.forest().savefig(FIGURES / "when-it-helps.png", dpi=160)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ IN_SENTENCE = re.compile(
 OF_NOTEBOOK = re.compile(
     r"[+-]\d+\.\d points, interval [+-]\d+\.\d to [+-]\d+\.\d"
 )
+# Pooled gains of `published`, whose tests compare them.
+POOLED = re.compile(r"[+-]\d+\.\d+\s\[[+-]\d+\.\d+,\s[+-]\d+\.\d+\]")
 VERDICT = re.compile(
     r"(?:by|attention:|none:) (\S+) (?:percentage )?points [\w ]+"
     r"\(95(?:% CI| % interval) (\S+) to ([^\s;]+)"
@@ -43,7 +45,7 @@ OF_ONE = {
     "options": "digits",
 }
 # Tables with other numbers than differences of these studies.
-OTHERS = ("looking", "inserted-digits")
+OTHERS = ("looking", "inserted-digits", "published", "published-counts")
 # Differences in sentences: study, network, what it is compared with, a seed.
 SENTENCES = {
     "+1.7 ± 0.4": ("cifar10-pooled", "cbam", "none"),
@@ -178,7 +180,9 @@ def differences(text):
             if not is_difference or not cell:
                 continue
             yield cell, study, network, "none"
-    for found in IN_SENTENCE.findall(OF_NOTEBOOK.sub("", TABLE.sub("", text))):
+    for pattern in (TABLE, OF_NOTEBOOK, POOLED):
+        text = pattern.sub("", text)
+    for found in IN_SENTENCE.findall(text):
         # A network "lost 5.7 points".
         key = f"-{found}" if f"-{found}" in SENTENCES else found
         yield (key, *SENTENCES.get(key, ()))

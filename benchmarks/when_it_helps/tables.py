@@ -3,7 +3,7 @@
 import functools
 
 from benchmarks.measured import markdown
-from benchmarks.when_it_helps import results
+from benchmarks.when_it_helps import published, results
 from benchmarks.when_it_helps.titles import TITLES
 from cbam_keras.explain.figures import style
 from cbam_keras.study.results import learning
@@ -38,6 +38,33 @@ def differences(names, variants):
         }
         cells = {TITLES[x]: difference(found.get(x), none) for x in variants}
         rows.append(row | cells)
+    return markdown(rows)
+
+
+def gains(names, variants):
+    """Returns differences to no attention as one number each, by study.
+
+    Bold if significant by Holm's correction; two seeds are too few to test.
+    """
+    rows, studies = [], results.studies()
+    for name in names:
+        study = results.results_of(studies[name])
+        found = study.compared()
+        tested = {x: y.p_value for x, y in found.items() if y.pairs > 2}
+        significant = holm(tested)
+        none = found["none"]
+        row = {
+            "data": TITLES[name],
+            "seeds": f"{len(none.values)}{' folds' * bool(study.folds)}",
+            "none (%)": f"{100 * none.mean:.2f}",
+        }
+        for variant in variants:
+            compared = found.get(variant)
+            text = f"{100 * compared.difference:+.2f}" if compared else ""
+            if variant in significant:
+                text = f"**{text}**"
+            row[TITLES[variant]] = text
+        rows.append(row)
     return markdown(rows)
 
 
@@ -216,6 +243,11 @@ TABLES = {
     ),
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
+    "own": functools.partial(
+        gains, FOREST, ("se", "cbam", "coordinate", *SLOW)
+    ),
+    "published": published.table,
+    "published-counts": published.counted,
     "studies": studies,
     "bccd": functools.partial(networks, "bccd"),
     "camvid": functools.partial(networks, "camvid", IN_UNET),

@@ -131,7 +131,7 @@ def test_the_figure_shows_differences_that_scipy_alone_gives():
 
 def test_the_task_made_for_attention_is_described_as_its_notebook_says():
     gains = recompute.read_notebook()
-    page = (recompute.ROOT / "docs/when-it-helps.md").read_text("utf-8")
+    page = (recompute.HERE / "results.md").read_text("utf-8")
     # After 5 and after 20 epochs.
     assert len(gains) == 2 and {*recompute.OF_NOTEBOOK.findall(page)} == gains
 
