@@ -26,11 +26,7 @@ NO_GPU = rb"E\d{4} .*failed call to cuInit"
 
 
 def choose_backend() -> None:
-    """Sets `KERAS_BACKEND` to one that is installed, if nothing names one.
-
-    Keras takes TensorFlow, and writes so into `keras.json`, also where it is
-    missing: that was nobody's choice. Workers have the same environment.
-    """
+    """Sets `KERAS_BACKEND` to one that is installed, if nothing names one."""
     if "keras" in sys.modules or os.environ.get("KERAS_BACKEND"):
         return
     home = os.environ.get("KERAS_HOME", pathlib.Path.home() / ".keras")
@@ -64,15 +60,9 @@ def way_to_install(error: Exception) -> str:
 
 
 def import_quietly() -> None:
-    """Imports Keras with its backend, without what TensorFlow logs then.
-
-    TensorFlow writes some lines before it reads its own log level, so they are
-    caught, unless the user has set level "0". Level "1" is without
-    information.
-    """
+    """Imports Keras with its backend, without what TensorFlow logs then."""
     choose_backend()
-    # Intel's oneDNN, which TensorFlow uses by itself on newer processors alone.
-    # On others convolutions take four times as long without it.
+    # TensorFlow uses oneDNN by itself on newer processors alone.
     if platform.machine() in ("x86_64", "AMD64"):
         os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" in sys.modules or os.environ.setdefault(LEVEL, "1") == "0":

@@ -39,10 +39,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """Gives a temporary path, which replaces `path` if no error is raised.
-
-    Both have the same suffix, which Keras and others choose the format by.
-    """
+    """Gives a temporary path with its suffix, which then replaces `path`."""
     path = pathlib.Path(path)
     token = secrets.token_hex(4)
     beside = path.with_name(f"{UNFINISHED}{token}-{path.name}")
@@ -183,11 +180,7 @@ class InUse(ValueError):
 
 @contextlib.contextmanager
 def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
-    """Holds a lock that other processes respect, or raises `InUse`.
-
-    It waits so many seconds. The operating system takes the lock from a process
-    that ends. Network file systems without `flock` raise an `OSError`.
-    """
+    """Holds a lock that other processes respect, or raises `InUse`."""
     lock = _acquire(path, seconds)
     held = path.stat()
     try:

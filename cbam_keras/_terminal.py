@@ -20,8 +20,7 @@ else:
     # Annotations name it where pandas is not installed.
     DataFrame = "pandas.DataFrame"
 
-# Names of files and classes may hold control characters, which steer a
-# terminal, and what stands for bytes that are not UTF-8.
+# Control characters steer a terminal; surrogates stand for broken UTF-8.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Cells in a column of numbers begin like this.
 NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")

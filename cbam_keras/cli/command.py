@@ -99,10 +99,7 @@ PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
 
 
 def run(options: Options) -> int:
-    """Runs what is planned, and prints the results; or counts it.
-
-    Returns the exit status: 1 if a network failed, unless it is a trial.
-    """
+    """Prints the results of a plan, or counts it; 1 if a network failed."""
     planned = PLANS[options.command](options)
     if options.dry_run:
         with progress_of(options):
@@ -310,8 +307,7 @@ def main(
             status = HANDLERS[options.command](options)
         sys.stdout.flush()
     except BrokenPipeError:
-        # A reader that has ended, such as `head`, has read enough, and the
-        # interpreter must not write the rest on exit either.
+        # A reader such as `head` has ended: nothing is written on exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
@@ -331,8 +327,7 @@ def main(
         say(f"{program}: interrupted{advice}", sys.stderr)
         status = interrupts.STATUS
         if owns_process:
-            # TensorFlow may still be reading from Python, and would log an
-            # error if the interpreter shut down in an orderly way.
+            # An orderly exit would interrupt TensorFlow, which logs an error.
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
             os._exit(status)

@@ -124,11 +124,7 @@ def _lite_modules(ours: list[str]) -> dict[str, str]:
 
 
 def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
-    """Returns the modules of MobileNetV2 by the names of our layers.
-
-    Torchvision has a module for each convolution with its normalization and
-    activation; in the code of coordinate attention these are three modules.
-    """
+    """Returns the modules of MobileNetV2, of torchvision or its authors."""
     is_torchvision = "features.18.0.weight" in names
     head = "features.18" if is_torchvision else "conv"
     modules = {
@@ -179,10 +175,7 @@ def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
 def _best_gate(
     layer: keras.layers.Layer, names: Collection[str], module: str = ""
 ) -> tuple[Gate, list[Slot]]:
-    """Returns the implementation whose names fit best, and the slots.
-
-    Where none fits, an error lists the names of one that stacks maps likewise.
-    """
+    """Returns the implementation whose names fit best, and the slots."""
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))
     plans = [

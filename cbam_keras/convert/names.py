@@ -58,8 +58,7 @@ BATCH_NORM = {
 class Gate:
     """Names of the weights in one implementation of an attention layer."""
 
-    # The keys are paths of our variables, of normalizations, and of pairs of a
-    # kernel and a bias.
+    # By paths of variables, normalizations, and pairs of kernel and bias.
     weights: Mapping[str, str]
     # What blocks of residual networks, or modules around it, call the module.
     modules: tuple[str, ...] = ()
@@ -88,8 +87,7 @@ def _name_spatial(convolution: str, batch_norm: str) -> dict[str, str]:
 
 
 _AVG_MAX = ("avg", "max")
-# The module in a block, the gates in the module, the weights of both, the order
-# of the stacked maps, and the pools.
+# The module in a block, its gates, their weights, the stacked maps, the pools.
 _AUTHORS = (
     "cbam.",
     "ChannelGate.",
@@ -108,8 +106,7 @@ _TIMM = (
     _AVG_MAX,
     _AVG_MAX,
 )
-# The most copied version, luuuyi/CBAM.PyTorch, whose blocks have the gates
-# themselves, and its latest version.
+# The most copied version, luuuyi/CBAM.PyTorch, without a module, and its last.
 _LUUUYI, _SEQUENTIAL = (
     ("", "ca.", "sa.", mlp, _name_spatial("conv1", "bn"), _AVG_MAX, _AVG_MAX)
     for mlp in (_name_mlp("fc1", "fc2"), _name_mlp("fc.0", "fc.2"))

@@ -59,8 +59,7 @@ def _read_file(path: str) -> object:
         start = file.read(64)
     if not start:
         raise _damaged(path)
-    # The content decides, since PyTorch's files have many endings: safetensors
-    # begins with the length of its header, then the header in JSON.
+    # safetensors begins with the length of its header, which is JSON.
     if start[8:9] != b"{":
         return _read_torch(path, start)
     # The NumPy reader of safetensors does not support bfloat16.

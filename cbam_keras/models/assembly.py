@@ -32,10 +32,7 @@ class Network(NamedTuple):
 def assembled(
     network: Callable[Arguments, Network],
 ) -> Callable[Arguments, keras.Model]:
-    """Adds input, head and weights to a network, by its arguments.
-
-    They are those of `ResNet`, and checked before the network is built.
-    """
+    """Adds input, head and weights, by the arguments of `ResNet`."""
     signature = inspect.signature(network)
 
     @functools.wraps(network)

@@ -42,8 +42,7 @@ def conv(
 ) -> KerasTensor:
     """Convolves without bias, with PyTorch's padding or Keras' `"same"`."""
     if stride > 1 and kernel_size == 1:
-        # The gradient of a 1x1 convolution with stride 2 crashes the process
-        # on TensorFlow with oneDNN for some odd batch sizes.
+        # Its gradient crashes TensorFlow with oneDNN for some batch sizes.
         pool = layer_for(x, "MaxPooling")(1, stride, name=f"{name}_subsample")
         x, stride = pool(x), 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
@@ -69,9 +68,8 @@ def depthwise_conv(
         strides=stride,
         padding=padding,
         use_bias=False,
-        # Keras' fan out of a depthwise kernel `(k, k, C, 1)` is `k * k`, the
-        # number of inputs of each output. Its fan in, and PyTorch's fan out,
-        # is `k * k * C`: the deviation would be too small by sqrt(C).
+        # Keras' fan out of `(k, k, C, 1)` is `k * k`, the number of inputs of
+        # each output, and PyTorch's `k * k * C` would be too small by sqrt(C).
         depthwise_initializer=kaiming_normal(),
         name=name,
     )(x)
@@ -140,11 +138,7 @@ def basic_block(
     stride: int = 1,
     attention: Attention = None,
 ) -> KerasTensor:
-    """Applies two 3x3 convolutions with a shortcut around them.
-
-    The attention layer is at the end of the branch, after the last
-    normalization and before the addition (Figure 3 of the paper).
-    """
+    """Applies two 3x3 convolutions and attention, with a shortcut."""
     shortcut = _shortcut(x, width, stride, name)
     x = conv(x, width, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
@@ -165,11 +159,7 @@ def bottleneck_block(
     downsample_in: str = "3x3",
     attention: Attention = None,
 ) -> KerasTensor:
-    """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
-
-    The block gives `4 * width` channels. The other arguments are those of
-    `ResNet`, and attention is where `basic_block` has it.
-    """
+    """Applies 1x1, 3x3 and 1x1 to `4 * width`, with a shortcut."""
     inner = width * base_width // 64 * groups
     first, second = (stride, 1) if downsample_in == "1x1" else (1, stride)
     shortcut = _shortcut(x, 4 * width, stride, name)
@@ -192,11 +182,7 @@ def depthwise_separable_block(
     stride: int = 1,
     attention: Attention = None,
 ) -> KerasTensor:
-    """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
-
-    Each of them is followed by an attention layer, between its normalization
-    and its ReLU.
-    """
+    """Applies a 3x3 depthwise and a 1x1 convolution, each with attention."""
     x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
     x = attend(x, attention, name=f"{name}_attention1")
@@ -222,10 +208,8 @@ def inverted_residual_block(
 ) -> KerasTensor:
     """Applies a 1x1, a depthwise and a 1x1 convolution, with their input added.
 
-    The block of MobileNetV2 and EfficientNet. The first convolution multiplies
-    the channels by `expansion`, and is left out for 1; the second has the
-    stride. The attention layer follows the activation of the depthwise
-    convolution if `attention_after="conv2"`, the last normalization otherwise.
+    The first, left out for 1, multiplies the channels by `expansion`. Attention
+    follows the convolution that `attention_after` names.
     """
     y = x
     if expansion > 1:
@@ -250,8 +234,7 @@ def _pad(x, kernel_size, stride, name, padding):
     """Returns the padded input, and the `padding` of the convolution."""
     if stride == 1 or padding == "same":
         return x, "same"
-    # Keras' "same" pads only at the end when the size is even; PyTorch pads
-    # both sides, and its checkpoints depend on it.
+    # Keras' "same" pads even sizes at the end alone, PyTorch on both sides.
     x = layer_for(x, "ZeroPadding")(kernel_size // 2, name=f"{name}_pad")(x)
     return x, "valid"
 

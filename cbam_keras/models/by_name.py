@@ -205,11 +205,7 @@ def hidden_network(
 def wider_network(
     name: str, weights: str | None, is_frozen: bool, images, more: int
 ) -> keras.Model:
-    """Builds a network of `NETWORKS`, or a U-Net, with more channels.
-
-    Its narrowest layers have so many more, the others in proportion. Of a U-Net
-    that is the decoder: the encoder may have pretrained weights.
-    """
+    """Builds a network, or the decoder of a U-Net, with more channels."""
     if name.startswith(UNET):
         arguments = name.removeprefix(UNET), weights, is_frozen, images
         widths = [

@@ -57,8 +57,7 @@ _NETWORKS: dict[str, tuple[str, dict]] = {
     "mobilenet-0.7": ("MobileNet (alpha 0.7)", {"alpha": 0.7}),
 }
 
-# The printed parameters in millions and multiply-accumulates in 1e9: without
-# attention, with SE and with CBAM.
+# Printed millions of parameters and 1e9 MACs: alone, with SE and with CBAM.
 _PRINTED = """
 resnet18          11.69 1.814  11.78 1.814  11.78 1.815
 resnet34          21.80 3.664  21.96 3.664  21.96 3.665
@@ -79,8 +78,7 @@ _LAYERS = {
     "CBAM": Attention(CBAM, VARIANTS["official"]),
 }
 
-# The printed top-1 and top-5 errors of Table 4, as far as they were found in a
-# second copy of the table.
+# Top-1 and top-5 errors of Table 4 that a second copy of it confirmed.
 _ERRORS: dict[str, tuple[float, float | None]] = {
     "resnet50": (24.56, 7.50),
     "resnet50-se": (23.14, 6.70),

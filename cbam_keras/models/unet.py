@@ -172,10 +172,7 @@ class UpsampleLike(layers.Layer):
 
 
 def _find_resolutions(encoder):
-    """Returns the last output at each resolution, finest first, and strides.
-
-    Before the first is the image, unless that is as large.
-    """
+    """Returns the last output at each resolution, finest first, and strides."""
     if len(encoder.inputs) != 1:
         raise ValueError(
             "`encoder` must have one input, images. Received: model "

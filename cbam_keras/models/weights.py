@@ -13,11 +13,9 @@ from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
-# How names of layers begin that are the same in equal networks. Names of
-# inputs are numbered by Keras, and a head may be left out.
+# How names of layers begin that are the same in equal networks.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
-# Arguments that do not change what a layer predicts with the same weights, and
-# how the names of others end. The axis follows the data format.
+# Arguments that change no prediction, and how the names of others end.
 NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
 ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 

@@ -7,10 +7,7 @@ from cbam_keras.study.plans.study import Data
 
 
 def class_weights(data: Data, recipe: Recipe) -> dict[int, float] | None:
-    """Returns the weight of each class for `fit`, `None` without weights.
-
-    Raises unless the training images have labels that the recipe can weight.
-    """
+    """Returns the weight of each class for `fit`, or raises without labels."""
     class_weight = recipe.class_weight
     if class_weight is None:
         return None

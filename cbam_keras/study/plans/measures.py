@@ -256,10 +256,7 @@ def calibration(
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> DataFrame:
-    """Returns a row for each of the bins, quantiles of the confidence.
-
-    scikit-learn's `calibration_curve` does not say how many images are in each.
-    """
+    """Returns a row for each of the bins, quantiles of the confidence."""
     pandas = _checks.require("pandas", extra="plot")
     confidence = probabilities.max(axis=1).astype("float64")
     is_right = probabilities.argmax(axis=1) == labels

@@ -60,10 +60,7 @@ def build_seeded(build, recipe):
 
 
 def is_of_package(value: object) -> bool:
-    """Returns whether a value holds no code but of Keras and this package.
-
-    What such a function builds depends on data and seed alone.
-    """
+    """Returns whether a value holds no code but of Keras and this package."""
     if isinstance(value, type):
         return value in PLAIN or not _checks.is_of_others(value)
     if isinstance(value, types.FunctionType):
@@ -92,10 +89,7 @@ def is_of_package(value: object) -> bool:
 
 
 def is_by_name(study, variant, model):
-    """Returns whether no code of users builds and trains a network.
-
-    Those of other seeds then differ in values alone.
-    """
+    """Returns whether networks of other seeds differ in values alone."""
     layers = map(type, _graph.layers_within(model))
     loss = study.recipe_for(variant).loss
     used = variant.build, loss, type(study.task), *layers
@@ -147,10 +141,7 @@ def find_drawn(model: keras.Model) -> list[Drawn]:
 
 
 def _places_of(model):
-    """Returns the path of each weight by its id, in any process the same.
-
-    Keras numbers layers without a name through all networks of a process.
-    """
+    """Returns the path of each weight by its id, in any process the same."""
     numbers, split = {}, {}
     for weight in model.weights:
         path = weight.path.removeprefix(f"{model.name}/").split("/")
@@ -384,10 +375,7 @@ def _config_of(layer):
 
 
 def without_names(value, places):
-    """Returns a configuration in which layers are known by their places.
-
-    A model connects them by lists `[name, call, output]`.
-    """
+    """Returns a configuration in which layers are known by their places."""
     if isinstance(value, dict):
         if "input_layers" in value:
             names = [layer["name"] for layer in value["layers"]]

@@ -107,8 +107,7 @@ class Segmentation(ImageTask):
         fits = takes(model, data) and any(
             _checks.fits(output[1:], (*size, count)) for count in counts
         )
-        # A softmax of one unit is 1, and the loss of sigmoids of several is
-        # least where all are.
+        # A softmax of one unit is 1; several sigmoids learn to be 1.
         wrong = "softmax" if output[-1:] == (1,) else "sigmoid"
         if not fits or _graph.kind_of_head(model) == wrong:
             single = " (or one, of a sigmoid or a logit)" * (classes == 2)

@@ -17,8 +17,7 @@ from cbam_keras.study.plans.recipes import Recipe, find_recipe
 
 # Stands before the learning rate in the name of a candidate.
 AT = "@"
-# The name of a variant may have so many bytes: file systems allow 255, and the
-# names of files and folders hold more than that of the variant.
+# Names of variants may have so many bytes; those of files, with more, 255.
 MAX_NAME = 190
 
 

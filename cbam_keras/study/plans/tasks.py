@@ -124,8 +124,7 @@ class PredictionTask(ImageTask):
 
     # What files call it.
     predicted: str
-    # Functions of a network and batches that return predictions and labels,
-    # and of these that return what is measured.
+    # Returns predictions and labels of batches, and what is measured of them.
     answer: Callable[..., tuple[np.ndarray, np.ndarray]]
     compute: Callable[..., dict[str, float]]
 

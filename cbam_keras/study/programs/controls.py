@@ -27,11 +27,7 @@ def control(
     is_frozen: bool,
     others: Sequence[Variant],
 ) -> Variant:
-    """Returns a variant that has as many parameters as the largest of others.
-
-    `name` is one of `CONTROLS`, `others` are the variants with attention, and
-    `model` and `weights` as for `comparison.plan`.
-    """
+    """Returns a variant as large as the largest of `others`, with attention."""
     is_unet = isinstance(model, str) and model.startswith(UNET)
     is_able = is_unet or model in NETWORKS
     if name == HIDDEN:
@@ -57,10 +53,7 @@ def build_control(
     sizes: dict[str, int],
     images: Any,
 ) -> keras.Model:
-    """Builds the smallest control with as many parameters as others.
-
-    `sizes` keeps what was found, by the shapes of data.
-    """
+    """Builds the smallest control as large as others; `sizes` is a cache."""
     make = wider_network if name == WIDER else hidden_network
     key = f"{images.input_shape} {images.output_shape}"
     if key not in sizes:

@@ -25,11 +25,7 @@ class CompiledNetworks:
     def reuse(
         self, model: keras.Model, variant: str, fingerprint: str
     ) -> keras.Model:
-        """Returns a network with the layers, values and optimizer of `model`.
-
-        That is one of its variant which was compiled before, or else `model`
-        itself. Both differ in values alone, which the caller has to know.
-        """
+        """Returns a compiled network with the values of `model`, or itself."""
         is_compiled = keras.backend.backend() != "torch"
         if not is_compiled or model.count_params() > MOST_PARAMETERS:
             return model

@@ -31,10 +31,7 @@ HASH = "blake2b"
 
 @dataclasses.dataclass(eq=False)
 class Parts:
-    """A network, and the part of it that is trained, its `head`.
-
-    Without a `base` that is the network itself.
-    """
+    """A network, and its trained part, `head`: itself without a `base`."""
 
     network: keras.Model
     head: keras.Model
@@ -129,11 +126,7 @@ class InInference(keras.layers.Wrapper):
 
 
 class FrozenNetworks:
-    """Networks whose frozen layers run once an image, for one process.
-
-    All seeds, folds, networks and processes of a run share the file of their
-    features; of networks that code of users builds, those of one variant.
-    """
+    """Networks whose frozen layers run once an image, for all runs alike."""
 
     def __init__(self, folder: StudyFolder, *, keeps: bool = False):
         self.folder, self.keeps = folder, keeps

@@ -16,11 +16,7 @@ from cbam_keras import _checks
 
 @contextlib.contextmanager
 def free_memory() -> Iterator[None]:
-    """Context after which the memory of its networks is freed.
-
-    Not by Keras' `clear_session`, which frees no more, and forgets what the
-    user has set, such as scopes of custom objects and distributions.
-    """
+    """Context after which the memory of its networks is freed."""
     try:
         # TensorFlow would keep their graphs otherwise.
         with _same_names(), gradients_forgotten():
@@ -34,10 +30,7 @@ def free_memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def gradients_forgotten() -> Iterator[None]:
-    """Context after which TensorFlow forgets the gradients traced in it.
-
-    With each it keeps the graph of the network, 40 MB and more.
-    """
+    """Context after which TensorFlow forgets the graphs of its gradients."""
     operations = sys.modules.get("tensorflow.python.framework.ops")
     registry = getattr(operations, "gradient_registry", None)
     gradients: dict[str, object] = getattr(registry, "_registry", {})

@@ -47,12 +47,9 @@ def train_network(
 ) -> None:
     """Trains one network, from its last finished epoch on, and measures it.
 
-    How that ends is in its `state`. A network that cannot be built, diverges
-    or fails has a status that says so, and is no error. A signal and a full
-    disk are errors. A `title` is printed before the training.
-    `frozen` keeps what frozen layers return for others, `compiled` the
-    networks that other seeds train again. A candidate is not tested; `chosen`
-    is the folder of one whose network becomes that of the run.
+    How that ends is in its `state`; only signals and full disks are errors. A
+    candidate is not tested; `chosen` is the folder of one whose network becomes
+    that of the run.
     """
     training = _Training(
         study,
@@ -103,10 +100,7 @@ def train_network(
 
 @dataclasses.dataclass
 class _Training:
-    """One network of a study under training.
-
-    With frozen layers, `data` become those of what is trained of it.
-    """
+    """One network of a study under training, on data that may be features."""
 
     study: Study
     variant: Variant

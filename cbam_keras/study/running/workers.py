@@ -198,8 +198,8 @@ class _Workers:
         self.executor, self.count = executor, count
         self.workers: dict[int, _LocalWorker | Future] = {}
         self.known = queue.progress()
-        # How many processes were killed that trained a network, or none yet
-        # (""), and what is said of networks that are given up.
+        # How many processes were killed by network, or before any (""), and
+        # what is said of networks that are given up.
         self.deaths: collections.Counter[str] = collections.Counter()
         self.given_up: dict[str, str] = {}
         # When networks began that are trained now, and how long others took.
