@@ -47,19 +47,15 @@ def show_progress(items: Iterable, total: int, title: str) -> Iterator:
 
     # In a notebook it would show an empty block.
     terminal = console.Console(stderr=True, force_jupyter=False)
-    shown = keras.config.is_interactive_logging_enabled()
-    if not (shown and terminal.is_interactive):
-        yield from items
-        return
-    with progress.Progress(
-        *progress.Progress.get_default_columns(),
-        progress.MofNCompleteColumn(),
+    is_shown = keras.config.is_interactive_logging_enabled()
+    yield from progress.track(
+        items,
+        make_printable(title),
+        total,
         console=terminal,
         transient=True,
-        redirect_stdout=False,
-    ) as bar:
-        title = make_printable(title)
-        yield from bar.track(items, total=total, description=title)
+        disable=not (is_shown and terminal.is_interactive),
+    )
 
 
 def render(

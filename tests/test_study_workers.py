@@ -337,7 +337,7 @@ def test_workers_of_a_killed_run_end(tmp_path):
         while not list(tmp_path.glob("*/state.json")):
             assert not worker.done()
             time.sleep(0.1)
-    assert worker.process.wait(60) == 0
+    assert worker.wait(60) == 0
     worker.cancel()
 
 

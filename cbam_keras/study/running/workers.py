@@ -150,42 +150,39 @@ def _end_with(queue):
     os._exit(0)
 
 
-class _LocalWorker:
+class _LocalWorker(subprocess.Popen):
     """A worker of this machine, which is waited for as a `Future` is."""
 
-    def __init__(
-        self, command: list[str], plan: bytes, number: int, count: int
-    ):
-        part = part_of_machine(number, count, os.environ)
+    def __init__(self, command: list[str], plan: bytes, part: dict[str, str]):
         # A file is never full, as a pipe is.
-        self.errors = tempfile.TemporaryFile()
+        self.written = tempfile.TemporaryFile()
         with tempfile.TemporaryFile() as given:
             given.write(plan)
             given.seek(0)
-            self.process = subprocess.Popen(
+            super().__init__(
                 command,
                 stdin=given,
                 stdout=subprocess.DEVNULL,
-                stderr=self.errors,
+                stderr=self.written,
                 env={"TF_CPP_MIN_LOG_LEVEL": "1", **os.environ, **part},
                 # Ctrl-C reaches the process that runs the study.
                 start_new_session=True,
             )
 
     def done(self) -> bool:
-        return self.process.poll() is not None
+        return self.poll() is not None
 
     def result(self) -> subprocess.CompletedProcess:
-        with self.errors as file:
+        with self.written as file:
             file.seek(0)
-            status = self.process.returncode
-            return subprocess.CompletedProcess([], status, stderr=file.read())
+            text = file.read()
+        return subprocess.CompletedProcess([], self.returncode, stderr=text)
 
     def cancel(self) -> None:
         """Ends it at once; what it writes is whole at any time."""
-        with self.errors:
-            self.process.kill()
-            self.process.wait()
+        with self.written:
+            self.kill()
+            self.wait()
 
 
 class _Workers:
@@ -235,7 +232,8 @@ class _Workers:
         paths = [os.getcwd() if x == "" else x for x in sys.path]
         plan = pickle.dumps((backend, paths, self.plan))
         if self.executor is None:
-            return _LocalWorker(command, plan, number, self.count)
+            part = part_of_machine(number, self.count, os.environ)
+            return _LocalWorker(command, plan, part)
         try:
             return self.executor.submit(
                 subprocess.run, command, input=plan, capture_output=True
