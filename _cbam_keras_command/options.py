@@ -9,22 +9,19 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-NETWORKS = (
-    *("tiny", "small", "resnet18", "resnet34", "resnet50", "resnet101"),
-    *("resnet152", "wideresnet18", "resnext50", "resnext101", "mobilenet"),
-    "mobilenetv2",
-)
-ATTENTION = (
-    *("none", "cbam", "cbam-paper", "se", "channel", "spatial", "eca"),
-    *("coordinate", "simam", "bam", "scse", "gc", "triplet", "all"),
-)
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+WIDER_RESNETS = ("wideresnet18", "resnext50", "resnext101")
+MOBILE_NETS = ("mobilenet", "mobilenetv2")
+NETWORKS = ("tiny", "small", *RESNETS, *WIDER_RESNETS, *MOBILE_NETS)
+OF_CBAM = ("cbam", "cbam-paper", "se", "channel", "spatial")
+OF_OTHERS = ("eca", "coordinate", "simam", "bam", "scse", "gc", "triplet")
+ATTENTION = ("none", *OF_CBAM, *OF_OTHERS, "all")
 # Networks without attention, with as many parameters as the largest with it.
 CONTROLS = ("wider", "hidden")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
-MEASURES = (
-    *("test_accuracy", "balanced_accuracy", "macro_f1", "auc"),
-    *("average_precision", "ece", "brier"),
-)
+OF_ANSWERS = ("test_accuracy", "balanced_accuracy", "macro_f1")
+OF_PROBABILITIES = ("auc", "average_precision", "ece", "brier")
+MEASURES = (*OF_ANSWERS, *OF_PROBABILITIES)
 # What is predicted but masks, and measures of numbers.
 TASKS = ("classification", "regression")
 NUMBERS = ("mae", "rmse", "r2")
@@ -32,15 +29,11 @@ NUMBERS = ("mae", "rmse", "r2")
 SCORES = ("miou", "iou", "dice")
 # What arrays may hold.
 KINDS = ("images", "signals", "volumes", "vectors")
-RECIPES = (
-    *("default", "imagenet", "small_images", "fine-tuning", "frozen"),
-    "segmentation",
-)
+FROM_TRAINED = ("fine-tuning", "frozen", "segmentation")
+RECIPES = ("default", "imagenet", "small_images", *FROM_TRAINED)
 # Options that say where images are.
-LOCATION = (
-    *("data_dir", "image_column", "label_column"),
-    *("split_column", "group_column", "fold_column", "image_folder"),
-)
+TABLE_COLUMNS = ("image", "label", "split", "group", "fold")
+LOCATION = ("data_dir", "image_folder", *(f"{x}_column" for x in TABLE_COLUMNS))
 
 # What the help says of defaults; a test compares it with the recipes.
 DEFAULTS = """\

@@ -48,13 +48,16 @@ from cbam_keras.layers import (
 from cbam_keras.profiling import profile_model
 
 # Imported on first access, as `cbam_keras.explain`, by their last names.
-_PATHS = """
-    cli data explain layers models models.blocks models.losses profiling
-    report report.plotting study study.programs.comparison
-    study.programs.training tuning
-""".split()
-_MODULES = {path.rpartition(".")[2]: path for path in _PATHS}
-_MODULES["presets"] = "models.paper"
+_LIBRARY = ("explain", "layers", "models", "profiling")
+_LABORATORY = ("cli", "data", "report", "study", "tuning")
+_MODULES = {name: name for name in (*_LIBRARY, *_LABORATORY)} | {
+    "blocks": "models.blocks",
+    "comparison": "study.programs.comparison",
+    "losses": "models.losses",
+    "plotting": "report.plotting",
+    "presets": "models.paper",
+    "training": "study.programs.training",
+}
 
 __all__ = [
     "BAM",
@@ -85,7 +88,8 @@ def _load_part(name, config):
 
 # Saved models hold objects of these classes. Once their modules are imported,
 # Keras finds the classes themselves.
-for _name in "PixelCrossentropy PixelIoU ReverseChannels UpsampleLike".split():
+_LOSSES = ("PixelCrossentropy", "PixelIoU")
+for _name in (*_LOSSES, "ReverseChannels", "UpsampleLike"):
     _load = functools.partial(_load_part, _name)
     keras.saving.get_custom_objects().setdefault(
         f"cbam_keras>{_name}", types.SimpleNamespace(from_config=_load)

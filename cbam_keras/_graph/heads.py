@@ -11,7 +11,7 @@ from cbam_keras._graph.graph import Tensor, is_graph
 from cbam_keras._graph.steps import Graph, Step, Unfold
 
 # Operations that keep the values, between an activation and the output.
-_KEEPS_VALUES = "Cast Dropout Flatten Identity Reshape Squeeze".split()
+_KEEPS_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze")
 # Parts of the names of losses of classes and of values, users' own among them.
 CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
 VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"

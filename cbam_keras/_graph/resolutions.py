@@ -8,13 +8,12 @@ import keras
 from cbam_keras._graph.steps import Fold, Graph, Step, Unfold, is_feature_map
 
 # Keras' layers that only help to train deep networks.
-SCALES = (
-    "AlphaDropout Dropout GaussianDropout Identity LayerScale Rescaling "
-    "SpatialDropout1D SpatialDropout2D SpatialDropout3D StochasticDepth"
-).split()
+DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "StochasticDepth")
+SPATIAL_DROPOUTS = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
+SCALES = (*DROPOUTS, *SPATIAL_DROPOUTS, "Identity", "LayerScale", "Rescaling")
 # Others that are known by their names alone, since each network defines them.
 # They decide no more than the place of a gate.
-OWN_SCALES = "DropBlock2D DropPath LayerScale StochasticDepth".split()
+OWN_SCALES = ("DropBlock2D", "DropPath", "LayerScale", "StochasticDepth")
 # Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
 # which also scales the branch.
 ADDITIONS = ("Add", "CustomScaleLayer")

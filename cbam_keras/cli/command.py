@@ -155,7 +155,7 @@ def write_report(options: Options) -> None:
         page = results.write(output, options.figures)
     else:
         with progress_of(options):
-            page = report.write(path, True, options.figures)
+            page = report.write(path, draw=True, figures=options.figures)
     say(f"Report in {page}")
 
 

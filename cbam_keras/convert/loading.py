@@ -145,14 +145,16 @@ def load_torch_weights(
         for x in ours
         if x not in missing and x not in loaded
     }
-    if missing or mismatched or set(unused) - CLASSIFIER or not loaded:
+    is_other = bool(set(unused) - CLASSIFIER)
+    if missing or mismatched or is_other or not loaded:
+        advice = ADVICE if missing and is_other else ""
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{_list_with_count('Missing', missing, missing)} "
             f"{_list_with_count('Unused', unused, unused)} "
             f"{_list_with_count('Of another shape', mismatched, mismatched)} "
             f"Received: {describe_source(source)}."
-            f"{ADVICE * bool(missing and set(unused) - CLASSIFIER)}"
+            f"{advice}"
         )
     arrays = {name: to_numpy(tensors[name]) for name in loaded}
     if difference := _find_difference(target, plan, shapes):

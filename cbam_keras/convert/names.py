@@ -22,8 +22,9 @@ from cbam_keras.layers import (
 NETWORK = {"stem_conv": "conv1", "stem_bn": "bn1", "predictions": "fc"}
 
 # What follows the name of a block, "stage1_block1_" or "layer1.0.".
+ALIKE = ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3")
 BLOCK = {
-    **{name: name for name in "conv1 bn1 conv2 bn2 conv3 bn3".split()},
+    **{name: name for name in ALIKE},
     "shortcut_conv": "downsample.0",
     "shortcut_bn": "downsample.1",
 }

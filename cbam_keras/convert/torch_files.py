@@ -11,10 +11,9 @@ from cbam_keras import _checks
 from cbam_keras.convert import legacy
 
 # Keys of state dicts in training scripts, averaged weights last.
-HOLDERS = (
-    "state_dict model_state_dict model_state model net network state_dict_ema "
-    "model_ema"
-).split()
+STATES = ("state_dict", "model_state_dict", "model_state")
+AVERAGED = ("state_dict_ema", "model_ema")
+HOLDERS = (*STATES, "model", "net", "network", *AVERAGED)
 # Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.

@@ -163,7 +163,8 @@ class Attention:
         if self.stages == ALL:
             return name
         stages = self.stages.replace(" ", "-")
-        return f"{name}-{'stage-' * stages[0].isdigit()}{stages}"
+        stage = "stage-" if stages[0].isdigit() else ""
+        return f"{name}-{stage}{stages}"
 
     @property
     def code(self) -> str:

@@ -26,7 +26,7 @@ class StageError(ValueError):
         super().__init__(
             "`stages` must be among those where the network has places for "
             f"attention: {listed}. Received: stages={stages!r}"
-            f"{hint * (stages == TOP)}"
+            f"{hint if stages == TOP else ''}"
         )
 
 

@@ -316,4 +316,4 @@ def _scale_width(channels, alpha):
 def _round_width(channels):
     """Returns the nearest multiple of 8 that is not much smaller."""
     nearest = max(8, int(channels + 4) // 8 * 8)
-    return nearest + 8 * (nearest < 0.9 * channels)
+    return nearest + 8 if nearest < 0.9 * channels else nearest

@@ -107,12 +107,13 @@ ResNet101 = _builder("ResNet101", (3, 4, 23, 3), "bottleneck", RESNET)
 ResNet152 = _builder("ResNet152", (3, 8, 36, 3), "bottleneck", RESNET)
 WideResNet18 = _builder("WideResNet18", (2, 2, 2, 2), "basic", WIDE, wider=1.5)
 ResNeXt50 = _builder(
-    *("ResNeXt50", (3, 4, 6, 3), "bottleneck", RESNEXT),
-    own_groups=32,
-    own_width=4,
+    "ResNeXt50", (3, 4, 6, 3), "bottleneck", RESNEXT, own_groups=32, own_width=4
 )
 ResNeXt101 = _builder(
-    *("ResNeXt101", (3, 4, 23, 3), "bottleneck", RESNEXT),
+    "ResNeXt101",
+    (3, 4, 23, 3),
+    "bottleneck",
+    RESNEXT,
     own_groups=32,
     own_width=4,
 )

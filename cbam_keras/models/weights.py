@@ -16,7 +16,8 @@ TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
 # How names of layers begin that are the same in equal networks.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
 # Arguments that change no prediction, and how the names of others end.
-NOT_DECISIVE = "name dtype trainable data_format axis rate seed".split()
+OF_ANY_LAYER = ("name", "dtype", "trainable", "data_format")
+NOT_DECISIVE = (*OF_ANY_LAYER, "axis", "rate", "seed")
 ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 
@@ -62,7 +63,8 @@ def _find_difference(model: keras.Model, path: str) -> str:
         count = _count_variables(path)
         # The loader ignores weights for which the model has no layer.
         expected = len(model.variables)
-        return f"has {count} variables, not {expected}" * (count > expected)
+        is_larger = count > expected
+        return f"has {count} variables, not {expected}" if is_larger else ""
     with zipfile.ZipFile(path) as archive:
         saved = json.loads(archive.read("config.json"))
     if saved["class_name"] != "Functional":

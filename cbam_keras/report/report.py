@@ -346,7 +346,6 @@ def _describe_network(results, name, options):
 
 
 # In the order of the page.
-PARTS = (
-    *(_add_identity, _add_question, _add_data, _add_results),
-    *(add_judged, _add_examples, _add_files, _add_methods),
-)
+ABOUT = (_add_identity, _add_question, _add_data)
+FOUND = (_add_results, add_judged, _add_examples)
+PARTS = (*ABOUT, *FOUND, _add_files, _add_methods)

@@ -81,7 +81,9 @@ class Search:
         folds = check_folds_of(self.test_task, self.folds)
         hypermodel = _check_hypermodel(self.hypermodel)
         default = comparison.default_recipe(
-            *(hypermodel.model, hypermodel.weights, self.test_task.data),
+            hypermodel.model,
+            hypermodel.weights,
+            self.test_task.data,
             isinstance(self.task, study.Segmentation),
         )
         recipe = find_recipe(self.recipe, default)
@@ -134,7 +136,9 @@ class Search:
         network = study.build_seeded(
             functools.partial(
                 self.hypermodel.network,
-                *(self.points[0], self.loaded, self.recipe),
+                self.points[0],
+                self.loaded,
+                self.recipe,
             ),
             self.recipe,
         )

@@ -160,8 +160,9 @@ def plot_attention_maps(
     # Each row has the same number, as far as they go.
     columns = math.ceil(count / rows)
     # The curves are as high as the image if there are no spatial maps.
-    heights = [height] * bool(spatials)
-    heights += [0.36 if spatials else height] * bool(channels)
+    heights = [height]
+    if spatials and channels:
+        heights.append(0.36)
     low, high = _limits(spatials or channels)
     # The heights of all curves, to 0 and 1 at least.
     ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
@@ -342,7 +343,8 @@ def _check_samples(images, shape):
         hint = ""
         if len(array) != shape[0]:
             hint = f". There are {len(array)} images and {shape[0]} maps"
-            hint += ". Give a single one as images[None]" * (array.ndim < 4)
+            if array.ndim < 4:
+                hint += ". Give a single one as images[None]"
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
             f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "

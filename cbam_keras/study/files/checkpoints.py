@@ -28,11 +28,9 @@ from cbam_keras.study.plans.study import Data, Run
 
 # What reading a file raises that is not there, or is damaged. Other errors of
 # the system may pass, and say nothing of the file.
-DAMAGE = (
-    *(FileNotFoundError, NotADirectoryError, IsADirectoryError),
-    *(ValueError, TypeError, AttributeError, LookupError),
-    *(ArithmeticError, RecursionError),
-)
+NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+NO_STATE = (ValueError, TypeError, AttributeError, LookupError)
+DAMAGE = (*NO_FILE, *NO_STATE, ArithmeticError, RecursionError)
 STATE = "state.json"
 # What `fit` reports of the validation images.
 VALIDATED = Measure(validation_key(ACCURACY))

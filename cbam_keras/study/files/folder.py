@@ -63,10 +63,8 @@ NOT_EMPTY = ("seeds", "measures", "variants", "data")
 # What it holds of data that have it.
 OF_DATA = ("class_counts", "notes", "leaks", "source")
 # What `study.json` holds of a search that has ended.
-CHOICE = (
-    *("best", "best_network", "best_options", "code", "confirmation"),
-    "verdict",
-)
+BEST = ("best", "best_network", "best_options")
+CHOICE = (*BEST, "code", "confirmation", "verdict")
 
 
 class StudyFolder:

@@ -191,14 +191,21 @@ def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
     digits = min(15, max(0, digits))
     names = {first: first.replace("_", " ")}
     names |= {key: name for key, (name, _) in NUMBERS.items()}
-    # Scores have no unit.
-    scores = {x for x in names if x == "r2" or x.endswith("_score")}
-    return [
-        Measure(key, f"test {name}", 1, "", digits=3)
-        if key in scores
-        else Measure(key, f"test {name}", 1, "", True, digits)
-        for key, name in names.items()
-    ]
+    measures = []
+    for key, name in names.items():
+        # Scores have no unit.
+        is_score = key == "r2" or key.endswith("_score")
+        measures.append(
+            Measure(
+                key,
+                f"test {name}",
+                scale=1,
+                unit="",
+                lower_is_better=not is_score,
+                digits=3 if is_score else digits,
+            )
+        )
+    return measures
 
 
 def measure_numbers(

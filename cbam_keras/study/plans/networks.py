@@ -169,7 +169,8 @@ def check_network(model, images):
     is_head = output == (None, *shape)
     if labels is not None:
         values = f"values of shape {shape}, without activation"
-        values += " or by a sigmoid" * (labels == SEVERAL)
+        if labels == SEVERAL:
+            values += " or by a sigmoid"
         is_head = is_head and _ends_rightly(model, labels)
     elif shape == (2,):
         values += " (or one, of a sigmoid or a logit: a softmax of one is 1)"

@@ -110,7 +110,9 @@ class Segmentation(ImageTask):
         # A softmax of one unit is 1; several sigmoids learn to be 1.
         wrong = "softmax" if output[-1:] == (1,) else "sigmoid"
         if not fits or _graph.kind_of_head(model) == wrong:
-            single = " (or one, of a sigmoid or a logit)" * (classes == 2)
+            single = ""
+            if classes == 2:
+                single = " (or one, of a sigmoid or a logit)"
             raise ValueError(
                 f'A network for the masks of "{data.name}" must take images of '
                 f"shape {data.input_shape} and give {classes} values{single} "

@@ -423,7 +423,9 @@ def placements(
         # A single stage is all.
         each = map(str, numbers if len(numbers) > 1 else [])
         lasts = (f"last {x}" for x in range(2, len(numbers)))
-        every = [ALL, *each, *lasts, *[TOP] * (TOP in available)]
+        every = [ALL, *each, *lasts]
+        if TOP in available:
+            every.append(TOP)
         chosen = {
             x: choose_stages(x, available)
             for asked in chosen

@@ -12,19 +12,11 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.study.plans.study import Run
 
+PROBABILITIES = ("probs", "probabilities", "predictions", "prediction", "pred")
+OF_SCIKIT_LEARN = ("y_pred", "y_prob", "y_score")
 # What arrays of a .npz file and columns of a .csv file are called.
 NAMES = {
-    "predictions": (
-        "probs",
-        "probabilities",
-        "predictions",
-        "prediction",
-        "pred",
-        "y_pred",
-        "y_prob",
-        "y_score",
-        "scores",
-    ),
+    "predictions": (*PROBABILITIES, *OF_SCIKIT_LEARN, "scores"),
     "labels": ("labels", "label", "y_true", "targets", "target"),
     "groups": ("groups", "group"),
     # pandas writes an index without a name.

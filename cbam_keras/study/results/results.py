@@ -384,7 +384,10 @@ class Results(_terminal.Tabular):
             if values:
                 tested, each = self.sizes.get("test", 0), [*values.values()]
                 compared[name] = Measured.of(
-                    *(each, changes, tested, self.folds),
+                    each,
+                    changes,
+                    tested,
+                    self.folds,
                     are_counts=measure.key in FRACTIONS,
                     drawn=f"test {self.noun}s",
                     sizes=sizes,
