@@ -22,6 +22,10 @@ MACHINE_PATH = re.compile(
     r"private)/|\b[A-Z]:\\"
 )
 PROGRESS_BAR = re.compile(r"[\b\x1b]|\\u001b|\d/\d+ \S*━")
+# A result in prose: a percentage, or a difference in points. The level of a
+# confidence interval is none.
+RESULT = re.compile(r"[+-]?\d+(?:\.\d+)?(?= ?%(?! conf)| points?\b)")
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 # Photographs take most of it.
 MOST_BYTES = 1_100_000
 # No error, and nothing on standard error.
@@ -112,3 +116,32 @@ def test_they_lead_to_no_file_that_an_uploaded_notebook_lacks():
     assert pages and all((FOLDER.parent / page).exists() for page in pages)
     numbers = re.findall(r"[Nn]otebook (\d\d)", text)
     assert {*numbers} <= {path.stem[:2] for path in NOTEBOOKS}
+
+
+def unprinted(cells):
+    """Returns the results that prose names and no cell has printed."""
+    printed, unknown = [], []
+    for cell in cells:
+        if cell.cell_type == "code":
+            shown = " ".join(texts(output) for output in cell.outputs)
+            printed += map(float, NUMBER.findall(shown))
+            continue
+        for text in RESULT.findall(cell.source):
+            decimals = len(text.partition(".")[2])
+            number = abs(float(text))
+            if not any(round(x, decimals) == number for x in printed):
+                unknown.append(text)
+    return unknown
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_prose_names_only_results_that_a_cell_has_printed(path):
+    assert not unprinted(nbformat.read(path, as_version=4).cells)
+
+
+def test_a_result_that_no_cell_has_printed_is_found():
+    code = nbformat.v4.new_code_cell("print(mean)")
+    code.outputs = [nbformat.v4.new_output("stream", text="+6.84 points\n")]
+    prose = "CBAM is 6.8 points better, and none reaches 94% or 41.5 %."
+    cells = [code, nbformat.v4.new_markdown_cell(prose)]
+    assert unprinted(cells) == ["94", "41.5"]
