@@ -3,18 +3,15 @@
 - `loading`: `load`, and `ImageData`, which it returns.
 - `source`: `Source`, which reads and splits every kind of data.
 - `arrays`: arrays, and batches of them.
-- `folders`, `tables`: folders of images; CSV files and data frames of them.
+- `folders`, `tables`: folders of images; CSV files and data frames.
 - `patterns`, `layouts`: what paths mean; names of splits and masks.
 - `proposals`: what reads a folder of several meanings, tried on its names.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
-- `examples`: images and labels, before resizing and batching.
-- `kinds`: images, signals, volumes, vectors, several inputs.
+- `examples`, `kinds`: examples before batching; images, signals and so on.
 - `masks`, `pairs`: classes of pixels; folders of images and of masks.
 - `splits`: how they are split, also into folds.
-- `decoding`: encoded images to arrays of one size.
-- `augmentation`: random flips, shifts and crops.
-- `batches`: examples as a dataset for `fit`: shuffled, augmented, shared by
-  processes.
+- `decoding`, `augmentation`: images to arrays of one size; random changes.
+- `batches`: examples as a dataset for `fit`.
 """
 
 from cbam_keras.data.augmentation import (

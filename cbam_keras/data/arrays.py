@@ -37,10 +37,7 @@ def load_fashion_mnist() -> Dataset:
 
 
 def _read_file(path):
-    """Returns the arrays and groups of a file by split, by usual names.
-
-    Beside a `.npy` file are the others of its folder.
-    """
+    """Returns arrays and groups by split, of a `.npy` file those beside it."""
     path = pathlib.Path(path).expanduser()
     try:
         arrays = np.load(path, allow_pickle=False)
@@ -78,10 +75,7 @@ def from_arrays(
     label_kind: str | None = None,
     groups: Any = None,
 ) -> Dataset:
-    """Returns arrays of examples and labels, or masks, as a dataset.
-
-    `label_kind` says what labels are, `groups` what examples belong to.
-    """
+    """Returns arrays of examples and labels, or masks, as a dataset."""
     if isinstance(arrays, str | os.PathLike):
         arrays, groups = _read_file(arrays)
     if not isinstance(arrays, Mapping):

@@ -30,10 +30,7 @@ LEAST_RANGE = 0.1
 
 
 def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
-    """Returns one or several augmentations, in the order of their use.
-
-    Each layer of a chain is one.
-    """
+    """Returns augmentations in the order of their use, chains too."""
     several = augment or ()
     if isinstance(several, str | Mapping) or not isinstance(several, Iterable):
         several = (several,)
@@ -139,10 +136,10 @@ def _seeded(layer, rng):
 
 
 def draw_box(size: tuple[int, ...], draws: np.ndarray) -> tuple[int, ...]:
-    """Returns top, left, height and width of a random resized crop.
+    """Returns top, left, height and width of a crop, by draws `(10, 4)`.
 
-    As torchvision: the first of ten boxes that lies in the image, else the
-    largest center box of such a ratio. `draws` are `(10, 4)` from [0, 1).
+    The first of ten boxes that lies in the image, else the largest center box
+    of such a ratio, as in torchvision.
     """
     height, width = map(np.float32, size)
     area = height * width * (LEAST_AREA + (1 - LEAST_AREA) * draws[:, 0])

@@ -32,14 +32,10 @@ PREFETCHED = 2
 
 @dataclasses.dataclass(eq=False, repr=False)
 class Batches(keras.utils.PyDataset):
-    """Batches of examples, each a function of the epoch and its number.
+    """Batches of examples, each a function of seed, epoch and position.
 
-    The random numbers of an image follow from the seed, the epoch and its
-    position, and from nothing that was drawn before. So a resumed run sees
-    the same images.
-
-    Validation and test images have the seed `None`: neither order nor
-    augmentation.
+    So a resumed run sees the same images. Validation and test images have the
+    seed `None`: neither order nor augmentation.
     """
 
     # `Examples`, of which masks, boxes and others may be `None`.

@@ -77,10 +77,7 @@ def _name_error(item, error):
 
 
 def open_image(file: BinaryIO, has_deep_gray: bool = False) -> Any:
-    """Returns an image of Pillow, unless it has more than 8 bits a color.
-
-    With `has_deep_gray` 16 bits may be those of the classes of a mask.
-    """
+    """Returns an image of Pillow of 8 bits a color, or of the gray of masks."""
     pil = _checks.require("PIL.Image", extra="data")
     image = pil.open(file, formats=list_formats())
     tags = getattr(image, "tag_v2", {})
@@ -106,10 +103,7 @@ def _read_pixels(image):
 def read_headers(
     items: Sequence[str | bytes], title: str
 ) -> list[Header | str]:
-    """Returns the header of each image, or the reason why it is not read.
-
-    Those that end as they should are not decoded.
-    """
+    """Returns the header of each image, or the reason why it is not read."""
     # Without Pillow, no image is to blame.
     list_formats()
     return list(map_in_threads(_read_header, items, title))
@@ -205,10 +199,9 @@ def read_example(
     channels: int,
     draws: np.ndarray | None = None,
 ) -> tuple[np.ndarray, Any]:
-    """Returns an image as evaluation sees it, or cropped at random.
+    """Returns an image as evaluation sees it, or cropped by random draws.
 
-    And its label, or its mask, which is cropped alike. With a mask, evaluation
-    sees the whole image.
+    Its label or mask follows. With a mask, evaluation sees the whole image.
     """
     item, label = examples.read(row)
     image, mask, box = pil_decode(item, channels), None, None
@@ -257,11 +250,7 @@ def read_all(
 
 
 def keep_readable(dataset: Dataset) -> Dataset:
-    """Returns files of images that can be read, with shape and channels.
-
-    The others are left out with a warning. The fingerprint is then of names and
-    contents too.
-    """
+    """Returns files of images that can be read, and warns of the others."""
     splits, headers, skipped = {}, dict[str, Header](), list[str]()
     hashed, reasons = list[tuple[str, str]](), collections.Counter[str]()
     for split, examples in dataset.splits.items():

@@ -20,10 +20,7 @@ NUMBERS, SEVERAL = "numbers", "several"
 
 
 class Header(NamedTuple):
-    """What is known of an image before it is used.
-
-    `content` is a short hash by which another image is noticed.
-    """
+    """What is known of an image before it is used, with a hash of content."""
 
     height: int
     width: int
@@ -63,24 +60,22 @@ class Examples:
     Images are an array `(N, H, W, C)`, another one as of `kinds.as_array`, or
     an array of objects `(N,)`: paths as strings, or encoded images as bytes.
     Labels are int32 `(N,)`, or float32 `(N, ..., k)`: numbers, or 0 and 1 for
-    each class. Boxes are int32 `(N, 4)`. Images of one group, `(N,)`, are not
-    split; `folds` `(N,)` are those that authors have made. `places` `(N,)`
-    number the images of all splits, in whatever way these are cut; `None` if a
-    seed draws them.
+    each class. Boxes are int32 `(N, 4)`. `places` `(N,)` number the images of
+    all splits, in whatever way these are cut; `None` if a seed draws them.
 
-    Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, `pixels`
-    counts those of each class, `(N, classes)`, and `encoding` turns the values
-    of files into classes. `names` are the paths of decoded files.
+    Masks are an array `(N, H, W)` or paths `(N,)`; labels are then 0, and
+    `pixels` counts those of each class, `(N, classes)`.
     """
 
     images: np.ndarray | Rows
     labels: np.ndarray
     boxes: np.ndarray | None = None
+    # Images of one group are not split; folds are those of the authors.
     groups: np.ndarray | None = None
     folds: np.ndarray | None = None
     masks: np.ndarray | Rows | None = None
     pixels: np.ndarray | None = None
-    # A `masks.Encoding`.
+    # A `masks.Encoding`, by which values of files are classes.
     encoding: Any = None
     places: np.ndarray | None = None
     names: np.ndarray | Rows | None = None
@@ -130,13 +125,10 @@ class Examples:
 class Dataset:
     """A dataset, before resizing and batching.
 
-    `kind` is what they are, see `kinds`; `shape` the size of all images, `None`
-    if they differ; `channels` those to decode to, 0 until known; `root` the
-    folder of the files, if any; `grouped_by` the argument by which images stay
-    together, if any; `remarks` are further notes, `leaks` what flatters
-    accuracy; `left_out` the numbers of files that are not read, by the reason;
-    `headers` those of files by their paths; `draw` a function of what has been
-    split, the name of the split and the seed that makes the images from it.
+    `shape` is the size of all images, `None` if they differ; `channels` are
+    those to decode to, 0 until known; `grouped_by` is the argument by which
+    images stay together; `left_out` are the numbers of files that are not read,
+    by the reason; `draw` makes images of what has been split, by a seed.
     """
 
     # `Examples`, of which masks, groups and others may be `None`.

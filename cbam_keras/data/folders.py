@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
+from cbam_keras.data import layouts
 from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
-from cbam_keras.data.layouts import (
-    LayoutError,
-    find_masks,
-    find_parts,
-    is_input,
-    name_splits,
-)
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.proposals import are_subjects, propose_classes
 from cbam_keras.data.splits import (
@@ -53,13 +47,10 @@ def describe_missing(path: str | os.PathLike) -> str:
 def from_folder(
     data: Any, pattern: str | None = None, kind: str | None = None
 ) -> Dataset:
-    """Returns the images of a folder, or of one for each split, as paths.
-
-    Arrays in files, by a pattern of `.npy`, are read.
-    """
+    """Returns the images of a folder, or of one for each split, as paths."""
     is_several = isinstance(data, Mapping)
     given = data if is_several else {"train": data}
-    split_of = name_splits(map(str, given))
+    split_of = layouts.name_splits(map(str, given))
     roots = {split_of.get(str(x), x): find_root(given[x]) for x in given}
     check_names(roots)
     root = pathlib.Path(os.path.commonpath([*roots.values()]))
@@ -145,15 +136,12 @@ def make_dataset(
     root: pathlib.Path,
     *patterns: str | None,
 ) -> Dataset:
-    """Returns files in their splits.
-
-    A row has "path" and "split", and may have "class", "group" and "mask".
-    """
-    split_of = name_splits(splits)
+    """Returns files in their splits, by rows of "path", "split" and others."""
+    split_of = layouts.name_splits(splits)
     for name in {*splits} - {*split_of}:
         # "testA" says a split where it is written as one.
         if match := re.fullmatch(r"(train|val|test)_?[A-Z\d]", name):
-            split_of[name] = name_splits([match[1]])[match[1]]
+            split_of[name] = layouts.name_splits([match[1]])[match[1]]
     others = [*map(_checks.quoted, sorted({*splits} - {*split_of}))]
     if others or "train" not in split_of.values():
         raise ValueError(
@@ -217,13 +205,10 @@ def is_image(name: str) -> bool:
 
 
 def _find_places(root, left_out):
-    """Returns splits and their folders of classes, "train" without any split.
-
-    Counts the images that are in none of them.
-    """
+    """Returns splits and folders of classes, and counts what is in none."""
     top = enter_folder(root)
     folders = {folder.name: folder for folder in _list_folders(top)}
-    split_of = name_splits(folders)
+    split_of = layouts.name_splits(folders)
     if not split_of:
         return [("train", top)]
     names = {name: _list_names(folders[name]) for name in split_of}
@@ -248,8 +233,10 @@ def _check_classes(root, files, endings):
     classes = set[str]().union(*inside.values())
     paths = [x for _, *place in files for x in _list_parts(*place, endings)]
     # Folders may hold files that are no images.
-    named = find_parts([*paths, *((name, "") for name in classes)])
-    parts = {x[0] for x in named if len(x) == 1} | {*filter(is_input, classes)}
+    named = layouts.find_parts([*paths, *((name, "") for name in classes)])
+    parts = {x[0] for x in named if len(x) == 1} | {
+        *filter(layouts.is_input, classes)
+    }
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
@@ -257,7 +244,7 @@ def _check_classes(root, files, endings):
         reason = f"{sorted(parts & classes)}, which are no classes"
     elif any(len(path) > 2 for path in paths):
         reason = "folders in the folders of classes"
-    elif masks := find_masks(paths):
+    elif masks := layouts.find_masks(paths):
         reason = f'masks beside images, as "{"/".join(min(masks))}"'
     elif are_subjects(classes):
         names = _checks.first_few(sorted(classes))
@@ -281,7 +268,7 @@ def _refuse(root, reason, places, endings=ENDINGS):
         check_splits(dataset)
         return dataset
 
-    raise LayoutError(
+    raise layouts.LayoutError(
         "`data` must be a folder with a folder of images per class, or with "
         "train and test of such folders. For another layout, `pattern` says "
         "which part of a path is the {class}, the {split} or a {group} that "

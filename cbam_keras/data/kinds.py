@@ -28,10 +28,7 @@ def noun_of(kind: str) -> str:
 
 
 def as_array(examples: Any) -> np.ndarray:
-    """Returns examples as one array; several inputs are its fields, `(N,)`.
-
-    So their rows are taken, joined and hashed as those of any array.
-    """
+    """Returns examples as one array; several inputs are its fields, `(N,)`."""
     if not isinstance(examples, Mapping):
         return np.asarray(examples)
     # A number for each example is a vector of one.

@@ -57,8 +57,7 @@ class LayoutError(ValueError):
 def name_splits(names: Iterable[str]) -> dict[str, str]:
     """Returns the split of each name that says one, as "Training", "test1".
 
-    "seg_train" and "seg_test" do, since they differ in nothing else, while
-    "train_station" alone does not.
+    "seg_train" says one beside "seg_test", and "train_station" alone does not.
     """
     by_rest = collections.defaultdict[str, dict[str, str]](dict)
     for name in names:
@@ -76,10 +75,7 @@ def name_splits(names: Iterable[str]) -> dict[str, str]:
 
 
 def find_parts(paths: Iterable[Parts], by_words: bool = False) -> set[Parts]:
-    """Returns the folders that hold parts of a dataset, as masks.
-
-    With `by_words` also those that have one of these words in their names.
-    """
+    """Returns folders of parts of a dataset, such as masks, also by a word."""
     beside = collections.defaultdict[Parts, set[str]](set)
     for path in {path[:-1] for path in paths}:
         for i, name in enumerate(path):

@@ -216,9 +216,8 @@ def load(
               needed), or the path of a `.npz` file of `x_train`, `y_train` or
               `train_images`, `train_labels`, or of `X_train.npy`. Images
               `(N, H, W, C)` or `(N, H, W)` from 0 to 255; labels whole numbers
-              `(N,)` or `(N, 1)` from 0. Or signals `(N, L, C)`, volumes
-              `(N, D, H, W, C)`, vectors `(N, F)`, or several inputs, a mapping
-              of names to arrays `(N, ...)`.
+              `(N,)` or `(N, 1)` from 0. Or signals, volumes and vectors, see
+              `kind`, or several inputs, a mapping of names to `(N, ...)`.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
               `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
               Labels may be one-hot.
@@ -240,11 +239,11 @@ def load(
             Defaults to `"crowded_mnist"`.
         pattern: String, what the parts of paths below a folder mean, as
             `"{split}/{class}/*"` or `"{class}/{group}_*.jpg"`. Images of one
-            `{group}`, as of a patient, stay in one split, those of one `{fold}`
-            are tested together. A name in braces, `{}` or `*` matches any text
-            within a part, twice the same, `**` as a whole part any folders, at
-            the end all files below; `{{` is a brace. Other images are left out.
-            Defaults to `None`: `"{class}/*"` or `"{split}/{class}/*"`.
+            `{group}`, such as a patient, stay in one split, those of one
+            `{fold}` are tested together. A name in braces, `{}` or `*` matches
+            any text within a part, `**` as a whole part any folders; `{{` is a
+            brace. Other images are left out. Defaults to `None`: `"{class}/*"`
+            or `"{split}/{class}/*"`.
         batch_size: Positive integer, images per batch. `None` returns each
             split as whole NumPy arrays. Defaults to `32`.
         validation_fraction: Number in (0, 1), the fraction of the training
@@ -263,38 +262,36 @@ def load(
             of `"random_resized_crop"` (8 to 100% of the area, aspect ratio 3:4
             to 4:3), `"crop"` (a shift by up to an eighth of each side) and
             `"flip"` (left to right, half of the images), and of layers that
-            take `training` and keep the size and range of images, as
+            take `training` and keep the size and range of images, such as
             `keras.layers.RandAugment()`, or a `Sequential` of them. All draw by
-            `seed`, layers otherwise on another backend or machine (under
-            PyTorch, `RandomElasticTransform` each time). Defaults to `()`.
+            `seed`, layers otherwise on another backend. Defaults to `()`.
         image_column: String, the column of paths. Defaults to `None`: `image`.
         label_column: String, that of classes. Defaults to `None`: `label`.
-        split_column: String, that of splits, as `train`, `val` or `test`.
+        split_column: String, that of splits, such as `train`, `val` or `test`.
             Defaults to `None`: `split`, if there is one.
         group_column: String, that of the patient, or what else keeps images in
             one split. Defaults to `None`: `group`, if there is one.
-        fold_column: String, that of the folds that the authors of the data have
-            made. See `folds`. Defaults to `None`.
+        fold_column: String, that of the authors' folds. Defaults to `None`.
         image_folder: Path of the folder that the paths of a table start from.
             Defaults to `None`, that of the CSV file.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
             its own default.
-        download: Boolean, whether to download and prepare a dataset of
-            TensorFlow Datasets if necessary. Defaults to `False`.
+        download: Boolean, whether to download and prepare such a dataset if
+            necessary. Defaults to `False`.
         folds: Integer from 2, the number of folds of a cross-validation: the
             images of all splits are pooled and divided by the seed, each class
             evenly. Defaults to `None`, the splits of the dataset, or the folds
             that it has by `fold_column` or `{fold}` in `pattern`.
         fold: Integer from 0 to `folds - 1`, the fold of the test images.
             Defaults to `0`.
-        kind: `"images"`, `"signals"`, `"volumes"` or `"vectors"`, what arrays
-            are. Defaults to `None`: by their number of axes. Arrays `(N, A, B)`
-            are gray images if they are of uint8 or `A` is `B`, else refused;
-            so are `(N, A, B, C)` where `C` is more than 4 or all are equal.
-        groups: Sequence `(N,)` of what each example of arrays belongs to, as a
-            patient, whose examples stay in one split; for several splits a
-            mapping of them. Defaults to `None`: `groups_train` and so on of a
-            `.npz` file.
+        kind: `"images"`, `"signals"` `(N, L, C)`, `"volumes"`
+            `(N, D, H, W, C)` or `"vectors"` `(N, F)`, what arrays are. Defaults
+            to `None`: by their number of axes. Arrays `(N, A, B)` are gray
+            images if they are of uint8 or `A` is `B`, else refused; so are
+            `(N, A, B, C)` where `C` is more than 4 or all are equal.
+        groups: Sequence `(N,)` of what each example of arrays belongs to, whose
+            examples stay in one split; for several splits a mapping of them.
+            Defaults to `None`: `groups_train` and so on of a `.npz` file.
         standardize: Boolean, whether networks of a study standardize inputs, by
             mean and deviation of each channel of the training split. Images,
             and inputs of whole numbers, are not. Defaults to `True`.
@@ -306,8 +303,7 @@ def load(
         Signals and so on are float32, several inputs dictionaries.
 
     Raises:
-        ValueError: If there is no such dataset, or if images, labels or an
-            argument are not as described above.
+        ValueError: If images, labels or an argument are not as described.
         TypeError: If an argument is of a wrong kind.
         ImportError: If a package that the dataset needs is not installed.
 
@@ -370,8 +366,7 @@ def load_masks(
             - A CSV file or `pandas.DataFrame` with the columns `image` and
               `mask` (paths), or a mapping of splits to them.
             - Images `(N, H, W, C)` or `(N, H, W)`, whose masks are `masks`, two
-              pairs of arrays, or a mapping of splits to pairs.
-            - Batches of pairs, or a mapping to them, see `load`.
+              pairs of arrays, batches, or a mapping of splits to these.
             Defaults to `None`, with `images` in its place.
         masks: The path of a folder, in which a mask has the name of its image,
             with any ending; a pattern of paths below `data`, with `images`; or
@@ -450,10 +445,7 @@ def load_source(
     fold: int = 0,
     boxes: bool = False,
 ) -> ImageData:
-    """Returns a source, split, in batches or as arrays.
-
-    What it has read serves for further seeds and folds.
-    """
+    """Returns a source, split, in batches or as arrays."""
     if batch_size is not None:
         batch_size = _checks.positive_integer("batch_size", batch_size)
     seed = _checks.seed("seed", seed)

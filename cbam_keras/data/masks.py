@@ -35,12 +35,9 @@ SHIFTS = np.array([65536, 256, 1])
 
 @dataclasses.dataclass(frozen=True)
 class Masks:
-    """Where masks are, and what their values mean: see `load_masks`.
+    """Where masks are, and what their values mean: see `load_masks`."""
 
-    `folder` is `None` where the masks are with the images, in a table or as
-    arrays.
-    """
-
+    # `None` where masks are with the images, in a table or as arrays.
     folder: str | os.PathLike | None = None
     class_names: Sequence[str] | None = None
     # A mapping, or the path of a file.
@@ -104,10 +101,7 @@ def _check_color(color):
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """The class of each code, the same in all masks.
-
-    Palettes give colors if `has_colors`, else class numbers.
-    """
+    """The class of each code; palettes give colors, or else class numbers."""
 
     table: Mapping[int, int]
     has_colors: bool
@@ -131,10 +125,7 @@ class Scan(NamedTuple):
 
 
 def _decode(mask, has_colors):
-    """Returns the code of each pixel `(H, W)`.
-
-    Then the palette of indices, and the format of the file.
-    """
+    """Returns codes `(H, W)`, the palette of indices, and the file's format."""
     palette, kind = {}, ""
     if isinstance(mask, str):
         ops = _checks.require("PIL.ImageOps", extra="data")
@@ -186,10 +177,7 @@ def _scan(dataset, examples, has_colors, row):
 
 
 def encode(dataset: Dataset, masks: Masks) -> Dataset:
-    """Returns a dataset whose masks are classes, after checking all of them.
-
-    Those in files are decoded again when they are used.
-    """
+    """Returns a dataset whose masks are classes, after checking all of them."""
     has_colors, scans_of = masks.colors is not None, {}
     for split, examples in dataset.splits.items():
         scan = functools.partial(_scan, dataset, examples, has_colors)

@@ -25,10 +25,7 @@ Named = Mapping[str, Mapping[str, str]]
 def from_pairs(
     data: str | os.PathLike, masks: str | os.PathLike | None, images: str | None
 ) -> Dataset:
-    """Returns images below a folder, and their masks, as paths.
-
-    `images` and `masks` are patterns below it, or `masks` is another folder.
-    """
+    """Returns images below a folder, and their masks there or in another."""
     root = folder = base = folders.find_root(data)
     patterns = [] if images is None else make_patterns(images, masks)
     if not patterns:
@@ -95,10 +92,7 @@ def _match(
 
 
 def _name(base: pathlib.Path, folder: pathlib.Path, names: list[str]) -> Named:
-    """Returns what paths mean, none if they are not plain.
-
-    All are in the folder, or in folders of splits.
-    """
+    """Returns what paths mean, if all are in a folder or in those of splits."""
     start = folders.enter_folder(folder).relative_to(base).as_posix()
     places = {x: pathlib.PurePath(x).relative_to(start) for x in names}
     inside = {place.parent.as_posix() for place in places.values()}

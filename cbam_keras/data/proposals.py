@@ -40,11 +40,9 @@ NOT_DIGITS = str.maketrans("", "", string.ascii_letters + string.punctuation)
 
 
 class Proposal(NamedTuple):
-    """A pattern, or the folders of classes by split, with a slash at the end.
+    """A pattern, or folders of classes by split, with a slash at the end."""
 
-    Those of the lowest rank are shown.
-    """
-
+    # Those of the lowest rank are shown.
     rank: int
     text: str
     pattern: str
@@ -69,7 +67,8 @@ def propose_classes(
     """
     paths = [tuple(name.split("/")) for name in names]
     parts = layouts.find_parts(paths, by_words=True)
-    masks, images, others = layouts.find_masks(paths), [], []
+    masks = layouts.find_masks(paths)
+    images, others = list[str](), list[str]()
     for name, path in zip(names, paths, strict=True):
         is_part = any(path[:i] in parts for i in range(len(path)))
         (others if is_part or path in masks else images).append(name)
@@ -401,10 +400,7 @@ def _is_mask_of(mask, image):
 
 
 def _count_forms(rows, is_open, has_splits):
-    """Returns the commonest patterns of files, with their number.
-
-    A level that is open is a group, unless it says splits.
-    """
+    """Returns the commonest patterns of files, open levels as groups."""
     columns = itertools.zip_longest(*(row[:-1] for row in rows))
     splits = [
         _write_splits({*names} - {None}) if has_splits else {}

@@ -32,11 +32,7 @@ NOT_DESCRIBED = ("data", "download", "_kept")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where images are, and what says which of them belong together.
-
-    These are the arguments of `load` that neither a recipe nor a study
-    decides; `load` documents them. Nothing is read before `read` or `split`.
-    """
+    """The arguments of `load` that neither a recipe nor a study decides."""
 
     # It is `Any`, since arrays and batches have many types.
     data: Any
@@ -153,10 +149,9 @@ class Source:
         return {**vars(self), "_kept": {}}
 
     def read(self) -> Dataset:
-        """Images and labels in the splits that the source has, numbered.
+        """Returns images, not decoded yet, in the splits that there are.
 
-        They are read once for all seeds. Files are not decoded yet, and left
-        out if they cannot be read.
+        They are read once for all seeds, and numbered.
         """
         if "dataset" in self._kept:
             return self._kept["dataset"]
@@ -176,10 +171,7 @@ class Source:
     def read_all(
         self, examples: Examples, size: tuple[int, int], channels: int
     ) -> Examples:
-        """Returns images that `split` has returned, decoded to one size.
-
-        All of the source are decoded at once, for every seed.
-        """
+        """Returns images of `split` decoded to one size, once for all seeds."""
         title, places = "Preparing images", examples.places
         if places is None or examples.images.shape[1:3] == size:
             return read_all(examples, size, channels, title)
@@ -244,11 +236,7 @@ class Source:
     def split(
         self, seed: int = 0, folds: int | None = None, fold: int = 0
     ) -> Dataset:
-        """Returns the images with all three splits.
-
-        Splits that the source lacks are split off its training images. With
-        `folds` all images are pooled, and those of one fold are tested.
-        """
+        """Returns the images with all three splits, see `load`."""
         folds = self.count_folds(folds)
         splits.check_folds(folds, fold)
         dataset = self.read()
@@ -279,10 +267,7 @@ class Source:
         return dataclasses.replace(dataset, leaks=leaks)
 
     def describe(self) -> dict[str, Any] | None:
-        """Returns plain values by which `from_description` finds it again.
-
-        Arrays and data frames, which have no place, give `None`.
-        """
+        """Returns plain values for `from_description`, `None` for arrays."""
         if not _is_path(self.data):
             return None
         description: dict[str, Any] = {"name": self.data}

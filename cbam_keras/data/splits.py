@@ -41,9 +41,8 @@ def stratify(
 ) -> dict[str, np.ndarray]:
     """Returns the indices of each split, the same fraction of each class.
 
-    Groups are not split, so that the fractions are only near to that. With
-    `folds` the test images are those of one fold: each image is in one, and
-    another seed gives other folds, unless `fold_of` says those of all images.
+    Groups stay whole. With `folds` the images of one fold are tested, which the
+    seed draws unless `fold_of` says the fold of each image.
     """
     rows = np.arange(len(labels))
     tested = validated = rows[:0]
@@ -70,9 +69,9 @@ def stratify(
 
 
 def _take(rows, labels, groups, fraction, least, rng):
-    """Returns a fraction of the rows of each class, and the rows left.
+    """Returns a fraction of the rows of each class, at least one, and the rest.
 
-    At least one row of each class is taken, as long as `least` are left.
+    So many are left as `least`, if there are.
     """
     if groups is not None:
         fractions = fraction, 1 - fraction
@@ -89,10 +88,7 @@ def _take(rows, labels, groups, fraction, least, rng):
 
 
 def _assign_folds(labels, groups, seed, folds):
-    """Returns the fold that each image is in, the groups whole.
-
-    Each fold has the same fraction of each class, up to one image.
-    """
+    """Returns the fold of each image: groups whole, each class evenly."""
     rng = np.random.default_rng([seed, 3])
     by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     # Neighbors are of one class, and every fold gets each n-th.
@@ -110,10 +106,9 @@ def divide_groups(
     fractions: Sequence[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Returns the part that each image is in, the groups whole.
+    """Returns the part that each image is in, about so much of each class.
 
-    Parts get about these fractions of each class, and at least a group of it
-    where there are enough.
+    Groups stay whole, and each part has one of each class if there are enough.
     """
     names, groups = np.unique(groups, return_inverse=True)
     shares = np.zeros((len(names), labels.max() + 1))
@@ -200,10 +195,7 @@ def complete(
 def check_classes(
     dataset: Dataset, received: str, folds: int | None = None
 ) -> None:
-    """Raises unless there are two classes, and of each images to train with.
-
-    With masks, and without one class for each, all images count.
-    """
+    """Raises unless there are two classes, and of each images to train with."""
     names, splits = dataset.class_names, dataset.splits
     has_masks = splits["train"].masks is not None
     has_classes = splits["train"].labels.ndim == 1 and not has_masks
@@ -265,10 +257,7 @@ def check_splits(dataset: Dataset) -> None:
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
-    """Warns if images that belong together are in several given splits.
-
-    Returns the warning, if any.
-    """
+    """Returns the warning of groups in several splits, after warning."""
     if not dataset.grouped_by:
         return ()
     splits = collections.Counter[object]()
@@ -287,10 +276,7 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
 
 
 def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
-    """Warns of copies of images in training and test, or in two classes.
-
-    Returns the warnings.
-    """
+    """Returns warnings of copies in training and test, or in two classes."""
     first = dict[str | bytes, tuple[str, int, str]]()
     tested, several = [], []
     for split, examples in dataset.splits.items():

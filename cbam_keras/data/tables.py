@@ -44,8 +44,7 @@ def from_table(
 ) -> Dataset:
     """Returns the image files of a table, or of a table for each split.
 
-    `columns` has the name of the column of each of `COLUMNS`, or `None`; with
-    masks, that of labels has their paths.
+    `columns` names the column of each of `COLUMNS`, or has `None`.
     """
     pandas = _checks.require("pandas", extra="plot")
     tables = data if isinstance(data, Mapping) else {"train": data}
@@ -100,10 +99,7 @@ def from_table(
 
 
 def _read_rows(frame, used, root, of_masks):
-    """Returns the rows with an image and a label, and notes on them.
-
-    The columns are called as we call them, with "path" in addition.
-    """
+    """Returns rows with an image and a label by our names, and notes."""
     pandas = _checks.require("pandas", extra="plot")
     unused = [str(x) for x in frame.columns if x not in used.values()]
     listed = _checks.first_few(unused, LISTED)
@@ -164,10 +160,7 @@ def _clean(value):
 
 
 def _find_columns(frame, columns, are_splits, of_masks):
-    """Returns the columns of a table, by our names or by those that are given.
-
-    Tables that are splits need no column for these.
-    """
+    """Returns the columns of a table by our names or those that are given."""
     used, label = dict[str, Any](), "mask" if of_masks else "label"
     for key in COLUMNS:
         own = label if key == "label" else key
@@ -220,10 +213,7 @@ def _name_groups(key, name, values):
 
 
 def _locate(names, root):
-    """Returns the path of each image, and a note if it is found by its end.
-
-    Paths of another machine lose as many folders in all rows.
-    """
+    """Returns the path of each image, and a note if it is found by its end."""
     names = [*map(str, names)]
     if not names:
         return names, ""
