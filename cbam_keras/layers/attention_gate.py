@@ -82,10 +82,8 @@ class AttentionGate(TrainableAttention):
         if hidden_channels is not None:
             _checks.positive_integer("hidden_channels", hidden_channels)
         self.hidden_channels = hidden_channels
-        self.subsampling = _checks.positive_integer("subsampling", subsampling)
-        self.batch_norm_momentum = _checks.momentum(
-            "batch_norm_momentum", batch_norm_momentum
-        )
+        self._store(_checks.positive_integer, subsampling=subsampling)
+        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
         # Keras would pass on the mask of the gating signal.
         self.supports_masking = False
 
@@ -110,13 +108,7 @@ class AttentionGate(TrainableAttention):
         self.batch_norm = self._add_batch_norm("batch_norm", channels)
 
     def attention_map(self, gating, skip=None, training=None):
-        """Returns the attention map, one factor per position of the skip.
-
-        Returns:
-            Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if
-            `data_format="channels_first"`; in (0, 1), or in (0, 2) with
-            `identity_init`.
-        """
+        """Returns a factor per position; see `SpatialAttention`."""
         gating, skip = (
             self._channels_last(x, None)[0]
             for x in self._prepare(self._pair(gating, skip))
@@ -187,12 +179,11 @@ class AttentionGate(TrainableAttention):
         return shapes
 
     def _wrong(self, received):
-        name = type(self).__name__
         return ValueError(
-            f'{name} layer "{self.name}" takes two tensors of the same rank, '
-            "first the gating signal, which is coarser, then the skip: "
-            f"{name}()(gating, skip). In a network it goes on skips, as "
-            f'UNet(..., skip_attention="gate"). Received: {received}'
+            f"{self._label} takes two tensors of the same rank, first the "
+            "gating signal, which is coarser, then the skip: "
+            f"{type(self).__name__}()(gating, skip). In a network it goes on "
+            f'skips, as UNet(..., skip_attention="gate"). Received: {received}'
         )
 
 

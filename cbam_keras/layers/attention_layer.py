@@ -107,12 +107,15 @@ class AttentionLayer(layers.Layer):
             is_missing = attribute is None or inspect.isroutine(attribute)
             if name != "vars" and is_missing and len(part.get("vars", ())):
                 raise ValueError(
-                    f'{type(self).__name__} layer "{self.name}" has no '
-                    f"`{name}`. Received: a file with {len(part['vars'])} "
-                    "variables of it. Build the layer with the arguments of "
-                    "the one that was saved"
+                    f"{self._label} has no `{name}`. Received: a file with "
+                    f"{len(part['vars'])} variables of it. Build the layer "
+                    "with the arguments of the one that was saved"
                 )
         super().load_own_variables(store)
+
+    @property
+    def _label(self):
+        return f'{type(self).__name__} layer "{self.name}"'
 
     @property
     def _gate_dtype(self):
@@ -121,6 +124,11 @@ class AttentionLayer(layers.Layer):
         # PyTorch, `keras.backend.result_type` and some of `keras.ops` give
         # float32 for float64: hence the operators in the gates.)
         return "float64" if self.compute_dtype == "float64" else "float32"
+
+    def _store(self, check, **values):
+        """Sets attributes to what a check of arguments returns."""
+        for name, value in values.items():
+            setattr(self, name, check(name, value))
 
     def _gates(self):
         """Returns the gates that `call` applies, in order."""
@@ -166,24 +174,22 @@ class AttentionLayer(layers.Layer):
 
     def _check_input_shape(self, input_shape, any_count=False):
         """Returns the channel count, or raises if the shape is unsuitable."""
-        where = f'{type(self).__name__} layer "{self.name}"'
         shape = tuple(input_shape)
         if len(shape) not in self._ranks:
             ranks = ", ".join(map(str, self._ranks))
             ranks = " or ".join(ranks.rsplit(", ", 1))
             raise ValueError(
-                f"{where} takes inputs of rank {ranks}: batch, spatial axes "
-                "and channels. Received: "
-                f"input_shape={shape}. Attention belongs before global "
-                "pooling or flattening."
+                f"{self._label} takes inputs of rank {ranks}: batch, spatial "
+                f"axes and channels. Received: input_shape={shape}. Attention "
+                "belongs before global pooling or flattening."
             )
         axis = self._channel_axis(len(shape))
         if shape[axis] is None:
             raise ValueError(
-                f"{where} needs a known channel axis with "
-                f'data_format="{self.data_format}". Received: '
-                f"input_shape={shape}. Give the model a fixed channel "
-                "count, e.g. keras.Input((None, None, 3))."
+                f"{self._label} needs a known channel axis with data_format="
+                f'"{self.data_format}". Received: input_shape={shape}. Give '
+                "the model a fixed channel count, e.g. keras.Input((None, "
+                "None, 3))."
             )
         self.input_spec = layers.InputSpec(
             ndim=len(shape), axes={} if any_count else {axis: shape[axis]}
@@ -196,10 +202,10 @@ class AttentionLayer(layers.Layer):
         # tensors of `tf_keras` are of a class of the same name.
         if type(inputs).__name__ == "KerasTensor":
             raise TypeError(
-                f'{type(self).__name__} layer "{self.name}" takes symbolic '
-                "tensors only in a call of the layer itself, as `outputs, maps "
-                "= layer(inputs, return_attention_maps=True)`. Received: "
-                f"inputs={_checks.shown(inputs)}"
+                f"{self._label} takes symbolic tensors only in a call of the "
+                "layer itself, as `outputs, maps = layer(inputs, "
+                "return_attention_maps=True)`. Received: inputs="
+                f"{_checks.shown(inputs)}"
             )
         inputs = ops.cast(inputs, self.compute_dtype)
         if not self.built:

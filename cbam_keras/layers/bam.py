@@ -67,18 +67,12 @@ class BAM(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
-        )
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
-        self.dilation_rate = _checks.positive_integer(
-            "dilation_rate", dilation_rate
-        )
+        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
+        self._store(_checks.odd_integer, kernel_size=kernel_size)
+        self._store(_checks.positive_integer, dilation_rate=dilation_rate)
         self.combine = _checks.one_of("combine", combine, ("add", "multiply"))
         self.activation = keras.activations.get(activation)
-        self.batch_norm_momentum = _checks.momentum(
-            "batch_norm_momentum", batch_norm_momentum
-        )
+        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)

@@ -42,10 +42,9 @@ class CBAM(TrainableAttention):
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
         spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
-            the authors' code does. Its epsilon is 1e-5. Defaults to `False`.
-        spatial_batch_norm_momentum: Number in [0, 1), the momentum of its
-            moving averages. For up to a few thousand training steps 0.9 is
-            better. Defaults to `0.99`, as in the authors' code.
+            the authors' code does. Defaults to `False`.
+        spatial_batch_norm_momentum: Number in [0, 1), see `SpatialAttention`.
+            Defaults to `0.99`.
         activation, combine, gate_activation, identity_init, **kwargs: See
             `ChannelAttention`.
 
@@ -62,9 +61,6 @@ class CBAM(TrainableAttention):
     Output shape:
         The input shape. The gates are `layer.channel_attention` and
         `layer.spatial_attention`.
-
-    Raises:
-        See `ChannelAttention`.
 
     Example:
         >>> inputs = keras.Input((32, 32, 3))
@@ -106,12 +102,8 @@ class CBAM(TrainableAttention):
         self.spatial_pool_types = _checks.subset(
             "spatial_pool_types", spatial_pool_types, MAP_TYPES
         )
-        self.spatial_use_bias = _checks.boolean(
-            "spatial_use_bias", spatial_use_bias
-        )
-        self.spatial_batch_norm = _checks.boolean(
-            "spatial_batch_norm", spatial_batch_norm
-        )
+        self._store(_checks.boolean, spatial_use_bias=spatial_use_bias)
+        self._store(_checks.boolean, spatial_batch_norm=spatial_batch_norm)
         self.spatial_batch_norm_momentum = _checks.momentum(
             "spatial_batch_norm_momentum", spatial_batch_norm_momentum
         )

@@ -110,16 +110,12 @@ class ChannelAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
-        )
+        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
-        if hidden_units is not None:
-            hidden_units = _checks.positive_integer(
-                "hidden_units", hidden_units
-            )
         self.hidden_units = hidden_units
-        self.use_bias = _checks.boolean("use_bias", use_bias)
+        if hidden_units is not None:
+            self._store(_checks.positive_integer, hidden_units=hidden_units)
+        self._store(_checks.boolean, use_bias=use_bias)
         self.activation = keras.activations.get(activation)
         self.combine = _checks.one_of("combine", combine, ("logits", "gates"))
 

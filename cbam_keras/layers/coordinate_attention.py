@@ -62,16 +62,10 @@ class CoordinateAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
-        )
-        self.min_hidden_units = _checks.positive_integer(
-            "min_hidden_units", min_hidden_units
-        )
+        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
+        self._store(_checks.positive_integer, min_hidden_units=min_hidden_units)
         self.activation = keras.activations.get(activation)
-        self.batch_norm_momentum = _checks.momentum(
-            "batch_norm_momentum", batch_norm_momentum
-        )
+        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)

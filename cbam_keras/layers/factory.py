@@ -195,11 +195,7 @@ class Attention:
         )
 
     def takes(self, option: str) -> bool:
-        """Returns whether the layer has an argument of this name.
-
-        Args:
-            option: String.
-        """
+        """Returns whether the layer has an argument of this name."""
         if option in inspect.signature(self._partial).parameters:
             return True
         kind = self.func
@@ -207,11 +203,7 @@ class Attention:
         return is_ours and option in SHARED_ARGUMENTS
 
     def with_options(self, options: Mapping[str, object]) -> "Attention":
-        """Returns it with those of these options that the layer takes.
-
-        Args:
-            options: Mapping of keyword arguments.
-        """
+        """Returns it with those of these options that the layer takes."""
         taken = {name: x for name, x in options.items() if self.takes(name)}
         return dataclasses.replace(self, options={**self.options, **taken})
 
@@ -282,10 +274,9 @@ def attention_layers(
     options: Options | None = None,
     has_masks: bool = False,
 ) -> dict[str, Attention | None]:
-    """Returns each kind by its name, with the options that it gets.
+    """Returns each kind by its name, with the options that it takes.
 
-    `defaults` are for layers given by name, `options` for all, as far as they
-    take them.
+    `defaults` are for layers given by name, `options` for all.
     """
     if isinstance(attentions, str):
         attentions = [attentions]

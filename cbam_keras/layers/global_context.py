@@ -58,9 +58,7 @@ class GlobalContext(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
-        )
+        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
         self.fusion = _checks.one_of("fusion", fusion, ("add", "multiply"))
         self.activation = keras.activations.get(activation)
         self._zero_last = self.identity_init or fusion == "add"

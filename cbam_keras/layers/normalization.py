@@ -50,10 +50,9 @@ class GateNormalization(layers.BatchNormalization):
         variance = pool(ops.square(inputs - mean), "avg", **options)
         if isinstance(count, int) and count > 0:
             return mean, variance
-        return (
-            ops.where(count > 0, mean, self.moving_mean.value),
-            ops.where(count > 0, variance, self.moving_variance.value),
-        )
+        mean = ops.where(count > 0, mean, self.moving_mean.value)
+        moving = self.moving_variance.value
+        return mean, ops.where(count > 0, variance, moving)
 
     def _track(self, average, value):
         value = average * self.momentum + value * (1 - self.momentum)

@@ -56,9 +56,7 @@ class SCSE(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.reduction_ratio = _checks.positive_integer(
-            "reduction_ratio", reduction_ratio
-        )
+        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
         self.combine = _checks.one_of("combine", combine, ("max", "add"))
         self.activation = keras.activations.get(activation)
         if self.identity_init and self.combine == "add":

@@ -51,9 +51,7 @@ class SimAM(AttentionLayer):
 
     def __init__(self, regularization=1e-4, *, data_format=None, **kwargs):
         super().__init__(data_format=data_format, **kwargs)
-        self.regularization = _checks.positive_number(
-            "regularization", regularization
-        )
+        self._store(_checks.positive_number, regularization=regularization)
 
     def build(self, input_shape):
         self._check_input_shape(input_shape)

@@ -26,11 +26,10 @@ class SpatialAttention(TrainableAttention):
     Args:
         kernel_size: Odd positive integer, the side of the convolution. Defaults
             to `7`.
-        pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` and
-            `"conv"` (a learned 1x1 convolution), over all channels. That is the
-            paper's other variant, to one channel, without bias. `"lp"` is the
-            square root of the sum of squares, `"lse"` the logarithm of the sum
-            of exponentials. Defaults to `("avg", "max")`.
+        pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` (see
+            `ChannelAttention`) and `"conv"`, over all channels. That is the
+            paper's other variant, a learned 1x1 convolution to one channel,
+            without bias. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
         batch_norm: Boolean, whether to normalize before the sigmoid, as the
@@ -53,9 +52,6 @@ class SpatialAttention(TrainableAttention):
 
     Output shape:
         The input shape.
-
-    Raises:
-        See `ChannelAttention`.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -88,18 +84,14 @@ class SpatialAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
+        self._store(_checks.odd_integer, kernel_size=kernel_size)
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
-        self.use_bias = _checks.boolean("use_bias", use_bias)
-        self.dilation_rate = _checks.positive_integer(
-            "dilation_rate", dilation_rate
-        )
+        self._store(_checks.boolean, use_bias=use_bias)
+        self._store(_checks.positive_integer, dilation_rate=dilation_rate)
         # `batch_norm` itself is the layer, which `build` creates.
         self.use_batch_norm = _checks.boolean("batch_norm", batch_norm)
         self.batch_norm = None
-        self.batch_norm_momentum = _checks.momentum(
-            "batch_norm_momentum", batch_norm_momentum
-        )
+        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
 
     def build(self, input_shape):
         channels = self._check_input_shape(

@@ -25,9 +25,6 @@ class SqueezeExcite(ChannelAttention):
     Output shape:
         The input shape.
 
-    Raises:
-        See `ChannelAttention`.
-
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
         >>> SqueezeExcite(reduction_ratio=8)(x).shape == x.shape

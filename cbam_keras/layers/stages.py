@@ -66,10 +66,7 @@ def choose_stages(stages: object, available: Iterable[Stage]) -> list[Stage]:
 def in_stages(
     attention: Any, stages: object, available: Iterable[Stage]
 ) -> dict[Stage, Any]:
-    """Returns the attention of each stage, `None` where there is none.
-
-    `attention` may have its own `stages`, as a `layers.Attention`.
-    """
+    """Returns the attention of each stage, `None` where there is none."""
     available = list(available)
     stages = check_stages(stages)
     own_stages = getattr(attention, "stages", ALL)

@@ -62,10 +62,8 @@ class TripletAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
-        self.batch_norm_momentum = _checks.momentum(
-            "batch_norm_momentum", batch_norm_momentum
-        )
+        self._store(_checks.odd_integer, kernel_size=kernel_size)
+        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
 
     def build(self, input_shape):
         self._check_input_shape(input_shape, any_count=True)

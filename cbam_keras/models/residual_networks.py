@@ -18,10 +18,9 @@ RESNEXT = (
 RESIDUAL_NETWORKS: list[Callable[..., keras.Model]] = []
 
 
-def _builder(
-    network, depths, block, reference, *, own_groups=1, own_width=64, wider=1.0
-):
-    """Returns the builder of a residual network, with these defaults."""
+def _builder(network, depths, block, reference, *, wider=1.0):
+    """Returns the builder of a residual network, with its defaults."""
+    own_groups, own_width = (32, 4) if reference == RESNEXT else (1, 64)
 
     def build(
         include_top: bool = True,
@@ -81,9 +80,8 @@ Args:
     name: See `ResNet`. Defaults to `"{network.lower()}"`.
 
 Returns:
-    A functional `keras.Model`. Its output is `(B, classes)`, or without
-    classifier `(B, H / 32, W / 32, {channels})` (`H / 8` with the small
-    stem), or `(B, {channels})` with `pooling`.
+    A functional `keras.Model`. See `ResNet`: feature maps have {channels}
+    channels.
 
 Raises:
     See `ResNet`.
@@ -106,14 +104,5 @@ ResNet50 = _builder("ResNet50", (3, 4, 6, 3), "bottleneck", RESNET)
 ResNet101 = _builder("ResNet101", (3, 4, 23, 3), "bottleneck", RESNET)
 ResNet152 = _builder("ResNet152", (3, 8, 36, 3), "bottleneck", RESNET)
 WideResNet18 = _builder("WideResNet18", (2, 2, 2, 2), "basic", WIDE, wider=1.5)
-ResNeXt50 = _builder(
-    "ResNeXt50", (3, 4, 6, 3), "bottleneck", RESNEXT, own_groups=32, own_width=4
-)
-ResNeXt101 = _builder(
-    "ResNeXt101",
-    (3, 4, 23, 3),
-    "bottleneck",
-    RESNEXT,
-    own_groups=32,
-    own_width=4,
-)
+ResNeXt50 = _builder("ResNeXt50", (3, 4, 6, 3), "bottleneck", RESNEXT)
+ResNeXt101 = _builder("ResNeXt101", (3, 4, 23, 3), "bottleneck", RESNEXT)
