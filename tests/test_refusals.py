@@ -73,7 +73,6 @@ ARGUMENTS = [
     (CBAM, "order", "spatial_frist"),
     (CBAM, "data_format", "NHWC"),
     (SimAM, "regularization", 0),
-    (ChannelAttention, "use_bias", 1),
 ]
 INPUTS = [
     (CBAM, (16,), "rank 3, 4 or 5.*Received"),
@@ -120,20 +119,17 @@ LAYERS = [
         )
         for gate, cause in GATES
     ),
-    (lambda: CBAM(64, 16), "=16. The first argument of CBAM is the red"),
+    (
+        lambda: CBAM(64, 16),
+        "=16. The first argument of CBAM is the reduction ratio",
+    ),
     (lambda: CBAM(ratio=8), "Write reduction_ratio=8"),
     (lambda: CBAM(kernel=7), "Write kernel_size=7"),
     (lambda: CBAM(channels=64), "reads the channels from its input"),
     (lambda: CBAM(variant="paper"), r"\*\*VARIANTS\['paper'\]"),
     (lambda: CBAM(kernel_size=(7, 7)), "It is one number"),
     (lambda: make("cbm"), '"se".*Received.*cbm'),
-    (lambda: make(3), "must be None, a name, a layer class"),
-    (lambda: make(lambda name: "gate"), "a layer.*which gives 'gate'"),
     (lambda: make(lambda name: CBAM()), "must give its layer the name"),
-    (lambda: make(Closed), UNNAMED),
-    (lambda: make(Closed()), UNNAMED),
-    (lambda: make(lambda: CBAM()), UNNAMED),
-    (lambda: Attention(CBAM()), "`layer` must be a name, a layer cla"),
     (lambda: AttentionGate()(LARGE, SMALL), "Are they swapped"),
     (lambda: AttentionGate()(LARGE), "takes two tensors"),
     (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at most the sizes"),
@@ -183,21 +179,24 @@ NETWORKS = [
     (lambda: stages(widths=(4, 8, 16)), "must have the same length"),
     (lambda: stages(groups=2), 'belong to block="bottleneck"'),
     (lambda: stages(attention=["cbam"]), "must have one entry per stage"),
-    (lambda: stages(attention=layers.Dense(3)), "give layers that keep the sh"),
+    (
+        lambda: stages(attention=layers.Dense(3)),
+        "give layers that keep the shape",
+    ),
     (lambda: stages(input_shape=(8,)), "`input_shape` must have"),
     (lambda: stages(input_shape=(8, 8, None)), "a known number of"),
     (
         lambda: stages(input_tensor=keras.Input((9, 9, 3))),
-        "`input_shape` must be le",
+        "`input_shape` must be left",
     ),
-    (lambda: models.WideResNet18(width_multiplier=-1.5), "tiplier` must be a"),
+    (
+        lambda: models.WideResNet18(width_multiplier=-1.5),
+        "`width_multiplier` must be a positive number",
+    ),
     (
         lambda: build_preset("resnext50-cbm"),
         "must be one of .*-cbm",
     ),
-    (lambda: build_preset("resnet18", clases=5), "'clases'"),
-    (lambda: build_preset("resnext50", groups=8), "multiple values.*groups"),
-    (lambda: unet("ResNet18"), "`encoder` must be a functional"),
     (lambda: unet(subclassed()), "several resolutions.*subclassed"),
     (lambda: unet(keras.Sequential()), "Begin it with keras.Input"),
     (lambda: unet(one_resolution()), r"several resol.*\['conv'\]"),
@@ -212,14 +211,7 @@ NETWORKS = [
     ),
     (lambda: unet(encoder(), classes=1), "its softmax is always 1"),
     (lambda: unet(encoder(), decoder_widths=8), "decoder_widths=8"),
-    (lambda: unet(encoder(), attention=["se", None]), "`attention` must"),
     (lambda: unet(encoder(), attention="gate"), 'skip_attention="gate"'),
-    (
-        lambda: load_torch_weights(layers.Dense(2), {}),
-        "`model_or_layer` must be a network",
-    ),
-    (lambda: load_torch_weights(AttentionGate(), {}), "or one of CBAM, .* <A"),
-    (lambda: load_torch_weights(CBAM(), 3), "`source` must be the path of a"),
 ]
 MASKS = np.arange(24).reshape(2, 4, 3) % 3
 LOGITS = np.zeros((2, 4, 3, 3), "float32")
@@ -230,7 +222,10 @@ def loss_of(masks=MASKS, weight=None):
 
 
 LOSSES = [
-    (lambda: loss_of(np.eye(3)[MASKS]), r"argmax.*\(2, 4, 3, 3\), y_pred.sh"),
+    (
+        lambda: loss_of(np.eye(3)[MASKS]),
+        r"argmax.*\(2, 4, 3, 3\), y_pred.shape",
+    ),
     (lambda: loss_of(MASKS[:1]), r"pixel of the predictions, \(2, 4, 3\)"),
     (lambda: loss_of(weight=[5.0]), r"of 3 classes.*=\[5.0\]"),
     (lambda: loss_of(weight=[1, -1, 1]), "a number from 0 for each"),
@@ -329,8 +324,6 @@ PLACES = [
         "`after` and `into` must be None",
     ),
     (lambda: insert_attention(tiny(), after=3), "of which 3 finds none"),
-    (lambda: comparison.compare(pattern="{class}/*"), "data_options={'patt"),
-    (lambda: insertion.check(CBAM()), r"as check\(layer, \(32, 32, 64\)\)"),
     (
         lambda: insert_attention(tiny(), instead_of="bam"),
         r'"stage1_block1_attention" \(cbam\)',
@@ -402,7 +395,6 @@ EXPLAINED = [
     (lambda: cam(x=X[:0]), r"not be empty.*images.shape=\(0, 8, 8, 3\)"),
     (lambda: cam(x=X * np.nan), "must be finite numbers.*384 that are NaN"),
     (lambda: cam(x=X[0]), r"\(B, 8, 8, 3\).*\(8, 8, 3\). Give.*images\[None\]"),
-    (lambda: cam(x=["a/cat.jpg"]), "array of numbers.*list of dtype <U9"),
     (lambda: cam(x=[X[0], X[0, 1:]]), "of one size: resize.*several sizes"),
     (lambda: cam(class_index=5), "from 0 to 4.*class_index=5"),
     (lambda: cam(class_index=[1, 2, 3]), r"one per image \(2 here\)"),
@@ -467,12 +459,15 @@ DRAWN = [
     (lambda: drawn(heat_maps=np.zeros((3, H, W))), "2 images and 3 maps"),
     (lambda: drawn(PIXELS[0], HEAT["SE"][:1]), r"as images\[None\]"),
     (lambda: drawn(MANY, MANY), "at most 32"),
-    (lambda: drawn(PIXELS / 127.5 - 1), r"images from -\d.* before preproc"),
+    (
+        lambda: drawn(PIXELS / 127.5 - 1),
+        r"images from -\d.* before preprocessing",
+    ),
     (
         lambda: drawn(heat_maps={"a": HEAT["SE"], "b": HEAT["SE"][:, :3]}),
         r"one shape.* \(2, 3, 9\)",
     ),
-    (lambda: drawn(heat_maps=HEAT["SE"] + 200), r"in \[0, 1\] .*to 2"),
+    (lambda: drawn(heat_maps=HEAT["SE"] + 200), r"in \[0, 1\] .*to 200"),
     (
         lambda: drawn(probabilities={"SE": [0, 1], "cbam": [0, 1]}),
         r"names of `heat_maps`, \['baseline', 'SE'\]",
@@ -483,7 +478,7 @@ DRAWN = [
     (lambda: gates(PIXELS, {"cbam": (None, None)}), "tuples"),
     (lambda: gates(PIXELS, {"a": (CHANNEL[:1], None)}), r"\(1, None, None\)"),
     (lambda: gates(PIXELS[0], {"a": (None, SPATIAL[:1])}), r"images\[None\]"),
-    (lambda: plotting.plot_history([]), "`rows` must hold at least one epo"),
+    (lambda: plotting.plot_history([]), "`rows` must hold at least one epoch"),
 ]
 
 
@@ -519,13 +514,57 @@ SEARCHED = [
 ]
 
 
+# Arguments of a wrong type, of all these.
+
+WRONG_TYPES = [
+    (partial(ChannelAttention, use_bias=1), "`use_bias` must be .*Received: "),
+    (lambda: make(3), "must be None, a name, a layer class"),
+    (lambda: make(lambda name: "gate"), "a layer.*which gives 'gate'"),
+    (lambda: make(Closed), UNNAMED),
+    (lambda: make(Closed()), UNNAMED),
+    (lambda: make(lambda: CBAM()), UNNAMED),
+    (lambda: Attention(CBAM()), "`layer` must be a name, a layer class"),
+    (lambda: build_preset("resnet18", clases=5), "'clases'"),
+    (lambda: build_preset("resnext50", groups=8), "multiple values.*groups"),
+    (lambda: unet("ResNet18"), "`encoder` must be a functional"),
+    (lambda: unet(encoder(), attention=["se", None]), "`attention` must"),
+    (
+        lambda: load_torch_weights(layers.Dense(2), {}),
+        "`model_or_layer` must be a network",
+    ),
+    (
+        lambda: load_torch_weights(AttentionGate(), {}),
+        "or one of CBAM, .* <AttentionGate",
+    ),
+    (lambda: load_torch_weights(CBAM(), 3), "`source` must be the path of a"),
+    (
+        lambda: comparison.compare(pattern="{class}/*"),
+        "data_options={'pattern'",
+    ),
+    (lambda: insertion.check(CBAM()), r"as check\(layer, \(32, 32, 64\)\)"),
+    (lambda: cam(x=["a/cat.jpg"]), "array of numbers.*list of dtype <U9"),
+]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        *(LAYERS + NETWORKS + LOSSES + PLACES + PROFILES),
-        *(EXPLAINED + DRAWN + SEARCHED),
+        *LAYERS,
+        *NETWORKS,
+        *LOSSES,
+        *PLACES,
+        *PROFILES,
+        *EXPLAINED,
+        *DRAWN,
+        *SEARCHED,
     ],
 )
-def test_a_mistake_is_refused_in_words(call, words):
-    with pytest.raises((ValueError, TypeError), match=f"(?s){words}"):
+def test_a_wrong_value_is_refused_in_words(call, words):
+    with pytest.raises(ValueError, match=f"(?s){words}"):
+        call()
+
+
+@pytest.mark.parametrize(("call", "words"), WRONG_TYPES)
+def test_a_wrong_type_is_refused_in_words(call, words):
+    with pytest.raises(TypeError, match=f"(?s){words}"):
         call()
