@@ -83,6 +83,12 @@ def test_files_read_in_one_sitting():
     assert {name: x for name, x in lengths.items() if x > 600} == {}
 
 
+def test_the_page_of_tests_names_each_file():
+    page = (TESTS / "README.md").read_text(encoding="utf-8")
+    names = {path.stem.removeprefix("test_") for path in TESTS.glob("test_*")}
+    assert names - {*re.findall(r"`(\w+)`", page)} == set()
+
+
 # Its imports, those inside functions too.
 
 

@@ -282,3 +282,15 @@ def test_nobody_overwrites_a_run_whose_page_is_drawn(tmp_path):
     assert seen == [results]
     assert [x.name for x in tmp_path.iterdir()] == ["run"]
     assert not [*(tmp_path / "run").glob(".lock*")]
+
+
+# Figures take seconds.
+@pytest.mark.exhaustive
+def test_a_run_whose_page_was_drawn_is_overwritten(run, tmp_path):
+    page = report.write(run, draw=True)
+    assert (run / "explain").is_dir() and page.exists()
+    study.run(planned(NARROW), run, overwrite=True)
+    before = tmp_path / "run.old-1"
+    assert (before / page.name).exists() and (before / "explain").is_dir()
+    assert not page.exists() and not (run / "explain").exists()
+    assert (run / "narrow-seed0/narrow-seed0.keras").exists()

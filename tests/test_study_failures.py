@@ -4,8 +4,10 @@ import builtins
 import contextlib
 import dataclasses
 import errno
+import gc
 import io
 import shutil
+import weakref
 
 import keras
 import networks
@@ -19,7 +21,9 @@ from folder_checks import (
     weights,
 )
 from networks import linear
-from study_checks import at_call, content_of
+from study_checks import NARROW, at_call, content_of, narrow, planned
+
+from cbam_keras import study
 
 pytestmark = [
     pytest.mark.usefixtures("quick_programs"),
@@ -135,3 +139,28 @@ def test_a_run_whose_only_state_cannot_be_read_is_not_forgotten(tmp_path):
         call(
             "train", tmp_path, **ONE, recipe=dataclasses.replace(TWO, epochs=3)
         )
+
+
+# What is left of a network that failed.
+
+
+@pytest.mark.filterwarnings("ignore:A network is left out")
+def test_a_network_that_fails_is_freed(tmp_path, monkeypatch):
+    built = []
+
+    def watched(data):
+        model = narrow(data)
+        built.append(weakref.ref(model))
+        return model
+
+    def fail():
+        raise RuntimeError("a bug")
+
+    at_call(monkeypatch, keras.Model, "save", 1, fail)
+    plan = planned(study.Variant("watched", watched), NARROW)
+    results = study.run(plan, tmp_path / "run")
+    assert [x.status for x in results.outcomes] == ["error", "finished"]
+    # It was built to be checked, and to be trained.
+    assert len(built) == 2
+    gc.collect()
+    assert [reference() for reference in built] == [None, None]
