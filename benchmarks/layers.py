@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks import arguments, modes, results, timing
 from benchmarks.naive import NaiveCBAM
 from cbam_keras import CBAM, SqueezeExcite
-from cbam_keras.layers import ATTENTION, KINDS
+from cbam_keras.layers import ATTENTION, ATTENTION_KINDS
 
 SHAPES = (
     "16x56x56x256 16x28x28x512 16x14x14x1024 16x7x7x2048 64x32x32x64 "
@@ -55,7 +55,7 @@ def shape_of(text):
 def made(attention):
     """Returns the layers to measure by name, CBAM first."""
     layers = {OURS: CBAM(16), NAIVE: NaiveCBAM(16), "SE": SqueezeExcite(16)}
-    others = KINDS if "all" in attention else attention
+    others = ATTENTION_KINDS if "all" in attention else attention
     known = {"cbam", "se"}
     return layers | {x: ATTENTION[x]() for x in others if x not in known}
 
@@ -192,7 +192,7 @@ def main():
     parser.add_argument(
         "--attention",
         nargs="+",
-        choices=("all", *KINDS),
+        choices=("all", *ATTENTION_KINDS),
         default=(),
         help="further layers to measure, by name",
     )

@@ -23,7 +23,7 @@ else:
 # Control characters steer a terminal; surrogates stand for broken UTF-8.
 UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # Cells in a column of numbers begin like this.
-NUMBER = re.compile(r"\s*([+-]?\d|not counted|$)")
+NUMERIC = re.compile(r"\s*([+-]?\d|not counted|$)")
 
 
 @contextlib.contextmanager
@@ -58,7 +58,7 @@ def show_progress(items: Iterable, total: int, title: str) -> Iterator:
     )
 
 
-def render(
+def render_table(
     columns: Mapping[str, Literal["left", "right"]],
     sections: Iterable[Iterable[Sequence[str]]],
 ) -> str:
@@ -109,15 +109,15 @@ class Table:
         """The headings, and on which side of a column its cells are."""
         return {
             name: "right"
-            if all(NUMBER.match(str(row.get(name, ""))) for row in self.rows)
+            if all(NUMERIC.match(str(row.get(name, ""))) for row in self.rows)
             else "left"
             # A row may lack some, also the first.
             for name in dict.fromkeys(itertools.chain(*self.rows, *self.totals))
         }
 
     def __str__(self) -> str:
-        table = render(self.sides, self._sections())
-        parts = (f"{make_printable(self.title)}\n{table}", wrap(self.note))
+        table = render_table(self.sides, self._sections())
+        parts = (f"{make_printable(self.title)}\n{table}", wrap_text(self.note))
         return "\n\n".join(filter(None, parts)).strip("\n")
 
     def html(self) -> str:
@@ -194,7 +194,7 @@ class Tabular:
         return f"<{type(self).__name__}: {textwrap.shorten(text, 200)}>"
 
     def __str__(self) -> str:
-        verdict = wrap(getattr(self, "verdict", ""))
+        verdict = wrap_text(getattr(self, "verdict", ""))
         return "\n\n".join(filter(None, [*map(str, self._tables()), verdict]))
 
     def to_dataframe(self) -> DataFrame:
@@ -223,7 +223,7 @@ class Tabular:
         return f"{shown}<p>{verdict}</p>" if verdict else shown
 
 
-def wrap(text: str) -> str:
+def wrap_text(text: str) -> str:
     """Returns a text in lines of at most 100 characters."""
     return textwrap.fill(text, 100)
 

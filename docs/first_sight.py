@@ -66,7 +66,7 @@ def draw_photographs():
         if predicted[number].argmax() != index:
             raise ValueError(f'The photograph is not seen as "{name}".')
         axes = panels[number]
-        gray = figures.luminance(photographs[number] / 255)
+        gray = style.luminance(photographs[number] / 255)
         axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
         axes.imshow(heat[number], cmap=scale.cmap, norm=scale.norm)
         draw_box(axes, box)

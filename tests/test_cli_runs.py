@@ -264,7 +264,7 @@ def drawn(tiny, monkeypatch):
         calls.append([*results.networks()])
 
     pretended.install(monkeypatch)
-    monkeypatch.setattr(looking, "draw", draw)
+    monkeypatch.setattr(looking, "draw_explanations", draw)
     return calls
 
 
@@ -342,7 +342,7 @@ def test_a_report_that_fails_is_a_warning(drawn, tmp_path, monkeypatch, capsys):
     def failing(*_, **__):
         raise TypeError("no feature map")
 
-    monkeypatch.setattr(looking, "draw", failing)
+    monkeypatch.setattr(looking, "draw_explanations", failing)
     with pytest.warns(UserWarning, match="not show where it looks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
     monkeypatch.setattr(report, "write", failing)

@@ -17,7 +17,12 @@ from cbam_keras import (
     insert_attention,
     models,
 )
-from cbam_keras.layers import ATTENTION, KINDS, Attention, make_attention
+from cbam_keras.layers import (
+    ATTENTION,
+    ATTENTION_KINDS,
+    Attention,
+    make_attention,
+)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +71,7 @@ def test_cbam_by_name_is_what_our_experiments_recommend():
     gate = make_attention("spatial").get_config()
     parts = ("batch_norm", "batch_norm_momentum")
     assert [gate[part] for part in parts] == [True, 0.9]
-    assert set(KINDS) == set(ATTENTION) - {"cbam-paper"}
+    assert set(ATTENTION_KINDS) == set(ATTENTION) - {"cbam-paper"}
 
 
 def test_a_name_means_the_same_in_networks_and_in_insertion():

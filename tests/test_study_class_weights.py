@@ -51,7 +51,7 @@ def trained(folder, given, classes, activation, fold=None, **options):
     loaded = data.load(given, batch_size=200, **where)
     keras.utils.set_random_seed(seed)
     model = build(loaded)
-    networks.draw(networks.find_drawn(model), seed)
+    networks.draw_values(networks.find_drawn(model), seed)
     before = model.get_weights()
     after = keras.saving.load_model(folder / outcome.file).get_weights()
     return loaded, before, after, outcome

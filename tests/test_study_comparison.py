@@ -23,7 +23,7 @@ from cbam_keras import (
     training,
     tuning,
 )
-from cbam_keras.layers import KINDS, attention_layers
+from cbam_keras.layers import ATTENTION_KINDS, attention_layers
 
 NAMES = ["none", "se", "cbam"]
 
@@ -183,7 +183,7 @@ def test_all_is_no_attention_and_every_kind(tmp_path):
     assert 'of the variant "triplet"' in raised.value.__notes__[0]
     assert not list(tmp_path.iterdir())
     kinds = attention_layers(["all", keras.layers.ReLU])
-    assert [*kinds] == ["none", *KINDS, "ReLU"]
+    assert [*kinds] == ["none", *ATTENTION_KINDS, "ReLU"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -92,7 +92,7 @@ def test_the_first_stage_trains_new_layers_and_the_second_all(whole):
     assert [s.learning_rate for s in compiled] == pytest.approx([0.05, 0.005])
     assert [row["epoch"] for row in results.history] == [1, 2, 3, 4]
     model = study.build_seeded(network, RECIPE)
-    networks.draw(networks.find_drawn(model), RECIPE.seed)
+    networks.draw_values(networks.find_drawn(model), RECIPE.seed)
     first = model.layers[1].conv.kernel
     conv, new, mean, variance = zip(*after, strict=True)
     conv = [keras.ops.convert_to_numpy(first), *conv]

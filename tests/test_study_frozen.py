@@ -14,7 +14,7 @@ from networks_of_users import Scale, scaled
 from training_checks import close, numbers
 
 from cbam_keras import CBAM, _checks, comparison, study, training
-from cbam_keras.layers import KINDS
+from cbam_keras.layers import ATTENTION_KINDS
 from cbam_keras.models import by_name
 from cbam_keras.study.plans import networks, stages
 from cbam_keras.study.running import frozen
@@ -133,7 +133,7 @@ def test_features_train_as_keras_trains_the_network_as_a_whole(cached):
     plan = planned()
     data, recipe = plan.load(study.Run(1)), plan.recipe_for(None, study.Run(1))
     model = study.build_seeded(network, recipe)
-    networks.draw(networks.find_drawn(model), 1)
+    networks.draw_values(networks.find_drawn(model), 1)
     # A base runs in inference.
     model.get_layer("drop").rate = 0
     plan.task.compile(model, recipe, data)
@@ -228,7 +228,7 @@ def test_networks_by_name_share_features(tmp_path, runs, quick):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("kind", ["none", *KINDS])
+@pytest.mark.parametrize("kind", ["none", *ATTENTION_KINDS])
 def test_a_network_that_is_kept_starts_as_one_that_is_built(kind, monkeypatch):
     monkeypatch.setitem(by_name.PRETRAINED, "EfficientNetLite0", pretrained)
     plan = planned_by_name([kind], seeds=(1, 5))
@@ -396,4 +396,4 @@ def test_the_second_stage_trains_from_a_layer_on(unfreeze, trained):
 def test_a_name_that_no_layer_has_is_refused():
     recipe = training.Recipe(frozen_epochs=1, unfreeze="block9*")
     with pytest.raises(ValueError, match="none of .* fits"):
-        stages.check_stages(network(), recipe)
+        stages.check_frozen(network(), recipe)

@@ -108,7 +108,7 @@ def test_ctrl_c_ends_workers_that_are_starting(
 ):
     pytest.importorskip("cloudpickle", reason="gives networks to workers")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("cbam_keras.study.running.workers.START", STARTING)
+    monkeypatch.setattr("cbam_keras.study.running.workers.SCRIPT", STARTING)
 
     def started():
         return [int(path.stem) for path in tmp_path.glob("*.started")]

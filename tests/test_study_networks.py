@@ -15,7 +15,7 @@ from training_checks import KEYS, SHORT
 
 from cbam_keras import data, study, training
 from cbam_keras import layers as attention_layers
-from cbam_keras.study.plans.networks import draw, find_drawn
+from cbam_keras.study.plans.networks import draw_values, find_drawn
 from cbam_keras.study.programs.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("few_digits", "quick")
@@ -338,7 +338,7 @@ def test_shared_layers_start_alike_whatever_was_built_before(build):
     for attention, seed in ((None, 0), ("cbam", 0), ("cbam", 1)):
         keras.utils.set_random_seed(seed)
         model = build(attention)
-        draw(find_drawn(model), seed)
+        draw_values(find_drawn(model), seed)
         starts.append(kernels(model))
     for plain, gated, other in zip(*starts, strict=True):
         np.testing.assert_array_equal(plain, gated)
@@ -349,7 +349,7 @@ def test_layers_of_one_shape_start_differently():
     twice = keras.Sequential(
         [keras.Input((4,)), layers.Dense(4), layers.Dense(4)]
     )
-    draw(find_drawn(twice), 0)
+    draw_values(find_drawn(twice), 0)
     first, second = kernels(twice)
     assert not np.array_equal(first, second)
 
@@ -366,7 +366,7 @@ def test_values_that_are_set_and_seeds_of_the_user_stay():
     first, _ = model.layers
     first.kernel.assign(np.arange(16.0).reshape(4, 4))
     before = [keras.ops.convert_to_numpy(weight) for weight in model.weights]
-    draw(find_drawn(model), 0)
+    draw_values(find_drawn(model), 0)
     for weight, values in zip(model.weights, before, strict=True):
         np.testing.assert_array_equal(
             keras.ops.convert_to_numpy(weight), values

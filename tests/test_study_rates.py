@@ -177,8 +177,8 @@ def test_the_best_validation_result_is_chosen(validated, best):
         outcome(float(rate), val_accuracy=accuracy, val_loss=loss)
         for rate, (accuracy, loss) in enumerate(validated, 1)
     ]
-    assert rates.choose(outcomes, TEST_ACCURACY).learning_rate == best
-    reverse = rates.choose(outcomes[::-1], TEST_ACCURACY)
+    assert rates.choose_rate(outcomes, TEST_ACCURACY).learning_rate == best
+    reverse = rates.choose_rate(outcomes[::-1], TEST_ACCURACY)
     assert reverse.learning_rate == best
 
 
@@ -186,11 +186,11 @@ def test_a_lower_error_is_chosen_and_a_diverged_network_never():
     measure = Measure("mae", lower_is_better=True)
     outcomes = [outcome(0.1, val_mae=2.0), outcome(0.2, val_mae=1.5)]
     diverged = dataclasses.replace(outcome(0.3), status="diverged")
-    chosen = rates.choose([*outcomes, diverged], measure)
+    chosen = rates.choose_rate([*outcomes, diverged], measure)
     assert chosen.learning_rate == 0.2
-    assert rates.choose([diverged], measure) is diverged
+    assert rates.choose_rate([diverged], measure) is diverged
     failed = dataclasses.replace(outcome(0.4), status="error")
-    assert rates.choose([*outcomes, failed], measure) is failed
+    assert rates.choose_rate([*outcomes, failed], measure) is failed
 
 
 @pytest.mark.parametrize(

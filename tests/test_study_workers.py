@@ -74,7 +74,7 @@ def dying(code, output, **options):
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(RuntimeError, match="the same call resumes") as caught,
     ):
-        patch.setattr(workers, "START", f"import os, sys\n{code}")
+        patch.setattr(workers, "SCRIPT", f"import os, sys\n{code}")
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
         study.run(planned(NARROW, GATED), output, **options)
     assert content_of(output)["outcomes"] == []
@@ -226,7 +226,7 @@ def test_what_a_worker_is_refused_ends_the_run_at_once(tmp_path, monkeypatch):
         "import sys\nprint('of a library\\nImportError: mine', file=sys.stderr)"
         f"\nsys.exit({workers.REFUSED_STATUS})"
     )
-    monkeypatch.setattr(workers, "START", code)
+    monkeypatch.setattr(workers, "SCRIPT", code)
     with pytest.raises(ValueError, match="^ImportError: mine$"):
         study.run(planned(NARROW), tmp_path, workers=2)
 

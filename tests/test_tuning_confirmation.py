@@ -132,17 +132,17 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
         for row, value in zip(confirmed.confirmation, validation, strict=True)
     ]
     found = dataclasses.replace(confirmed, confirmation=tuple(rows))
-    assert choice.choose(found)[0].number == rows[best].trial
+    assert choice.choose_setting(found)[0].number == rows[best].trial
     low, high = stats.t.interval(0.95, 5, 2, 100 * stats.sem(gains))
     label = rows[1].label
-    assert choice.verdict(found, "") == (
+    assert choice.search_verdict(found, "") == (
         f"Chosen by validation accuracy: {label}. {label} improved test "
         "accuracy by 2.00 percentage points over no attention (95% CI "
         f"{low:.2f} to {high:.2f}; 6 seeds){ending}"
     )
     # No attention has failed.
     found = dataclasses.replace(found, confirmation=(rows[1],))
-    assert choice.verdict(found, "").endswith("here is not known.")
+    assert choice.search_verdict(found, "").endswith("here is not known.")
 
 
 @pytest.mark.parametrize(

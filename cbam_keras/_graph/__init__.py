@@ -11,8 +11,8 @@
 
 from cbam_keras._graph.gates import (
     Maps,
-    attention_layers,
     gate_paths,
+    gates_by_name,
     record_maps,
     run_model,
     to_float32,
@@ -36,7 +36,7 @@ from cbam_keras._graph.graph import (
     origin,
     replay,
     require_model,
-    run,
+    run_nodes,
     structure,
     with_graph,
 )
@@ -65,8 +65,8 @@ from cbam_keras._graph.steps import (
     Graph,
     Step,
     is_feature_map,
-    kind_of,
     trace,
+    type_of,
     walk,
 )
 from cbam_keras.layers._fused.private import global_random_state

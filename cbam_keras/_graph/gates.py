@@ -17,7 +17,7 @@ from cbam_keras.layers import MAPS, AttentionLayer
 Maps = tuple[np.ndarray | None, np.ndarray | None]
 
 
-def attention_layers(
+def gates_by_name(
     model: keras.Model, images: Tensor
 ) -> dict[AttentionLayer, str]:
     """Returns the attention layers of a model, with a name for each."""

@@ -175,11 +175,11 @@ def replay(
 ) -> list[Tensor]:
     """Returns the outputs of a model, run with `call(operation, *args)`."""
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
-    run(nodes(model, instead), values, call, instead)
+    run_nodes(nodes(model, instead), values, call, instead)
     return [values[id(x)] for x in model.outputs]
 
 
-def run(
+def run_nodes(
     nodes: Sequence[Any],
     values: dict[int, Tensor],
     call: Callable[..., Tensor],

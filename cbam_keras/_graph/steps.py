@@ -36,8 +36,8 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """See `kind_of`."""
-        return kind_of(self.operation)
+        """See `type_of`."""
+        return type_of(self.operation)
 
     @property
     def convolves(self) -> bool:
@@ -48,7 +48,7 @@ class Step:
         return any(isinstance(x, _CONVOLUTIONS) for x in inner)
 
 
-def kind_of(operation: keras.Operation) -> str:
+def type_of(operation: keras.Operation) -> str:
     """Returns the name of the class of an operation of Keras, or nothing."""
     # A user's class of such a name may compute anything.
     is_known = _checks.package_of(operation) in ("keras", "keras_hub")

@@ -98,7 +98,7 @@ PLANS: dict[str, Callable[[Options], study.Study | tuning.Search]] = {
 }
 
 
-def run(options: Options) -> int:
+def run_planned(options: Options) -> int:
     """Prints the results of a plan, or counts it; 1 if a network failed."""
     planned = PLANS[options.command](options)
     if options.dry_run:
@@ -159,7 +159,7 @@ def write_report(options: Options) -> None:
     say(f"Report in {page}")
 
 
-def check(options: Options) -> int:
+def run_check(options: Options) -> int:
     """Prints what attention computes; 1 if some is not what it is called."""
     reports = [_check(options, path) for path in options.paths]
     passed = all(report.passed for report in reports)
@@ -277,8 +277,8 @@ def _find_object(option, name, kind="MODULE:FUNCTION, a function"):
 
 
 HANDLERS: dict[str, Callable[[Options], int | None]] = {
-    **dict.fromkeys(PLANS, run),
-    "check": check,
+    **dict.fromkeys(PLANS, run_planned),
+    "check": run_check,
     "report": write_report,
 }
 

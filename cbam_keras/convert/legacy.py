@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-START = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
+FIRST_BYTES = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 def _tensor(storage, offset, shape, strides, *rest):
@@ -22,7 +22,7 @@ def _tensor(storage, offset, shape, strides, *rest):
 
 
 # Pickles may name only what a state dict consists of.
-NAMES: dict[str, Callable | np.dtype] = {
+PICKLED_NAMES: dict[str, Callable | np.dtype] = {
     "collections.OrderedDict": dict,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_parameter": lambda data, *rest: data,
@@ -43,9 +43,9 @@ class _Unpickler(pickle._Unpickler):
     }
 
     def find_class(self, module, name):
-        if f"{module}.{name}" not in NAMES:
+        if f"{module}.{name}" not in PICKLED_NAMES:
             raise pickle.UnpicklingError(f"GLOBAL {module}.{name}")
-        return NAMES[f"{module}.{name}"]
+        return PICKLED_NAMES[f"{module}.{name}"]
 
     def persistent_load(self, pid):
         kind, dtype, key, _, size, view = pid
@@ -59,10 +59,10 @@ class _Unpickler(pickle._Unpickler):
         return self.storages[key]
 
 
-def load(path: str) -> object:
+def load_legacy(path: str) -> object:
     """Returns the content, with arrays; damaged files raise many errors."""
     with open(path, "rb") as file:
-        for _ in START, "protocol", "sizes":
+        for _ in FIRST_BYTES, "protocol", "sizes":
             _Unpickler(file).load()
         unpickler = _Unpickler(file)
         unpickler.storages, unpickler.left = {}, os.path.getsize(path)

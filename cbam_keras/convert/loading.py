@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.matching import Plan, gates_of, make_plan
+from cbam_keras.convert.matching import Matching, gates_in, make_plan
 from cbam_keras.convert.names import GATES
 from cbam_keras.convert.torch_files import describe_source, read, to_numpy
 
@@ -22,7 +22,7 @@ COMPUTED = (
     "identity_init",
     "combine",
 )
-ADVICE = (
+NAMING_ADVICE = (
     " Weights are found by their names. If those are called otherwise, rename "
     "them, and pass the mapping: "
     '{key.replace("old", "new"): x for key, x in state_dict.items()}'
@@ -106,7 +106,7 @@ def load_torch_weights(
     """
     target = model_or_layer
     is_network = isinstance(target, keras.Model)
-    if not is_network and not gates_of(target):
+    if not is_network and not gates_in(target):
         raise TypeError(
             "`model_or_layer` must be a network of cbam_keras.models, or one "
             f"of {', '.join(x.__name__ for x in GATES)}. Received: "
@@ -147,7 +147,7 @@ def load_torch_weights(
     }
     is_other = bool(set(unused) - CLASSIFIER)
     if missing or mismatched or is_other or not loaded:
-        advice = ADVICE if missing and is_other else ""
+        advice = NAMING_ADVICE if missing and is_other else ""
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{_list_with_count('Missing', missing, missing)} "
@@ -173,7 +173,7 @@ def _input_shape(
 ) -> tuple[int | None, ...]:
     """Returns the input shape to build a layer for, from its weights."""
     channels = None
-    for gate in gates_of(layer):
+    for gate in gates_in(layer):
         for path, name in gate.weights.items():
             # The dense layer that sees all channels.
             if path.endswith(("weighting", "squeeze", "squeeze_kernel")):
@@ -199,7 +199,7 @@ def _input_shape(
 
 
 def _find_difference(
-    target: keras.layers.Layer, plan: Plan, names: Collection[str]
+    target: keras.layers.Layer, plan: Matching, names: Collection[str]
 ) -> str:
     """Returns a difference in what is computed that weights do not show."""
     differ = "the weights fit, but the predictions differ"

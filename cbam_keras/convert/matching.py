@@ -16,7 +16,7 @@ from cbam_keras.convert.names import (
     LITE_BLOCK,
     LITE_NETWORK,
     NETWORK,
-    Gate,
+    GateKeys,
 )
 
 _PART = re.compile(rf"stage(\d+)_block(\d+)_({'|'.join(BLOCK)}|attention)")
@@ -60,19 +60,19 @@ class Slot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class Matching:
     """Which value belongs to which variable, by name."""
 
     slots: list[Slot]
     # The attention layers, and the implementations that their weights are from.
-    attention: dict[keras.layers.Layer, Gate]
+    attention: dict[keras.layers.Layer, GateKeys]
     # Layers with weights that have no known counterpart.
     unknown: list[str]
 
 
-def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
+def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Matching:
     """Returns which variables of a built target get the values of `names`."""
-    plan = Plan([], {}, [])
+    plan = Matching([], {}, [])
     if not isinstance(target, keras.Model):
         plan.attention[target], of_gate = _best_gate(target, names)
         plan.slots.extend(of_gate)
@@ -91,7 +91,7 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Plan:
     for layer in weighted:
         module = modules.get(layer.name)
         slots = None if module is None else _slots(layer, module)
-        if module is not None and gates_of(layer):
+        if module is not None and gates_in(layer):
             plan.attention[layer], slots = _best_gate(layer, names, module)
         if slots is None:
             plan.unknown.append(layer.name)
@@ -166,7 +166,7 @@ def _slots(layer: keras.layers.Layer, module: str) -> list[Slot] | None:
     return None
 
 
-def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
+def gates_in(layer: keras.layers.Layer) -> tuple[GateKeys, ...]:
     """Returns the sets of names in `GATES` for a layer; none for others."""
     kinds = [kind for kind in type(layer).__mro__ if kind in GATES]
     return GATES[kinds[0]] if kinds else ()
@@ -174,20 +174,20 @@ def gates_of(layer: keras.layers.Layer) -> tuple[Gate, ...]:
 
 def _best_gate(
     layer: keras.layers.Layer, names: Collection[str], module: str = ""
-) -> tuple[Gate, list[Slot]]:
+) -> tuple[GateKeys, list[Slot]]:
     """Returns the implementation whose names fit best, and the slots."""
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))
     plans = [
         (gate, list(_gate_slots(layer, gate, module + inner)))
-        for gate in sorted(gates_of(layer), key=lambda gate: gate.maps != maps)
+        for gate in sorted(gates_in(layer), key=lambda gate: gate.maps != maps)
         for inner in (*gate.modules, "")[:: 1 if module else -1]
     ]
     return max(plans, key=lambda plan: sum(x.name in names for x in plan[1]))
 
 
 def _gate_slots(
-    layer: keras.layers.Layer, gate: Gate, prefix: str
+    layer: keras.layers.Layer, gate: GateKeys, prefix: str
 ) -> Iterator[Slot]:
     left = {id(variable): variable for variable in layer.weights}
     for path, name in gate.weights.items():

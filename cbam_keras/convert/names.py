@@ -56,7 +56,7 @@ BATCH_NORM = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate:
+class GateKeys:
     """Names of the weights in one implementation of an attention layer."""
 
     # By paths of variables, normalizations, and pairs of kernel and bias.
@@ -113,10 +113,10 @@ _LUUUYI, _SEQUENTIAL = (
     for mlp in (_name_mlp("fc1", "fc2"), _name_mlp("fc.0", "fc.2"))
 )
 _CBAM = (_AUTHORS, _LUUUYI, _SEQUENTIAL, _TIMM)
-_SQUEEZE_EXCITE = Gate(_name_mlp("fc1", "fc2"), ("se.",), pools=("avg",))
+_SQUEEZE_EXCITE = GateKeys(_name_mlp("fc1", "fc2"), ("se.",), pools=("avg",))
 
 
-def _cbam(module, channel, spatial, mlp, convolution, maps, pools) -> Gate:
+def _cbam(module, channel, spatial, mlp, convolution, maps, pools) -> GateKeys:
     names = {
         f"{gate}.{ours}": prefix + theirs
         for gate, prefix, weights in (
@@ -125,14 +125,14 @@ def _cbam(module, channel, spatial, mlp, convolution, maps, pools) -> Gate:
         )
         for ours, theirs in weights.items()
     }
-    return Gate(names, (module,), maps=maps, pools=pools)
+    return GateKeys(names, (module,), maps=maps, pools=pools)
 
 
 _BAM = "channel_att.gate_c.gate_c_", "spatial_att.gate_s.gate_s_"
 
 
-def _context(term: str) -> Gate:
-    return Gate(
+def _context(term: str) -> GateKeys:
+    return GateKeys(
         {
             "weighting": "conv_mask",
             "squeeze": f"channel_{term}_conv.0",
@@ -144,28 +144,28 @@ def _context(term: str) -> Gate:
     )
 
 
-def _coordinate(rows: str, columns: str) -> Gate:
+def _coordinate(rows: str, columns: str) -> GateKeys:
     names = {"squeeze": "conv1", "batch_norm": "bn1"}
-    return Gate({**names, "excite.0": rows, "excite.1": columns})
+    return GateKeys({**names, "excite.0": rows, "excite.1": columns})
 
 
 # Each class has the sets of names by which its weights are known.
-GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
+GATES: dict[type[keras.layers.Layer], tuple[GateKeys, ...]] = {
     CBAM: tuple(_cbam(*names) for names in _CBAM),
     ChannelAttention: (
         *(
-            Gate(mlp, (module + gate, gate), pools=pools)
+            GateKeys(mlp, (module + gate, gate), pools=pools)
             for module, gate, _, mlp, *_, pools in _CBAM
         ),
         _SQUEEZE_EXCITE,
     ),
     SqueezeExcite: (_SQUEEZE_EXCITE,),
     SpatialAttention: tuple(
-        Gate(weights, (module + gate, gate), maps=maps)
+        GateKeys(weights, (module + gate, gate), maps=maps)
         for module, _, gate, _, weights, maps, _ in _CBAM
     ),
     BAM: (
-        Gate(
+        GateKeys(
             {
                 "squeeze": f"{_BAM[0]}fc_0",
                 "channel_norm": f"{_BAM[0]}bn_1",
@@ -188,16 +188,16 @@ GATES: dict[type[keras.layers.Layer], tuple[Gate, ...]] = {
     ),
     EfficientChannelAttention: (
         # The authors call the module `eca`, and timm `se`.
-        Gate({"kernel": "conv.weight"}, ("eca.", "se.")),
+        GateKeys({"kernel": "conv.weight"}, ("eca.", "se.")),
     ),
     GlobalContext: (_context("add"), _context("mul")),
     SCSE: (
-        Gate(
+        GateKeys(
             {"squeeze": "cSE.fc1", "excite": "cSE.fc2", "spatial": "sSE.conv"}
         ),
     ),
     TripletAttention: (
-        Gate(
+        GateKeys(
             {
                 f"{ours}.{plane}": f"{plane}.conv.{theirs}"
                 for plane in ("cw", "hc", "hw")

@@ -11,9 +11,9 @@ from cbam_keras import _checks
 from cbam_keras.convert import legacy
 
 # Keys of state dicts in training scripts, averaged weights last.
-STATES = ("state_dict", "model_state_dict", "model_state")
+STATE_KEYS = ("state_dict", "model_state_dict", "model_state")
 AVERAGED = ("state_dict_ema", "model_ema")
-HOLDERS = (*STATES, "model", "net", "network", *AVERAGED)
+HOLDERS = (*STATE_KEYS, "model", "net", "network", *AVERAGED)
 # Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
@@ -74,7 +74,7 @@ def _read_torch(path: str, start: bytes) -> object:
     try:
         torch = _checks.require("torch", extra="torch")
     except ImportError:
-        if not start.startswith(legacy.START):
+        if not start.startswith(legacy.FIRST_BYTES):
             raise
         torch = None
     try:
@@ -82,7 +82,7 @@ def _read_torch(path: str, start: bytes) -> object:
             # About how the file was written: the user cannot act on them.
             warnings.simplefilter("ignore")
             if torch is None:
-                return legacy.load(path)
+                return legacy.load_legacy(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     # Damaged files raise many kinds of errors.
     except Exception as error:

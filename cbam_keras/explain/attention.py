@@ -47,7 +47,7 @@ def attention_maps(
     _graph.require_model("model", model)
     images = _graph.check_inputs(images, model)
     first = next(_graph.batches(images, 1))
-    names = _graph.attention_layers(model, first)
+    names = _graph.gates_by_name(model, first)
     parts = [
         _graph.record_maps(model, batch, names)
         for batch in _graph.batches(images, batch_size)

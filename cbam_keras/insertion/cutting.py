@@ -90,7 +90,7 @@ class Cut:
     def is_gated(self) -> bool:
         """Whether its last call multiplies by a map, of whatever."""
         node = self.nodes[-1]
-        is_product = _graph.kind_of(node.operation) == "Multiply"
+        is_product = _graph.type_of(node.operation) == "Multiply"
         return is_product and any(map(_is_map, node.input_tensors))
 
     @functools.cached_property
@@ -164,7 +164,7 @@ class _Runner(layers.Layer):
     def call(self, x, training=None):
         values = {id(mask): None for mask in _masks(*self.cut.nodes)}
         values[id(self.cut.source)] = ops.convert_to_tensor(x)
-        _graph.run(self.cut.nodes, values, operator.call)
+        _graph.run_nodes(self.cut.nodes, values, operator.call)
         return values[id(self.cut.product)]
 
 
@@ -225,7 +225,7 @@ def _is_map(x, between=MOST_BETWEEN):
     """Returns whether a tensor is a sigmoid of one channel or position."""
     node = _graph.origin(x)
     function = getattr(node.operation, "activation", None)
-    names = (_graph.kind_of(node.operation), getattr(function, "__name__", ""))
+    names = (_graph.type_of(node.operation), getattr(function, "__name__", ""))
     if any(name.lower() == "sigmoid" for name in names):
         return 1 in x.shape[1:]
     inputs = node.input_tensors

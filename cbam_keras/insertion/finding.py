@@ -130,7 +130,7 @@ def _run_graph(graph, inputs, values):
 
     pairs = zip(graph.inputs, inputs, strict=True)
     values.update((id(x), ops.convert_to_tensor(y)) for x, y in pairs)
-    _graph.run(_graph.nodes(graph), values, call)
+    _graph.run_nodes(_graph.nodes(graph), values, call)
     return [values[id(x)] for x in graph.outputs]
 
 
@@ -185,7 +185,7 @@ def _gates(model, values, prefix="", inside=""):
         products = {id(x.outputs[0]) for x in cut.nodes}
         within = [x for x in gates if id(x.cut.product) in products]
         # Global context is such a sum itself.
-        is_sum = _graph.kind_of(cut.operation) in _graph.ADDITIONS
+        is_sum = _graph.type_of(cut.operation) in _graph.ADDITIONS
         is_sum = is_sum and not gate.adds
         is_around = is_sum or any(x.match for x in within)
         if within and is_around and not gate.match:
@@ -222,7 +222,7 @@ def _beside(cut, first):
     """Returns what makes the map that multiplies what a gate gives, if any."""
     node = cut.nodes[-1]
     maps = [x for x in node.input_tensors if x is not first.product]
-    is_product = _graph.kind_of(node.operation) == "Multiply"
+    is_product = _graph.type_of(node.operation) == "Multiply"
     if not is_product or len(maps) != 1 or first.source is not cut.source:
         return None
     nodes = _graph.nodes_between([cut.source], maps)
@@ -267,7 +267,7 @@ def _examine(cut, values):
     probes = gate.probes
     is_gate = gate.match or probes and probes.is_attention
     node = cut.nodes[-1]
-    if _graph.kind_of(node.operation).endswith("Divide") and not gate.match:
+    if _graph.type_of(node.operation).endswith("Divide") and not gate.match:
         # It normalizes, at any scale but the smallest.
         if any(x is cut.source for x in node.input_tensors):
             return (gate, None) if cut.is_given else (None, None)

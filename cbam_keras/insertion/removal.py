@@ -38,7 +38,7 @@ def remove_attention(
         11191242
     """
     model = _graph.with_graph("model", model)
-    layers = {x: y for y, x in _graph.attention_layers(model, None).items()}
+    layers = {x: y for y, x in _graph.gates_by_name(model, None).items()}
     names = [*layers] if gates is None else gates
     names = [names] if isinstance(names, str) else names
     graph = _graph.Graph(model, model.inputs)

@@ -30,8 +30,8 @@ from cbam_keras.layers.efficient_channel_attention import (
 )
 from cbam_keras.layers.factory import (
     ATTENTION,
+    ATTENTION_KINDS,
     BASELINE,
-    KINDS,
     SKIP,
     Attention,
     MakeLayer,

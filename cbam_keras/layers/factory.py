@@ -45,9 +45,9 @@ ATTENTION = {
     "triplet": TripletAttention,
 }
 # Skips have a gate of their own, which takes two tensors.
-NAMES = {**ATTENTION, "gate": AttentionGate}
+LAYERS_BY_NAME = {**ATTENTION, "gate": AttentionGate}
 # The names of different classes.
-KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
+ATTENTION_KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
 # The name of no attention.
 BASELINE = "none"
 # Kinds of attention on the skips of a U-Net begin with this.
@@ -59,7 +59,7 @@ IDENTITY = {"identity_init": True}
 # than with those of the paper, which start at a quarter. The many weights of
 # the spatial gate, which all start at zero, saturate it within a few steps of
 # Adam, unless its logits are normalized.
-ADVICE: dict[str, Mapping[str, object]] = {
+RECOMMENDED: dict[str, Mapping[str, object]] = {
     "cbam": VARIANTS["recommended"],
     "cbam-paper": VARIANTS["paper"],
     "spatial": {**IDENTITY, "batch_norm": True, "batch_norm_momentum": 0.9},
@@ -109,7 +109,7 @@ class Attention:
     def __post_init__(self) -> None:
         _checks.convert(self, stages=check_stages(self.stages))
         if isinstance(self.layer, str):
-            _checks.one_of("layer", self.layer, NAMES)
+            _checks.one_of("layer", self.layer, LAYERS_BY_NAME)
         elif not callable(self.layer) or isinstance(
             self.layer, keras.layers.Layer
         ):
@@ -134,13 +134,13 @@ class Attention:
         """The options, with those that a name stands for."""
         if not isinstance(self.layer, str):
             return dict(self.options)
-        return {**ADVICE.get(self.layer, IDENTITY), **self.options}
+        return {**RECOMMENDED.get(self.layer, IDENTITY), **self.options}
 
     @property
     def _partial(self):
         layer = self.layer
         if isinstance(layer, str):
-            layer = NAMES[layer]
+            layer = LAYERS_BY_NAME[layer]
         # A partial of a `functools.partial` is one partial of both.
         return functools.partial(layer, **self.arguments)
 
@@ -244,7 +244,7 @@ def make_attention(
     if attention is None:
         return None
     if isinstance(attention, str):
-        _checks.one_of("attention", attention, (None, *NAMES))
+        _checks.one_of("attention", attention, (None, *LAYERS_BY_NAME))
         return Attention(attention)(name)
     if isinstance(attention, keras.layers.Layer):
         config = attention.get_config()
@@ -282,7 +282,7 @@ def attention_layers(
         attentions = [attentions]
     kinds: list[str | MakeLayer] = []
     for kind in attentions:
-        kinds += (BASELINE, *KINDS) if kind == ALL else (kind,)
+        kinds += (BASELINE, *ATTENTION_KINDS) if kind == ALL else (kind,)
     options = options or {}
     is_formula = options.get("identity_init") is False
     layers: dict[str, Attention | None] = {}

@@ -9,7 +9,7 @@ import keras
 from keras import KerasTensor, layers
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import Attention, attend, head_dtype, layer_for
+from cbam_keras.models.blocks import Kind, attach, class_for, head_dtype
 from cbam_keras.models.weights import load_weights
 
 # Sides in pixels of the default image for each stem.
@@ -19,18 +19,18 @@ STEMS = {"imagenet": 224, "small": 32, "strided": 64}
 Arguments = ParamSpec("Arguments")
 
 
-class Network(NamedTuple):
+class OwnParts(NamedTuple):
     """What a network has of its own, besides input and head."""
 
     # It maps an image to the last feature map.
     body: Callable[[KerasTensor], KerasTensor]
-    top_attention: Attention
+    top_attention: Kind
     # A file, where the argument is another name of it.
     weights: str | None = None
 
 
 def assembled(
-    network: Callable[Arguments, Network],
+    network: Callable[Arguments, OwnParts],
 ) -> Callable[Arguments, keras.Model]:
     """Adds input, head and weights, by the arguments of `ResNet`."""
     signature = inspect.signature(network)
@@ -55,7 +55,7 @@ def assembled(
             options["stem"],
         )
         own = network(*positional, **named)
-        x = attend(own.body(image), own.top_attention, name="head_attention")
+        x = attach(own.body(image), own.top_attention, name="head_attention")
         x = apply_head(x, top, pooling, classes, activation)
         inputs = keras.utils.get_source_inputs(image)
         # A model of a list of one takes its input in a list.
@@ -124,7 +124,7 @@ def apply_head(
     """Applies the layers after the last feature map, by those arguments."""
     if include_top or pooling is not None:
         kind = "Average" if include_top or pooling == "avg" else "Max"
-        x = layer_for(x, f"Global{kind}Pooling")(name="head_pool")(x)
+        x = class_for(x, f"Global{kind}Pooling")(name="head_pool")(x)
     if not include_top:
         return x
     return layers.Dense(

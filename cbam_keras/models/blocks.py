@@ -14,10 +14,10 @@ from keras import KerasTensor, layers
 
 from cbam_keras.layers import AttentionGate, MakeLayer, make_attention
 
-HALF = ("float16", "bfloat16")
+HALF_PRECISION = ("float16", "bfloat16")
 DOWNSAMPLE_IN = ("3x3", "1x1")
 # One kind of attention: a name, or a layer class, template or function.
-Attention = str | MakeLayer | None
+Kind = str | MakeLayer | None
 
 
 def channels_of(x: KerasTensor) -> int:
@@ -25,7 +25,7 @@ def channels_of(x: KerasTensor) -> int:
     return x.shape[channel_axis()]
 
 
-def layer_for(x: KerasTensor, kind: str) -> Callable[..., keras.Layer]:
+def class_for(x: KerasTensor, kind: str) -> Callable[..., keras.Layer]:
     """Returns the layer of a kind for signals, images or volumes."""
     return getattr(layers, f"{kind}{len(x.shape) - 2}D")
 
@@ -43,10 +43,10 @@ def conv(
     """Convolves without bias, with PyTorch's padding or Keras' `"same"`."""
     if stride > 1 and kernel_size == 1:
         # Its gradient crashes TensorFlow with oneDNN for some batch sizes.
-        pool = layer_for(x, "MaxPooling")(1, stride, name=f"{name}_subsample")
+        pool = class_for(x, "MaxPooling")(1, stride, name=f"{name}_subsample")
         x, stride = pool(x), 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
-    return layer_for(x, "Conv")(
+    return class_for(x, "Conv")(
         filters,
         kernel_size,
         strides=stride,
@@ -63,7 +63,7 @@ def depthwise_conv(
 ) -> KerasTensor:
     """Convolves each channel separately, with padding as `conv`."""
     x, padding = _pad(x, kernel_size, stride, name, padding)
-    return layer_for(x, "DepthwiseConv")(
+    return class_for(x, "DepthwiseConv")(
         kernel_size,
         strides=stride,
         padding=padding,
@@ -95,9 +95,9 @@ def relu6(x: KerasTensor, *, name: str) -> KerasTensor:
     return layers.Activation("relu6", name=name)(x)
 
 
-def attend(
+def attach(
     x: KerasTensor,
-    attention: Attention,
+    attention: Kind,
     *,
     name: str,
     gating: KerasTensor | None = None,
@@ -125,8 +125,8 @@ def stem_block(x: KerasTensor, width: int, kind: str) -> KerasTensor:
     x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
     if large:
         # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.
-        x = layer_for(x, "ZeroPadding")(1, name="stem_pool_pad")(x)
-        x = layer_for(x, "MaxPooling")(3, strides=2, name="stem_pool")(x)
+        x = class_for(x, "ZeroPadding")(1, name="stem_pool_pad")(x)
+        x = class_for(x, "MaxPooling")(3, strides=2, name="stem_pool")(x)
     return x
 
 
@@ -136,7 +136,7 @@ def basic_block(
     *,
     name: str,
     stride: int = 1,
-    attention: Attention = None,
+    attention: Kind = None,
 ) -> KerasTensor:
     """Applies two 3x3 convolutions and attention, with a shortcut."""
     shortcut = _shortcut(x, width, stride, name)
@@ -157,7 +157,7 @@ def bottleneck_block(
     groups: int = 1,
     base_width: int = 64,
     downsample_in: str = "3x3",
-    attention: Attention = None,
+    attention: Kind = None,
 ) -> KerasTensor:
     """Applies 1x1, 3x3 and 1x1 to `4 * width`, with a shortcut."""
     inner = width * base_width // 64 * groups
@@ -180,16 +180,16 @@ def depthwise_separable_block(
     *,
     name: str,
     stride: int = 1,
-    attention: Attention = None,
+    attention: Kind = None,
 ) -> KerasTensor:
     """Applies a 3x3 depthwise and a 1x1 convolution, each with attention."""
     x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
-    x = attend(x, attention, name=f"{name}_attention1")
+    x = attach(x, attention, name=f"{name}_attention1")
     x = relu(x, name=f"{name}_relu1")
     x = conv(x, width, 1, name=f"{name}_conv2")
     x = batch_norm(x, name=f"{name}_bn2")
-    x = attend(x, attention, name=f"{name}_attention2")
+    x = attach(x, attention, name=f"{name}_attention2")
     return relu(x, name=f"{name}_out")
 
 
@@ -203,7 +203,7 @@ def inverted_residual_block(
     stride: int = 1,
     expansion: int = 6,
     padding: str = "pytorch",
-    attention: Attention = None,
+    attention: Kind = None,
     attention_after: str = "conv3",
 ) -> KerasTensor:
     """Applies a 1x1, a depthwise and a 1x1 convolution, with their input added.
@@ -220,11 +220,11 @@ def inverted_residual_block(
     )
     y = relu6(normalize(y, name=f"{name}_bn2"), name=f"{name}_relu2")
     if attention_after == "conv2":
-        y = attend(y, attention, name=f"{name}_attention")
+        y = attach(y, attention, name=f"{name}_attention")
     y = conv(y, width, 1, name=f"{name}_conv3")
     y = normalize(y, name=f"{name}_bn3")
     if attention_after == "conv3":
-        y = attend(y, attention, name=f"{name}_attention")
+        y = attach(y, attention, name=f"{name}_attention")
     if stride > 1 or channels_of(x) != width:
         return y
     return layers.Add(name=f"{name}_add")([y, x])
@@ -235,7 +235,7 @@ def _pad(x, kernel_size, stride, name, padding):
     if stride == 1 or padding == "same":
         return x, "same"
     # Keras' "same" pads even sizes at the end alone, PyTorch on both sides.
-    x = layer_for(x, "ZeroPadding")(kernel_size // 2, name=f"{name}_pad")(x)
+    x = class_for(x, "ZeroPadding")(kernel_size // 2, name=f"{name}_pad")(x)
     return x, "valid"
 
 
@@ -254,7 +254,7 @@ def _shortcut(x, channels, stride, name):
 
 
 def _join(x, shortcut, attention, name):
-    x = attend(x, attention, name=f"{name}_attention")
+    x = attach(x, attention, name=f"{name}_attention")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return relu(x, name=f"{name}_out")
 
@@ -262,7 +262,7 @@ def _join(x, shortcut, attention, name):
 def head_dtype():
     """Returns the dtype of a head: logits and losses need full precision."""
     policy = keras.config.dtype_policy()
-    return "float32" if policy.compute_dtype in HALF else None
+    return "float32" if policy.compute_dtype in HALF_PRECISION else None
 
 
 def channel_axis():

@@ -16,7 +16,7 @@ from cbam_keras import _checks, _graph
 from cbam_keras.insertion import freeze_batch_norm, insert_attention
 from cbam_keras.layers import Attention, MakeLayer
 from cbam_keras.models.assembly import apply_head
-from cbam_keras.models.blocks import Attention as Kind
+from cbam_keras.models.blocks import Kind
 from cbam_keras.models.mobile_networks import (
     EfficientNetLite0,
     MobileNet,

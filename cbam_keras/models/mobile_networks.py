@@ -9,7 +9,7 @@ import keras
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models import blocks
-from cbam_keras.models.assembly import Network, assembled
+from cbam_keras.models.assembly import OwnParts, assembled
 
 # The width and number of blocks of each stage.
 MOBILENET = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
@@ -43,12 +43,12 @@ def MobileNet(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: blocks.Attention = None,
+    attention: blocks.Kind = None,
     stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenet",
-) -> Network:
+) -> OwnParts:
     """Builds MobileNet V1, optionally with attention after every convolution.
 
     The stem and the 26 convolutions of the blocks each get an attention layer,
@@ -101,7 +101,7 @@ def MobileNet(
         width = _scale_width(32, alpha)
         x = blocks.conv(x, width, 3, stride=stride, name="stem_conv")
         x = blocks.batch_norm(x, name="stem_bn")
-        x = blocks.attend(x, attentions[1], name="stem_attention")
+        x = blocks.attach(x, attentions[1], name="stem_attention")
         x = blocks.relu(x, name="stem_relu")
         for stage, (width, depth) in enumerate(MOBILENET, 1):
             for index in range(1, depth + 1):
@@ -114,7 +114,7 @@ def MobileNet(
                 )
         return x
 
-    return Network(body, attentions[TOP])
+    return OwnParts(body, attentions[TOP])
 
 
 @assembled
@@ -127,12 +127,12 @@ def MobileNetV2(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: blocks.Attention = None,
+    attention: blocks.Kind = None,
     stages: str = "all",
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenetv2",
-) -> Network:
+) -> OwnParts:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
     Attention follows each depthwise convolution but the first. The weights of
@@ -187,7 +187,7 @@ def MobileNetV2(
         normalize=blocks.batch_norm,
         attention_after="conv2",
     )
-    return Network(body, attentions[TOP])
+    return OwnParts(body, attentions[TOP])
 
 
 @assembled
@@ -200,11 +200,11 @@ def EfficientNetLite0(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
     *,
-    attention: blocks.Attention = None,
+    attention: blocks.Kind = None,
     stages: str = "all",
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
-) -> Network:
+) -> OwnParts:
     """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
 
     4.65 million parameters, 385 million multiply-accumulates. Images must be
@@ -263,7 +263,7 @@ def EfficientNetLite0(
         normalize=_normalize,
         padding="same",
     )
-    return Network(body, attentions[TOP], file)
+    return OwnParts(body, attentions[TOP], file)
 
 
 def _inverted_residuals(x, stem, ends, stages, attentions, **options):

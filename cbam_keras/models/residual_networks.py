@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import keras
 
 from cbam_keras import _checks
-from cbam_keras.models.blocks import Attention
+from cbam_keras.models.blocks import Kind
 from cbam_keras.models.resnet import WIDTHS, ResNet
 
 RESNET = "He, Zhang, Ren and Sun, 2016 (https://arxiv.org/abs/1512.03385)"
@@ -31,7 +31,7 @@ def _builder(network, depths, block, reference, *, wider=1.0):
         classes: int = 1000,
         classifier_activation: str | Callable | None = "softmax",
         *,
-        attention: Attention | Sequence[Attention] = None,
+        attention: Kind | Sequence[Kind] = None,
         stages: str = "all",
         stem: str = "imagenet",
         downsample_in: str = "3x3",

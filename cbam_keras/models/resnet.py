@@ -9,7 +9,7 @@ import keras
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, Stage, choose_stages, in_stages
 from cbam_keras.models import blocks
-from cbam_keras.models.assembly import Network, assembled
+from cbam_keras.models.assembly import OwnParts, assembled
 
 WIDTHS = (64, 128, 256, 512)
 
@@ -30,12 +30,12 @@ def ResNet(
     pooling: str | None = None,
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
-    attention: blocks.Attention | Sequence[blocks.Attention] = None,
+    attention: blocks.Kind | Sequence[blocks.Kind] = None,
     stages: str = "all",
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "resnet",
-) -> Network:
+) -> OwnParts:
     """Builds a residual network, optionally with attention in each block.
 
     Preprocessing is not built in. Padding and batch normalization (epsilon
@@ -130,7 +130,7 @@ def ResNet(
                 f"attention={attention!r}"
             )
         with_attention = choose_stages(stages, numbers)
-        attentions: dict[Stage, blocks.Attention] = {
+        attentions: dict[Stage, blocks.Kind] = {
             x: attention[x - 1] if x in with_attention else None
             for x in numbers
         }
@@ -153,7 +153,7 @@ def ResNet(
         return x
 
     # A list has attention for stages only.
-    return Network(body, attentions.get(TOP))
+    return OwnParts(body, attentions.get(TOP))
 
 
 def _choose_block(block, groups, base_width, downsample_in):

@@ -21,8 +21,8 @@ def UNet(
     encoder: keras.Model,
     classes: int,
     *,
-    attention: blocks.Attention = None,
-    skip_attention: blocks.Attention = None,
+    attention: blocks.Kind = None,
+    skip_attention: blocks.Kind = None,
     stages: str = "all",
     decoder_widths: Sequence[int] | None = None,
     classifier_activation: str | Callable | None = "softmax",
@@ -106,7 +106,7 @@ def UNet(
         below = x
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            skip = blocks.attend(
+            skip = blocks.attach(
                 skip,
                 of_skips.get(stage),
                 name=f"{block}_skip_attention",
@@ -120,7 +120,7 @@ def UNet(
             x = blocks.conv(x, width, 3, name=f"{block}_conv{number}")
             x = blocks.batch_norm(x, name=f"{block}_bn{number}")
             x = blocks.relu(x, name=f"{block}_relu{number}")
-        x = blocks.attend(x, attentions[stage], name=f"{block}_attention")
+        x = blocks.attach(x, attentions[stage], name=f"{block}_attention")
     dtype = blocks.head_dtype()
     head = getattr(layers, f"Conv{len(x.shape) - 2}D")
     x = head(classes, 1, dtype=dtype, name="logits")(x)

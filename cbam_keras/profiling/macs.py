@@ -166,7 +166,7 @@ def _count(layer, x, y):
                 macs = count(layer, x, y)
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
-    scales = _graph.kind_of(layer) == "LayerScale"
+    scales = _graph.type_of(layer) == "LayerScale"
     if scales or isinstance(layer, FREE) or not layer.weights:
         return "other", 0
     return NOT_COUNTED

@@ -5,19 +5,17 @@ from collections.abc import Mapping
 
 from cbam_keras import _files, _terminal
 from cbam_keras._files import Json
-from cbam_keras._terminal import Table
-from cbam_keras.report.page import Figure, Page, Section
+from cbam_keras._terminal import Table, number_cell
+from cbam_keras.report.page import MAX_NETWORKS, Figure, Page, Section
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import figures, predictions
-from cbam_keras.study.results.kept import CLASSES, NUMBERS, OF_CLASSES
+from cbam_keras.study.results.kept import CLASSES, OF_CLASSES, OF_NUMBERS
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import DEVIATION
 
-# Figures of more networks make a page too long; their tables are files.
-MAX_NETWORKS = 6
 TABLES = "tables"
 # Headings of scores, in percent.
-HEADINGS = {
+SCORE_HEADINGS = {
     "precision": "precision",
     "recall": "recall",
     "f1": "F1",
@@ -47,7 +45,7 @@ CALIBRATED = (
     "confidence and accuracy, biased upward on small test sets, so omitted "
     "below 1,000 examples. Brier score: at most 2. Lower is better for both."
 )
-PREDICTED = (
+OF_PREDICTED = (
     "Test examples, networks of the first seed or fold. Top: predictions and "
     "targets, equal on the line. Bottom: residuals (prediction - target)."
 )
@@ -86,9 +84,9 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         return
     frames = predictions.judged(results)
     tables = _tables(results, frames)
-    if results.predicts == NUMBERS:
+    if results.predicts == OF_NUMBERS:
         drawn = figures.plot_numbers(results)
-        figure = _write(results, "numbers.png", drawn, PREDICTED)
+        figure = _write(results, "numbers.png", drawn, OF_PREDICTED)
         page.sections.append(Section("Numbers", figures=[figure]))
     if results.predicts in OF_CLASSES:
         classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
@@ -180,9 +178,9 @@ def _cells(results: Results, row: Mapping) -> dict[str, str]:
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     if "images" in row:
         cells[f"{results.noun}s"] = f"{row['images']:,}"
-    for key, heading in HEADINGS.items():
+    for key, heading in SCORE_HEADINGS.items():
         if key in row:
-            cells[heading] = predictions.mean_cell(row, key)
+            cells[heading] = _mean_cell(row, key)
         if f"{key}_low" in row and cells[heading]:
             low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
             cells[heading] += f" [{low:.1f}, {high:.1f}]"
@@ -191,10 +189,19 @@ def _cells(results: Results, row: Mapping) -> dict[str, str]:
         if name in row:
             is_small = row[name] < 0.001
             form = "< 0.001" if is_small else "{:.3f}"
-            cells[heading] = predictions.mean_cell(row, name, form, 1)
+            cells[heading] = _mean_cell(row, name, form, 1)
     if "brier" in row:
-        cells["Brier score"] = predictions.mean_cell(row, "brier", "{:.4f}", 1)
+        cells["Brier score"] = _mean_cell(row, "brier", "{:.4f}", 1)
     return cells
+
+
+def _mean_cell(
+    row: Mapping, key: str, form: str = "{:.1f}", scale: float = 100
+) -> str:
+    """Returns a mean and its deviation as shown, without what is NaN."""
+    numbers = (row.get(name) for name in (key, f"{key}_std"))
+    known = [number_cell(form, x, scale) for x in numbers if x == x]
+    return " \N{PLUS-MINUS SIGN} ".join(filter(None, known))
 
 
 def describe_threshold(results: Results) -> str:

@@ -12,14 +12,13 @@ from cbam_keras import _checks, _files, _graph, _terminal, data, explain
 from cbam_keras._files import Json
 from cbam_keras.explain import figures
 from cbam_keras.layers import AttentionLayer
+from cbam_keras.report.page import MAX_NETWORKS
 from cbam_keras.study.files.folder import EXPLANATIONS, read_content
 from cbam_keras.study.plans.segmentation import make_predictor
 from cbam_keras.study.results.results import read_results
 
 # Files in the folder of these figures.
-HEAT, PREDICTIONS, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
-# A page with more networks is too long to read.
-MAX_NETWORKS = 6
+HEAT, MASKS_FIGURE, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
 # Networks are asked about so many images, and these are drawn.
 ASKED, DRAWN = 64, 8
 # Fewer are drawn with the attention of every layer, and with masks.
@@ -27,10 +26,10 @@ WITH_ATTENTION, WITH_MASKS, NETWORKS_WITH_MASKS = 4, 6, 3
 # Images per step of a prediction.
 BATCH = 32
 # Marks a prediction that is wrong.
-WRONG = " \N{MULTIPLICATION SIGN}"
+WRONG_MARK = " \N{MULTIPLICATION SIGN}"
 
 
-def draw(folder: pathlib.Path, content: Json) -> None:
+def draw_explanations(folder: pathlib.Path, content: Json) -> None:
     """Draws what the networks of a run look at, or raises if it cannot."""
     results = read_results(folder, content)
     is_shown = results.are_classifiers or _has_masks(content)
@@ -181,7 +180,7 @@ def _list_answers(
         for name, values in probabilities.items():
             answer = values[number].argmax()
             row[name] = f"{class_names[answer]} ({values[number, answer]:.0%})"
-            row[name] += WRONG if answer != label else ""
+            row[name] += WRONG_MARK if answer != label else ""
         rows.append(row)
     return rows
 
@@ -225,7 +224,7 @@ def _draw_masks(folder, files, dataset, described, content):
     )
     _files.output_folder(folder)
     with _files.locked(folder / _files.LOCK):
-        _files.write_figure(folder / PREDICTIONS, figure)
+        _files.write_figure(folder / MASKS_FIGURE, figure)
 
 
 def _predict(model, images):
@@ -250,7 +249,7 @@ def shorten(name: str) -> str:
 def try_to_draw(folder: pathlib.Path) -> None:
     """Draws what networks look at, or warns that it cannot be drawn."""
     try:
-        draw(folder, read_content(folder))
+        draw_explanations(folder, read_content(folder))
     except _files.InUse:
         # Another process draws the same.
         return

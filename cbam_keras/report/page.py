@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FOLDER = pathlib.Path(__file__).parent
 # With which figures are drawn, in dots per inch.
 DPI = 150
+# Figures of more networks make a page too long.
+MAX_NETWORKS = 6
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,9 +19,9 @@ from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels
 from cbam_keras.study.results.results import read_results
 
-SPLITS = {"train": "training", "test": "testing"}
+SPLIT_WORDS = {"train": "training", "test": "testing"}
 # What our own names of networks and data mean.
-NAMES = {
+MEANINGS = {
     "tiny": "a residual network of 20,000 parameters",
     "mnist5k": "5,000 digits of MNIST, 28 x 28 pixels",
     "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
@@ -39,7 +39,7 @@ OF_ATTENTION = (
     "Attention maps of {} in each layer, for the first of these images. "
     "Curves: channel weights, in descending order."
 )
-OF_ANSWERS = (
+ABOUT_ANSWERS = (
     "Test images, networks of the first seed or fold. Errors are marked "
     "\N{MULTIPLICATION SIGN} and come first."
 )
@@ -130,7 +130,7 @@ def _make_page(folder):
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
         return page
-    for part in PARTS:
+    for part in PAGE_PARTS:
         try:
             part(page, results, content)
         except Exception as error:
@@ -161,7 +161,8 @@ def _add_question(page, results, content):
     data = next(iter(settings["data"].values()))
     subject = settings.get("model", "your own"), data["name"]
     page.title = "{}: {} on {}".format(content["kind"], *subject)
-    page.about = "; ".join(f"{x}: {NAMES[x]}" for x in subject if x in NAMES)
+    known = [f"{x}: {MEANINGS[x]}" for x in subject if x in MEANINGS]
+    page.about = "; ".join(known)
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
@@ -284,9 +285,9 @@ def _add_examples(page, results, content):
     drawn = folder / EXPLANATIONS
     section = Section("What the networks look at")
     answers = looking.read_answers(drawn)
-    captions = {looking.PREDICTIONS: OF_PREDICTIONS}
+    captions = {looking.MASKS_FIGURE: OF_PREDICTIONS}
     if answers:
-        section.tables.append(Table("Predictions", answers, note=OF_ANSWERS))
+        section.tables.append(Table("Predictions", answers, note=ABOUT_ANSWERS))
         names = [*answers[0]][2:]
         captions[looking.HEAT] = OF_HEAT.format(", ".join(names))
         captions |= {
@@ -334,7 +335,7 @@ def _add_methods(page, results, content):
 def _describe_sizes(results):
     """Returns how many images there are for what."""
     sizes = results.sizes.items()
-    counts = [f"{n:,} for {SPLITS.get(x, x)}" for x, n in sizes if n]
+    counts = [f"{n:,} for {SPLIT_WORDS.get(x, x)}" for x, n in sizes if n]
     return ", ".join(counts).replace(" for", f" {results.noun}s for", 1)
 
 
@@ -348,4 +349,4 @@ def _describe_network(results, name, options):
 # In the order of the page.
 ABOUT = (_add_identity, _add_question, _add_data)
 FOUND = (_add_results, add_judged, _add_examples)
-PARTS = (*ABOUT, *FOUND, _add_files, _add_methods)
+PAGE_PARTS = (*ABOUT, *FOUND, _add_files, _add_methods)

@@ -32,7 +32,7 @@ def _cheapest_of_best(ranked, results):
     return min(ties, key=lambda x: (are_counted and x.macs, x.parameters))
 
 
-def choose(results: study.Ranking) -> tuple[study.Trial, str]:
+def choose_setting(results: study.Ranking) -> tuple[study.Trial, str]:
     """Returns the best trial, and the name with which it was trained last."""
     if not results.confirmation:
         best = results.ranked[0]
@@ -48,7 +48,7 @@ def _best(results):
     return sorted(results.confirmation, key=lambda x: merit(x.validation))[-1]
 
 
-def verdict(results: study.Ranking, unlearned: str) -> str:
+def search_verdict(results: study.Ranking, unlearned: str) -> str:
     """Returns whether attention improves accuracy, or `unlearned`."""
     trials, confirmed = results.trials, results.confirmation
     if not confirmed:

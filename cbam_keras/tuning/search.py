@@ -14,7 +14,7 @@ from cbam_keras.study.plans.recipes import check_single_rate, of_a_run
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning import space
-from cbam_keras.tuning.choice import choose, to_confirm, verdict
+from cbam_keras.tuning.choice import choose_setting, search_verdict, to_confirm
 
 MAX_TRIALS = 14
 
@@ -167,7 +167,7 @@ class Search:
     def variant(self, values: space.Values) -> study.Variant:
         """Returns a trial as a variant of a study."""
         return study.Variant(
-            space.name_of(values),
+            space.point_name(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
             label=space.label(values),
@@ -245,7 +245,7 @@ class Search:
                 if row.values
             ]
         results = results.confirmed(confirmation)
-        (best, name), measure = choose(results), results.measures[0]
+        (best, name), measure = choose_setting(results), results.measures[0]
         network = max(
             (x for x in trained.runs if x.variant == name and x.file),
             key=lambda o: (
@@ -264,7 +264,7 @@ class Search:
                 best_options=self._options_of(best.values),
                 code=layer.code if layer else "",
                 confirmation=confirmation,
-                verdict=verdict(results, trained.describe_guessing()),
+                verdict=search_verdict(results, trained.describe_guessing()),
             )
 
     def _train_again(self, trials, seeds, output, options):
@@ -276,7 +276,7 @@ class Search:
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
-            baseline=space.name_of(first) if is_plain else None,
+            baseline=space.point_name(first) if is_plain else None,
             folds=self.folds,
         )
         path = study.run(

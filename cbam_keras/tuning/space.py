@@ -3,31 +3,31 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from cbam_keras.study.results.ranking import Value
+from cbam_keras.study.results.ranking import OptionValue
 
 # All that a trial has, by name.
-Values = dict[str, Value]
+Values = dict[str, OptionValue]
 
 # The layer of the paper, where the search begins.
 PAPER: Values = {"stages": "all", "reduction_ratio": 16, "kernel_size": 7}
-PLAIN = "none"
+NONE = "none"
 SHORT = {"attention": "{}", "reduction_ratio": "r={}", "kernel_size": "k={}"}
 
 
 def has_no_attention(values: Mapping[str, object]) -> bool:
     """Returns whether a point is that of a network without attention."""
-    return values.get("attention") == PLAIN
+    return values.get("attention") == NONE
 
 
 def controls(points: Sequence[Values]) -> list[Values]:
     """Returns the points that a search begins with: defaults of each kind."""
     # The first point of each kind is that of its defaults.
     first = {x.get("attention"): x for x in reversed(points)}
-    kinds = [kind for kind in (PLAIN, "se", "cbam") if kind in first]
+    kinds = [kind for kind in (NONE, "se", "cbam") if kind in first]
     return [first[kind] for kind in kinds] or [points[0]]
 
 
-def name_of(values: Values) -> str:
+def point_name(values: Values) -> str:
     """Returns the name of a point, which files can have."""
     return re.sub(r"[^\w.,+=-]+", "-", label(values))
 

@@ -16,10 +16,10 @@ OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # A smaller range of gates is not spread over all colors, or noise would be.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
-TOLERANCE = 1e-3
+ROUND_OFF = 1e-3
 # Pixels of no class, and wrong ones, and the widest panel of masks, in inches.
-IGNORED, WRONG = "white", "#E4007F"
-SIDE = 2.1
+IGNORED_COLOR, WRONG_COLOR = "white", "#E4007F"
+MASK_SIDE = 2.1
 
 
 def plot_grad_cam(
@@ -173,11 +173,11 @@ def plot_attention_maps(
     blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
     for i, (first, *others) in enumerate(tiles):
-        grid.write_above(first[0], "Input", style.SMALL)
+        grid.write_above(first[0], "Input", style.SMALL_TEXT)
         grid.draw(first[0], samples[i])
         grid.write_below(first[0], names[i])
         for stack, (name, pair) in zip(others, gates.items(), strict=False):
-            grid.write_above(stack[0], name, style.SMALL)
+            grid.write_above(stack[0], name, style.SMALL_TEXT)
             channel, spatial = (x if x is None else x[i] for x in pair)
             if spatials:
                 _write_range(stack[0], spatial, "spatial")
@@ -242,7 +242,7 @@ def plot_masks(
         for index in range(len(class_names))
     ]
     limits = (-0.5, len(palette) + 0.5)
-    classes = style.color_scale([*palette, IGNORED], limits)
+    classes = style.color_scale([*palette, IGNORED_COLOR], limits)
 
     def draw(axes, mask):
         mask = np.where(mask == ignore_index, len(palette), mask)
@@ -252,9 +252,9 @@ def plot_masks(
     for name in predictions:
         columns += [name, "wrong pixels"]
     pixels = np.asarray(images, "float32") / 255
-    side = min(SIDE, MAX_WIDTH / len(columns))
+    side = min(MASK_SIDE, MAX_WIDTH / len(columns))
     width, height = style.panel_size(pixels[0], side)
-    scale = style.color_scale([WRONG], (0, 1))
+    scale = style.color_scale([WRONG_COLOR], (0, 1))
     grid = style.Grid(len(images), columns, width, [height], scale, "")
     for row, (image, mask) in enumerate(zip(pixels, masks, strict=True)):
         first, second, *others = grid.panels[row]
@@ -275,13 +275,13 @@ def plot_masks(
         patches.Patch(color=color, label=name)
         for name, color in zip(class_names, palette, strict=True)
     ]
-    handles.append(patches.Patch(color=WRONG, label="wrong"))
+    handles.append(patches.Patch(color=WRONG_COLOR, label="wrong"))
     grid.figure.legend(
         handles=handles,
         loc="outside lower center",
         ncols=len(columns),
         frameon=False,
-        fontsize=style.SMALL,
+        fontsize=style.SMALL_TEXT,
     )
     return grid.make_room()
 
@@ -292,7 +292,7 @@ def _limits(maps):
     low, high = np.quantile(values, [0.01, 0.99])
     center, reach = (low + high) / 2, (high - low) / 2
     # Gates that start as the identity, at 1, reach up to 2.
-    if 1 - TOLERANCE < low or 1 + TOLERANCE < high <= 2 + TOLERANCE:
+    if 1 - ROUND_OFF < low or 1 + ROUND_OFF < high <= 2 + ROUND_OFF:
         center, reach = 1, max(high - 1, 1 - low)
     reach = max(reach, MIN_REACH)
     return center - reach, center + reach
@@ -303,7 +303,7 @@ def _write_range(axes, values, kind):
     if values is not None:
         text = f"{values.min():.2f} to {values.max():.2f}"
         text = "not trained yet" if _is_untrained(values) else text
-    axes.set_xlabel(text, fontsize=style.SMALL, labelpad=3)
+    axes.set_xlabel(text, fontsize=style.SMALL_TEXT, labelpad=3)
 
 
 def _is_untrained(values):
@@ -318,7 +318,7 @@ def _check_heat(heat_maps):
     maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
     for heat in maps.values() or [np.zeros(0)]:
         low, high = heat.min(initial=0), heat.max(initial=0)
-        wrong = low < -TOLERANCE or high > 1 + TOLERANCE
+        wrong = low < -ROUND_OFF or high > 1 + ROUND_OFF
         if wrong or len({x.shape for x in maps.values()}) != 1:
             raise ValueError(
                 "`heat_maps` must be in [0, 1] and of one shape. Received: "
@@ -354,14 +354,14 @@ def _check_samples(images, shape):
         return array
     low, high = array.min(), array.max()
     # Resizing makes such of [0, 1]; as [0, 255] they would be black.
-    is_above = numbers.dtype.kind == "f" and 1 + TOLERANCE < high <= 2
-    if low < -TOLERANCE or high > 255 + TOLERANCE or is_above:
+    is_above = numbers.dtype.kind == "f" and 1 + ROUND_OFF < high <= 2
+    if low < -ROUND_OFF or high > 255 + ROUND_OFF or is_above:
         raise ValueError(
             "`images` must be in [0, 255] or [0, 1]. Received: images from "
             f"{low:g} to {high:g}. Give them as they were before preprocessing"
             f"{', or np.clip(images, 0, 1)' if is_above else ''}"
         )
-    return np.clip(array / (1 if high <= 1 + TOLERANCE else 255), 0, 1)
+    return np.clip(array / (1 if high <= 1 + ROUND_OFF else 255), 0, 1)
 
 
 def _number_array(name, value):

@@ -37,10 +37,10 @@ BAR_ROOM, BAR_HEIGHT, GAP = 0.9, 3.2, 0.14
 # How `imshow` draws values along one axis.
 FLAT: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}
 # Font sizes in points.
-TITLE, LABEL, SMALL = 13, 11, 8.5
+TITLE, LABEL, SMALL_TEXT = 13, 11, 8.5
 
 
-def kind_of(name: str) -> str | None:
+def attention_in(name: str) -> str | None:
     """Returns the kind of attention in a name, `None` if there is none."""
     words = set(re.findall("[a-z]+", name.lower()))
     if {"channel", "spatial"} <= words or "cbam" in words:
@@ -50,7 +50,7 @@ def kind_of(name: str) -> str | None:
 
 def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Returns arguments of matplotlib's `plot` for each name, by its kind."""
-    kinds = [kind_of(name) for name in names]
+    kinds = [attention_in(name) for name in names]
     unused = [color for kind, color in COLORS.items() if kind not in kinds]
     others = itertools.cycle([*OTHER_COLORS, *unused, *COLORS.values()])
     return {
@@ -83,7 +83,7 @@ def color_scale(
 
 def new_figure(width: float, height: float, title: str) -> "Figure":
     """Returns an empty figure of a size in inches, the title not counted."""
-    title = wrap(title, width, TITLE, 4)
+    title = wrap_to(title, width, TITLE, 4)
     # Figures made without pyplot open no window and touch no global state.
     figure = _checks.require("matplotlib.figure", extra="plot").Figure(
         figsize=(width, height + text_height(title, TITLE)),
@@ -121,7 +121,7 @@ def add_legend(
     return figure.legend(handles.values(), handles, frameon=False, **options)
 
 
-def wrap(text: object, inches: float, size: float, max_lines: int) -> str:
+def wrap_to(text: object, inches: float, size: float, max_lines: int) -> str:
     """Returns a text in lines that fit a width at a font size in points."""
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
@@ -185,13 +185,13 @@ class Grid:
 
     def write_above(self, axes: "Axes", name: str, size: float = LABEL) -> None:
         """Writes the name of a panel."""
-        text = wrap(name, self.width, size, 3)
+        text = wrap_to(name, self.width, size, 3)
         axes.set_title(text, fontsize=size, parse_math=False)
 
     def write_below(self, axes: "Axes", *texts: str) -> None:
         """Writes texts, each in lines of its own."""
         size = LABEL
-        lines = [wrap(x, self.width, size, 3) for x in texts if x]
+        lines = [wrap_to(x, self.width, size, 3) for x in texts if x]
         axes.set_xlabel("\n".join(lines), fontsize=size, parse_math=False)
 
     def draw(
@@ -279,7 +279,7 @@ class Grid:
             format="{x:g}",
         )
         bar.set_label(label, fontsize=LABEL)
-        bar.ax.tick_params(labelsize=SMALL)
+        bar.ax.tick_params(labelsize=SMALL_TEXT)
         bar.ax.set_facecolor(BACKGROUND)
         return self.figure
 

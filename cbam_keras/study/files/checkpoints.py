@@ -92,7 +92,7 @@ class State:
         return str(self.latest if epoch == self.epochs else self.best)
 
 
-def name_of(variant: str, run: Run) -> str:
+def folder_name(variant: str, run: Run) -> str:
     """Returns the name of a network's folder, and of the network in it."""
     return f"{variant}-{run.name}"
 
@@ -110,7 +110,7 @@ def read_state(folder: pathlib.Path) -> State | None:
             # It must have all that there is no default of.
             _ = state.outcome
         # It names files that are written and deleted.
-        if name_of(state.variant, state.run) != folder.name:
+        if folder_name(state.variant, state.run) != folder.name:
             raise ValueError(f"it is of {state.variant!r}, {state.run}")
         whole = pathlib.PurePath(folder.name, f"{folder.name}.keras")
         files = {None, str(whole), str(whole.with_suffix(PREDICTIONS))}

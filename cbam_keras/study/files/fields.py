@@ -10,7 +10,7 @@ from cbam_keras import _checks, _files
 from cbam_keras.study.plans.measures import Measure
 
 # In words of JSON.
-WORDS = {
+JSON_WORDS = {
     dict: "an object",
     list: "a list",
     str: "a string",
@@ -80,7 +80,7 @@ def check_fields(value: object, hint: object, name: str = "") -> None:
     for one in choices:
         if _is_of(value, _type_in_json(one)):
             return _check_inner(value, one, name)
-    expected = " or ".join(WORDS[_type_in_json(x)] for x in choices)
+    expected = " or ".join(JSON_WORDS[_type_in_json(x)] for x in choices)
     raise ValueError(
         f"`{name or 'it'}` must be {expected}. Received: {_checks.shown(value)}"
     )

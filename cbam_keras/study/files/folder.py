@@ -54,7 +54,7 @@ REPORT, EXPLANATIONS = "report.html", "explain"
 CONFIRMATION = "confirmation"
 # What frozen layers make of the images is in a file whose name begins so.
 FEATURES = "features-"
-ADVICE = (
+ANOTHER_FOLDER = (
     "Choose another folder, or overwrite it (overwrite=True, or --overwrite "
     "on the command line)"
 )
@@ -139,7 +139,7 @@ class StudyFolder:
 
     def place(self, variant: str, run: Run) -> pathlib.Path:
         """Returns the folder of a network."""
-        return self.path / checkpoints.name_of(variant, run)
+        return self.path / checkpoints.folder_name(variant, run)
 
     def claim(self, variant: str, run: Run) -> AbstractContextManager[None]:
         """Context in which no other process trains a network, or `InUse`."""
@@ -235,7 +235,7 @@ class StudyFolder:
             raise ValueError(
                 f'The run in output="{self.path}" cannot be resumed: {STUDY} '
                 f"is damaged, or of another version ({type(error).__name__}: "
-                f"{error}). Put back a copy of it. {ADVICE}"
+                f"{error}). Put back a copy of it. {ANOTHER_FOLDER}"
             ) from error
         if before["kind"] != self.study.kind:
             raise self._refused(f"another run ({before['kind']})")
@@ -253,7 +253,7 @@ class StudyFolder:
             raise ValueError(
                 "`output` must be a new or empty folder unless the run in it "
                 f'is resumed. Received: output="{self.path}", which holds '
-                f"one, resume=False. Resume it (resume=True). {ADVICE}"
+                f"one, resume=False. Resume it (resume=True). {ANOTHER_FOLDER}"
             )
         return before
 
@@ -286,7 +286,7 @@ class StudyFolder:
             raise ValueError(
                 "A run must be resumed with the settings it was started with. "
                 f'Received: output="{self.path}", changed: '
-                f"{'; '.join(changed)}. {ADVICE}"
+                f"{'; '.join(changed)}. {ANOTHER_FOLDER}"
             )
 
     def _refused(self, held):
@@ -335,7 +335,7 @@ def read_content(folder: pathlib.Path) -> _files.Json:
     runs = runs_of(content["seeds"], settings.get("folds"))
     for run, name in itertools.product(runs, settings["variants"]):
         if state := checkpoints.read_state(
-            folder / checkpoints.name_of(name, run)
+            folder / checkpoints.folder_name(name, run)
         ):
             settings["data"][run.name] = state.data
             if state.outcome is not None:

@@ -29,16 +29,16 @@ def list_candidates(
     outcomes = [x for one in candidates if (x := ended(one.name, run))]
     if len(outcomes) < len(candidates):
         return candidates, None
-    chosen = choose(outcomes, measure)
+    chosen = choose_rate(outcomes, measure)
     beyond = rate_beyond(rates, chosen.learning_rate)
     if beyond is None or not chosen.finished:
         return candidates, chosen
     candidates.append(variant.at(beyond))
     last = ended(candidates[-1].name, run)
-    return candidates, last and choose([*outcomes, last], measure)
+    return candidates, last and choose_rate([*outcomes, last], measure)
 
 
-def choose(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
+def choose_rate(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
     """Returns the candidate that validates best, or one with an error.
 
     Of equal ones it is that of the lower validation loss, then of the lower

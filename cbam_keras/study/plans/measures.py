@@ -31,14 +31,14 @@ MEASURES = {
     "brier": "Brier score",
 }
 # How those are shown that are no percentages of which more is better.
-SHOWN: dict[str, dict[str, Any]] = {
+SHOWN_AS: dict[str, dict[str, Any]] = {
     "ece": {"lower_is_better": True},
     "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
 }
 # Measures of several labels for each example.
 OF_SEVERAL = ("average_precision", "macro_f1", "auc")
 # Measures of numbers: what sentences call them, and scikit-learn.
-NUMBERS = {
+FOR_NUMBERS = {
     "mae": ("MAE", "mean_absolute_error"),
     "rmse": ("RMSE", "root_mean_squared_error"),
     "r2": ("R\N{SUPERSCRIPT TWO}", "r2_score"),
@@ -123,8 +123,8 @@ def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
     """Returns one of the `MEASURES`, over the classes that have images."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
     present = find_present(labels)
-    if measure in SHOWN:
-        return calibration(measure, scores, labels)
+    if measure in SHOWN_AS:
+        return measure_calibration(measure, scores, labels)
     of_curves = {
         "auc": metrics.roc_auc_score,
         "average_precision": metrics.average_precision_score,
@@ -175,7 +175,7 @@ def check_measure_of_numbers(measure: Any) -> str:
     """Returns the name of a measure of numbers, also of one's own."""
     name = getattr(measure, "__name__", "")
     if not name:
-        return str(_checks.one_of("measure", measure, NUMBERS))
+        return str(_checks.one_of("measure", measure, FOR_NUMBERS))
     if not name.endswith(("_score", "_error")):
         raise ValueError(
             "A function as `measure` must have a name that says, as in "
@@ -190,7 +190,7 @@ def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
     digits = 3 - math.floor(math.log10(deviation or 1))
     digits = min(15, max(0, digits))
     names = {first: first.replace("_", " ")}
-    names |= {key: name for key, (name, _) in NUMBERS.items()}
+    names |= {key: name for key, (name, _) in FOR_NUMBERS.items()}
     measures = []
     for key, name in names.items():
         # Scores have no unit.
@@ -213,7 +213,7 @@ def measure_numbers(
 ) -> dict[str, float]:
     """Returns all measures of numbers `(B, ..., values)`, and one's own."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    functions = {x: getattr(metrics, y) for x, (_, y) in NUMBERS.items()}
+    functions = {x: getattr(metrics, y) for x, (_, y) in FOR_NUMBERS.items()}
     if callable(measure):
         functions[measure.__name__] = measure
     shape = -1, targets.shape[-1]
@@ -246,7 +246,7 @@ def sensitivity_of(rule: str) -> float | None:
     )
 
 
-def calibration(
+def measure_calibration(
     measure: str, probabilities: np.ndarray, labels: np.ndarray
 ) -> float:
     """Returns the `"brier"` score or `"ece"`, the calibration error."""

@@ -16,7 +16,7 @@ from cbam_keras import _checks, _graph, profiling
 from cbam_keras.data.examples import SEVERAL
 from cbam_keras.models.losses import IntegerLabels
 from cbam_keras.study.plans.recipes import FOCAL
-from cbam_keras.study.plans.stages import check_stages, unfrozen
+from cbam_keras.study.plans.stages import check_frozen, unfrozen
 
 # The shape of the output of a network with one value for two classes.
 SINGLE = (None, 1)
@@ -25,7 +25,7 @@ USED = ("build_config", "compile_config")
 # Where attention, losses and hypermodels may hold code of users.
 HELD = ("layer", "options", "loss", "fn", "model", "layers")
 # The types of values that are no code.
-PLAIN = (bool, int, float, type(None))
+PLAIN_TYPES = (bool, int, float, type(None))
 # The name of a layer, and the number that Keras has added.
 NUMBERED = r"(.*?)(?:_(\d+))?"
 
@@ -41,9 +41,9 @@ def build_drawn(study, variant, run, data):
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.
     drawn = [] if "layers" in study.settings else find_drawn(model)
-    draw(drawn, recipe.seed)
+    draw_values(drawn, recipe.seed)
     study.task.check(model, data)
-    check_stages(model, recipe)
+    check_frozen(model, recipe)
     return in_units(standardize(model, data), data), drawn
 
 
@@ -62,7 +62,7 @@ def build_seeded(build, recipe):
 def is_of_package(value: object) -> bool:
     """Returns whether a value holds no code but of Keras and this package."""
     if isinstance(value, type):
-        return value in PLAIN or not _checks.is_of_others(value)
+        return value in PLAIN_TYPES or not _checks.is_of_others(value)
     if isinstance(value, types.FunctionType):
         # `functools.wraps` gives a function the module of another one.
         package = str(value.__globals__.get("__name__")).partition(".")[0]
@@ -84,7 +84,7 @@ def is_of_package(value: object) -> bool:
     ):
         parts = [type(value), *(getattr(value, x, None) for x in HELD)]
     else:
-        return type(value) in PLAIN
+        return type(value) in PLAIN_TYPES
     return all(map(is_of_package, parts))
 
 
@@ -100,7 +100,7 @@ def is_by_name(study, variant, model):
 Drawn = tuple[keras.Variable, keras.initializers.Initializer, str]
 
 
-def draw(drawn: Iterable[Drawn], seed: int) -> None:
+def draw_values(drawn: Iterable[Drawn], seed: int) -> None:
     """Draws initial values by seed and path, so shared layers start alike."""
     for weight, initializer, place in drawn:
         entropy = np.random.SeedSequence([seed, *place.encode()])
@@ -322,7 +322,7 @@ def count_parameters(model, recipe):
         return sum(math.prod(v.shape) for v in model.trainable_variables)
 
 
-def count_macs(model, data=None):
+def count_network_macs(model, data=None):
     """Returns the multiply-accumulates for one image, if all are known."""
     # Data of one's own have the shape of their images.
     image_shape = getattr(data, "image_shape", None)

@@ -16,7 +16,7 @@ from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.tasks import ImageTask
 
 # What sentences call the scores.
-NAMES = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
+OF_MASKS = {"miou": "mIoU", "iou": "foreground IoU", "dice": "foreground Dice"}
 
 
 class Segmentation(ImageTask):
@@ -61,7 +61,7 @@ class Segmentation(ImageTask):
     """
 
     measure = "test_miou"
-    measure_name = NAMES["miou"]
+    measure_name = OF_MASKS["miou"]
     noun = "mean IoU"
 
     def __init__(
@@ -83,7 +83,7 @@ class Segmentation(ImageTask):
         )
         if measure != "miou":
             self.score, self.measure = measure, f"test_{measure}"
-            self.measure_name = NAMES[measure]
+            self.measure_name = OF_MASKS[measure]
         if isinstance(data, ImageData) and (
             data.ignore_index is None or masks is not None
         ):

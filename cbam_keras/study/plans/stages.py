@@ -79,7 +79,7 @@ def _unfreeze(model):
     model.trainable = True
 
 
-def check_stages(model: keras.Model, recipe: Recipe) -> None:
+def check_frozen(model: keras.Model, recipe: Recipe) -> None:
     """Raises unless what begins frozen trains a part of a network."""
     if not recipe.starts_frozen:
         return

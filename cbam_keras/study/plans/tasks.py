@@ -71,7 +71,7 @@ class ImageTask(Task[ImageData]):
     @property
     def measures(self) -> "tuple[Measure, ...]":
         """What is compared, and the usual measure if it is another one."""
-        shown = measures.SHOWN.get(str(self.score), {})
+        shown = measures.SHOWN_AS.get(str(self.score), {})
         compared = self._on_split(self.measure, self.measure_name, **shown)
         if self.score is None:
             return (compared,)

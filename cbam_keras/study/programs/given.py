@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
-from cbam_keras.study.files.checkpoints import STATE, State, name_of
+from cbam_keras.study.files.checkpoints import STATE, State, folder_name
 from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
 from cbam_keras.study.plans.study import Run, check_name, runs_of
 from cbam_keras.study.programs.given_files import read_files
 from cbam_keras.study.programs.given_values import (
-    SCORES,
-    TASKS,
+    GIVEN_TASKS,
     GivenRun,
     find_reader,
 )
-from cbam_keras.study.results.kept import write_predictions
+from cbam_keras.study.results.kept import OF_SCORES, write_predictions
 from cbam_keras.study.results.results import GIVEN, Results
 
 
@@ -61,7 +60,7 @@ class Given(Results):
             )
         for outcome in self.outcomes:
             run = outcome.run
-            place = path / name_of(outcome.variant, run)
+            place = path / folder_name(outcome.variant, run)
             place.mkdir()
             kept = vars(self.tested[outcome.variant][run])
             arrays = {f"test/{x}": y for x, y in kept.items() if y is not None}
@@ -164,14 +163,14 @@ def results_of(
         groups = read.get("groups") if groups is None else groups
         class_names = class_names or read.get("class_names")
         task = task or read.get("task")
-    _checks.one_of("task", task, (None, *TASKS, SCORES))
+    _checks.one_of("task", task, (None, *GIVEN_TASKS, OF_SCORES))
     if not isinstance(predictions, Mapping) or not predictions:
         raise TypeError(
             "`predictions` must be a mapping of the names of networks to "
             "probabilities or numbers, or the path of a folder of files. "
             f"Received: {_checks.shown(predictions)}"
         )
-    if (labels is None) != (task == SCORES):
+    if (labels is None) != (task == OF_SCORES):
         raise ValueError(
             "`labels` must be given, except for scores, one of each example, "
             'which need task="scores". Received: labels='
@@ -334,7 +333,7 @@ def _make(runs, places, reader, about, baseline, folds):
         for place, run in zip(places, its_runs, strict=True):
             kept, metrics = reader.read(variant, run, *about)
             files_read[variant, place] = {"test": kept}
-            name = name_of(variant, place)
+            name = folder_name(variant, place)
             outcomes.append(
                 Outcome(
                     variant,

@@ -15,14 +15,14 @@ from cbam_keras.study.plans.study import Run
 PROBABILITIES = ("probs", "probabilities", "predictions", "prediction", "pred")
 OF_SCIKIT_LEARN = ("y_pred", "y_prob", "y_score")
 # What arrays of a .npz file and columns of a .csv file are called.
-NAMES = {
+ARRAY_NAMES = {
     "predictions": (*PROBABILITIES, *OF_SCIKIT_LEARN, "scores"),
     "labels": ("labels", "label", "y_true", "targets", "target"),
     "groups": ("groups", "group"),
     # pandas writes an index without a name.
     "names": ("names", "name", "image", "id", "Unnamed: 0"),
 }
-LOGITS, CLASSES = "logits", "class_names"
+LOGITS, CLASS_NAMES = "logits", "class_names"
 # As none_s0.npz, none-seed0.csv, none_s0_fold2.npz, none_fold2.npz.
 USUAL = (
     r"(?P<network>[^/]+?)([-_](s|seed)[-_]?(?P<seed>\d+))?"
@@ -71,7 +71,7 @@ def read_files(
         network: [parts[network, run]["predictions"] for run in runs]
         for network in networks
     }
-    given[CLASSES] = class_names
+    given[CLASS_NAMES] = class_names
     given["seeds"] = [*dict.fromkeys(run.seed for run in runs)]
     return given
 
@@ -151,7 +151,7 @@ def _read(path, logits):
     arrays, part = _load(path), {"path": path}
     if logits and LOGITS in arrays:
         arrays["predictions"] = arrays[LOGITS]
-    for what, names in NAMES.items():
+    for what, names in ARRAY_NAMES.items():
         found = [name for name in arrays if name in names]
         if len(found) > 1:
             raise ValueError(
@@ -159,10 +159,10 @@ def _read(path, logits):
             )
         if found:
             part[what] = arrays.pop(found[0])
-    if path.suffix != ".csv" and CLASSES in arrays:
-        part[CLASSES] = [*map(str, arrays[CLASSES].ravel())]
+    if path.suffix != ".csv" and CLASS_NAMES in arrays:
+        part[CLASS_NAMES] = [*map(str, arrays[CLASS_NAMES].ravel())]
     elif path.suffix == ".csv" and "predictions" not in part and arrays:
-        part[CLASSES] = [*arrays]
+        part[CLASS_NAMES] = [*arrays]
         part["predictions"] = np.stack([*arrays.values()], axis=1)
         if part["predictions"].dtype.kind == "U":
             raise ValueError(
@@ -178,7 +178,7 @@ def _read(path, logits):
             f'"{path}" must have an array probs, or a column for each class. '
             f"Received: {held}{advice}"
         )
-    shapes = {x: np.shape(part[x]) for x in NAMES if x in part}
+    shapes = {x: np.shape(part[x]) for x in ARRAY_NAMES if x in part}
     if () in shapes.values() or len({x[0] for x in shapes.values()}) > 1:
         what = f"arrays of the same examples. Received: {shapes}"
         raise ValueError(f'"{path}" must have {what}')
@@ -187,10 +187,10 @@ def _read(path, logits):
 
 def _align_classes(parts):
     """Gives all files one order of classes, and returns their names."""
-    first = next((x for x in parts if CLASSES in x), {CLASSES: None})
-    names = first[CLASSES]
+    first = next((x for x in parts if CLASS_NAMES in x), {CLASS_NAMES: None})
+    names = first[CLASS_NAMES]
     for part in parts:
-        own, scores = part.get(CLASSES, names), part["predictions"]
+        own, scores = part.get(CLASS_NAMES, names), part["predictions"]
         if own is not None and sorted(own) != sorted(names):
             raise ValueError(
                 "Files must be of the same classes. Received: "
@@ -264,8 +264,8 @@ def _read_all_in_one(path):
     """Returns the arrays `(S, N, ...)` of networks in a `.npz` file."""
     arrays = _load(path)
     given: Part = {x: arrays.pop(x, None) for x in ("labels", "groups")}
-    if CLASSES in arrays:
-        given[CLASSES] = [*map(str, arrays.pop(CLASSES).ravel())]
+    if CLASS_NAMES in arrays:
+        given[CLASS_NAMES] = [*map(str, arrays.pop(CLASS_NAMES).ravel())]
     if "task" in arrays:
         given["task"] = str(arrays.pop("task"))
     given["predictions"] = {name: [*array] for name, array in arrays.items()}

@@ -13,7 +13,7 @@ from cbam_keras.study.plans.measures import (
     MEASURES,
     OF_SEVERAL,
     SCORE,
-    SHOWN,
+    SHOWN_AS,
     TEST_ACCURACY,
     Measure,
     check_measure_of_numbers,
@@ -23,14 +23,13 @@ from cbam_keras.study.plans.measures import (
 )
 from cbam_keras.study.results.kept import Kept, Numbers, Predictions
 
-CLASSIFICATION, REGRESSION = TASKS = ("classification", "regression")
-SCORES = "scores"
+CLASSIFICATION, REGRESSION = GIVEN_TASKS = ("classification", "regression")
 # Measures of classes without probabilities.
 OF_ANSWERS = (ACCURACY, "balanced_accuracy", "macro_f1")
 # Probabilities may sum to 1 up to a hundredth, in half precision or rounded for
 # a table. Up to the second number they are left as they are.
 ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5
-NUMBER = re.compile(r"-?[0-9.]+")
+NUMERIC_NAME = re.compile(r"-?[0-9.]+")
 # Numbers are below this: the squares of others may be infinite.
 LARGEST = 1e100
 
@@ -177,7 +176,7 @@ def find_reader(
     measures = [
         TEST_ACCURACY
         if key == ACCURACY
-        else Measure(key, f"test {MEASURES[key]}", **SHOWN.get(key, {}))
+        else Measure(key, f"test {MEASURES[key]}", **SHOWN_AS.get(key, {}))
         for key in dict.fromkeys([first, *usual_keys])
     ]
     read = _read_several if multi_label else _read_labels
@@ -287,7 +286,7 @@ def _read_labels(every, labels, class_names):
         labels = labels.argmax(axis=1)
     others = [x for place, x in enumerate(names) if x != str(place)]
     is_said = class_names is not None and labels.dtype.kind not in "USO"
-    if is_said and any(NUMBER.fullmatch(x) for x in others):
+    if is_said and any(NUMERIC_NAME.fullmatch(x) for x in others):
         raise ValueError(
             "`class_names` must be no numbers where labels are numbers, since "
             "a label is the place of its class. Received: "

@@ -15,11 +15,11 @@ from cbam_keras.study.plans import measures
 # What is predicted: a class for each image, several labels, or numbers.
 # Scores are numbers without targets.
 OF_CLASSES = CLASSES, LABELS = "classes", "labels"
-NUMBERS, SCORES = "numbers", "scores"
+OF_NUMBERS, OF_SCORES = "numbers", "scores"
 # The array that names the network, in a file of predictions.
-NETWORK = "network"
+NETWORK_ARRAY = "network"
 # By so much a measure of predictions that are stored in float32 may differ.
-ROUNDING = 1e-3
+STORED_ROUNDING = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Numbers:
 
     @property
     def kind(self) -> str:
-        return SCORES if self.labels is None else NUMBERS
+        return OF_SCORES if self.labels is None else OF_NUMBERS
 
     @property
     def of_each(self) -> np.ndarray:
@@ -143,7 +143,7 @@ Kept = Predictions | Numbers
 def write_predictions(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     """Writes what a network predicts, with the name of the network."""
     name = path.name.removesuffix(_files.PREDICTIONS)
-    _files.write_arrays(path, {**arrays, NETWORK: name})
+    _files.write_arrays(path, {**arrays, NETWORK_ARRAY: name})
 
 
 def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
         with path.open("rb") as opened, np.load(opened) as file:
             arrays = dict(file)
         name = path.name.removesuffix(_files.PREDICTIONS)
-        if str(arrays.pop(NETWORK, name)) != name:
+        if str(arrays.pop(NETWORK_ARRAY, name)) != name:
             raise ValueError("it is of another network")
         by_split = _by_split(arrays)
         if tested := by_split.get("test"):
@@ -198,13 +198,13 @@ def _check_measured(kept, outcome):
         key, of_one = "macro_f1", 0.0
         value = kept.compute(key)
     else:
-        keys = {CLASSES: measures.ACCURACY, NUMBERS: "mae"}
+        keys = {CLASSES: measures.ACCURACY, OF_NUMBERS: "mae"}
         key, value = keys.get(kept.kind, measures.SCORE), kept.of_each.mean()
         # Compiled in another way, a network may answer one image differently.
         of_one = 1.5 / len(kept.of_each) if kept.kind == CLASSES else 0.0
     recorded = outcome.metrics.get(key)
     if recorded is not None and not math.isclose(
-        value, recorded, rel_tol=ROUNDING, abs_tol=of_one
+        value, recorded, rel_tol=STORED_ROUNDING, abs_tol=of_one
     ):
         raise ValueError(
             f"it gives a {key} of {value:.4g}, and {recorded:.4g} was measured"

@@ -2,13 +2,13 @@
 
 import collections
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras._terminal import DataFrame, number_cell
+from cbam_keras._terminal import DataFrame
 from cbam_keras.study.files.outcomes import Outcome, described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
@@ -159,8 +159,8 @@ def calibration(results: Any) -> DataFrame:
     records = [
         {"variant": variant}
         | {
-            key: measures.calibration(key, x.probabilities, x.labels)
-            for key in measures.SHOWN
+            key: measures.measure_calibration(key, x.probabilities, x.labels)
+            for key in measures.SHOWN_AS
             if key != "ece" or len(x.labels) >= MANY_IMAGES
         }
         for variant, by_seed in with_probabilities(results).items()
@@ -244,7 +244,7 @@ def mcnemar(results: Any) -> DataFrame:
         record |= {"both_right": both, "alone_right": alone}
         record |= {"baseline_right": of_baseline, "both_wrong": neither}
         if not results.has_groups:
-            p_values = statistics.mcnemar(alone, of_baseline)
+            p_values = statistics.mcnemar_p(alone, of_baseline)
             record["mid_p"], record["exact_p"] = p_values
         records.append(record)
     return pandas.DataFrame(records)
@@ -266,7 +266,7 @@ def read_split(results: Any, outcome: Outcome, split: str) -> Any:
     return files_read[key].get(split)
 
 
-def read_all(results: Any) -> dict[str, dict[Run, Any]]:
+def read_tested(results: Any) -> dict[str, dict[Run, Any]]:
     """Returns predictions for the test images, by variant and run."""
     kept: dict[str, dict[Run, Kept]] = {x: {} for x in results.variants}
     for run in results.runs:
@@ -275,13 +275,13 @@ def read_all(results: Any) -> dict[str, dict[Run, Any]]:
     return {variant: x for variant, x in kept.items() if x}
 
 
-def choose(
+def select(
     results: Any, is_chosen: Callable[[Kept], bool]
 ) -> dict[str, dict[Run, Kept]]:
     """Returns some of all predictions, by variant and run."""
     chosen = {
         variant: {run: x for run, x in by_run.items() if is_chosen(x)}
-        for variant, by_run in read_all(results).items()
+        for variant, by_run in read_tested(results).items()
     }
     return {variant: x for variant, x in chosen.items() if x}
 
@@ -377,7 +377,8 @@ def compare_one_run(
     `None` without predictions of both, and for a measure that is not ours.
     """
     kept = _find_pair(results, pair, run)
-    if kept is None or measure not in {**measures.MEASURES, **measures.NUMBERS}:
+    ours = {*measures.MEASURES, *measures.FOR_NUMBERS}
+    if kept is None or measure not in ours:
         return None
     groups, drawn = kept[0].groups, f"test {results.noun}s"
     count = len(np.unique(groups))
@@ -407,7 +408,7 @@ def describe_collapse(results: Any) -> str:
     """Returns sentences on networks that have collapsed."""
     sentences = []
     for variant, useless in results.collapsed.items():
-        by_run = read_all(results)[variant]
+        by_run = read_tested(results)[variant]
         how = "it does no better than always predicting one class"
         if not by_run[useless[0]].are_finite:
             how = "its probabilities are not numbers"
@@ -468,15 +469,6 @@ def mean_and_deviation(frame: DataFrame, keys: list[str]) -> DataFrame:
         name if kind == "mean" else f"{name}_std" for name, kind in means
     ]
     return means.reset_index()
-
-
-def mean_cell(
-    row: Mapping, key: str, form: str = "{:.1f}", scale: float = 100
-) -> str:
-    """Returns a mean and its deviation as shown, without what is NaN."""
-    numbers = (row.get(name) for name in (key, f"{key}_std"))
-    known = [number_cell(form, x, scale) for x in numbers if x == x]
-    return " \N{PLUS-MINUS SIGN} ".join(filter(None, known))
 
 
 def choose_threshold(

@@ -20,7 +20,7 @@ from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import Row
 
 # An option, or a hyperparameter, has such a value.
-Value = str | int | float
+OptionValue = str | int | float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Trial(Outcome):
 
     number: int = 0
     label: str = ""
-    values: dict[str, Value] = dataclasses.field(default_factory=dict)
+    values: dict[str, OptionValue] = dataclasses.field(default_factory=dict)
     score: float | None = None
 
     def as_json(self) -> Json:
@@ -85,7 +85,7 @@ class ConfirmedRow(Row):
     """
 
     trial: int = 0
-    attention: Value | None = None
+    attention: OptionValue | None = None
     options: Json = dataclasses.field(default_factory=dict)
 
 
@@ -285,7 +285,7 @@ class Ranking(_terminal.Tabular):
 
     def __str__(self) -> str:
         lines = [f"Search in {self.output}: {self.trials_in_words}"]
-        lines += [*map(str, self.tables()), _terminal.wrap(self.verdict)]
+        lines += [*map(str, self.tables()), _terminal.wrap_text(self.verdict)]
         if self.best:
             values = self.choice["best_network"]
             validated = self.measures[0]

@@ -316,12 +316,12 @@ class Results(_terminal.Tabular):
     @functools.cached_property
     def tested(self) -> dict[str, dict[Run, Kept]]:
         """Predictions of networks that give numbers, by variant and run."""
-        return predictions.choose(self, lambda x: x.are_finite)
+        return predictions.select(self, lambda x: x.are_finite)
 
     @functools.cached_property
     def collapsed(self) -> dict[str, list[Run]]:
         """The runs in which networks have learned nothing, by variant."""
-        useless = predictions.choose(self, lambda x: not x.has_learned)
+        useless = predictions.select(self, lambda x: not x.has_learned)
         return {variant: [*by_run] for variant, by_run in useless.items()}
 
     learning_rates = property(learning.learning_rates)

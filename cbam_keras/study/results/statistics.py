@@ -22,7 +22,7 @@ MOST_SEEDS = 10_000
 # Where fewer images differ, intervals of one run each cover less than 92 %.
 LEAST_DIFFER = 5
 # Metrics are computed in float32: equal differences differ by a smaller part.
-ROUNDING = 1e-6
+METRIC_ROUNDING = 1e-6
 # The significance level, and the power.
 BY_CHANCE, POWER = 0.05, 0.8
 # Below so many seeds, a number of seeds or images is a rough one.
@@ -88,7 +88,7 @@ class Measured:
         if pairs == 1 and changes.size > 1:
             differ, mid_p = int(np.count_nonzero(changes)), None
             if are_counts and changes.size == tested:
-                mid_p = mcnemar((changes > 0).sum(), (changes < 0).sum())[0]
+                mid_p = mcnemar_p((changes > 0).sum(), (changes < 0).sum())[0]
             found = dataclasses.replace(found, differ=differ, mid_p=mid_p)
         if changes.ndim == 2 and changes.shape[1] == 1:
             # Nothing tells how groups differ.
@@ -125,7 +125,7 @@ class Measured:
         variances = {"by_seeds": by_seeds, "by_images": by_images}
         found = dataclasses.replace(found, columns=columns, **variances)
         error = found.standard_error
-        if error <= ROUNDING * max(map(abs, values)):
+        if error <= METRIC_ROUNDING * max(map(abs, values)):
             return found
         special = _checks.require("scipy.special", extra="plot")
         half = float(special.stdtrit(found.degrees, 1 - BY_CHANCE / 2)) * error
@@ -283,7 +283,7 @@ def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
     return float(ends[0]), float(ends[1])
 
 
-def mcnemar(first: int, second: int) -> tuple[float, float]:
+def mcnemar_p(first: int, second: int) -> tuple[float, float]:
     """Returns McNemar's mid-p and exact p-value (Fagerland et al., 2013).
 
     `first` and `second` are how many images one network alone is right about

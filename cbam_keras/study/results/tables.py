@@ -24,7 +24,7 @@ from cbam_keras.study.results.statistics import (
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
 # What a paper does not need of a table, and how many columns it has at most.
-FOR_A_RUN, COLUMNS = ("MMACs", "s / epoch"), 5
+FOR_A_RUN, PAPER_COLUMNS = ("MMACs", "s / epoch"), 5
 # With fewer images in all, each should be tested.
 FEW_IMAGES = 1_000
 # Where one network fails on 5% of examples, 95% intervals of mean scores
@@ -178,7 +178,7 @@ def latex(results: Any) -> str:
     """
     table = results.tables()[0]
     names = [name for name in table.sides if name not in FOR_A_RUN]
-    return table.latex(names[:COLUMNS])
+    return table.latex(names[:PAPER_COLUMNS])
 
 
 def find_better(results: Any) -> set[str]:

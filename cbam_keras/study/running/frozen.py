@@ -95,7 +95,7 @@ def cut(network: keras.Model) -> tuple[keras.Model, keras.Model] | None:
     about = {"dtype": features.dtype, "name": "frozen"}
     inputs = keras.Input(features.shape[1:], **about)
     values = {id(features): inputs}
-    _graph.run(rest, values, functools.partial(_call, ""))
+    _graph.run_nodes(rest, values, functools.partial(_call, ""))
     name = f"{network.name}_head"
     return base, keras.Model(inputs, values[id(output)], name=name)
 
@@ -140,7 +140,7 @@ class FrozenNetworks:
         recipe = study.recipe_for(variant, run)
         if kept := self._kept.get(variant.original):
             kept.head.set_weights(kept.starts)
-            networks.draw(kept.drawn, recipe.seed)
+            networks.draw_values(kept.drawn, recipe.seed)
             return kept
         network, drawn = networks.build_drawn(study, variant, run, data)
         both = cut(network) if recipe.frozen and not network.compiled else None
@@ -150,7 +150,7 @@ class FrozenNetworks:
         )
         parts = Parts(network, head, base, owner)
         parts.counts["parameters"] = networks.count_parameters(network, recipe)
-        parts.counts["macs"] = networks.count_macs(network, data)
+        parts.counts["macs"] = networks.count_network_macs(network, data)
         trained = {id(weight) for weight in head.weights}
         if (
             # Callbacks of users may change a network for good.

@@ -206,7 +206,7 @@ def estimate(study: Study | Plan) -> Estimate:
                     study, variant, study.runs[0], data
                 )
                 parameters = networks.count_parameters(model, recipe)
-                macs = networks.count_macs(model, data)
+                macs = networks.count_network_macs(model, data)
                 costs.append(Cost(variant.name, parameters, macs))
                 del model
     rates = max(len(study.rates_for(x)) for x in study.variants)
@@ -343,7 +343,7 @@ class Queue:
         _terminal.say(f"Backend: {keras.backend.backend()}")
         count, executor = options.workers, options.executor
         if count > 1 or executor is not None:
-            workers.train(self, count, executor)
+            workers.delegate(self, count, executor)
         while self.missing():
             if not self.train_next():
                 # Another process trains what is left.

@@ -34,10 +34,8 @@ from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.numerics import read_numerics, set_numerics
 from cbam_keras.study.running.machine import part_of_machine
 
-# `run.Queue`, which imports this file.
-Queue = Any
 # The program of a worker, which gets a pickle on its standard input.
-START = """
+SCRIPT = """
 import os, pickle, sys
 backend, paths, content = pickle.load(sys.stdin.buffer)
 os.environ["KERAS_BACKEND"], sys.path[:] = backend, paths
@@ -61,7 +59,7 @@ START_UP = re.compile(
 SECONDS_BETWEEN_LOOKS = 0.5
 
 
-def train(queue: Queue, count: int, executor: Executor | None) -> None:
+def delegate(queue: Any, count: int, executor: Executor | None) -> None:
     """Keeps so many workers alive until no network is missing."""
     workers = _Workers(queue, count, executor, _pickle(queue))
     try:
@@ -189,7 +187,7 @@ class _Workers:
     """Workers that are running, and what is known of those that ended."""
 
     def __init__(
-        self, queue: Queue, count: int, executor: Executor | None, plan: bytes
+        self, queue: Any, count: int, executor: Executor | None, plan: bytes
     ):
         self.queue, self.folder, self.plan = queue, queue.folder, plan
         self.executor, self.count = executor, count
@@ -228,7 +226,7 @@ class _Workers:
     def _start(self, number):
         backend = keras.backend.backend()
         # Dask takes equal calls for one, and this makes them differ.
-        command = [sys.executable, "-P", "-c", START, secrets.token_hex(4)]
+        command = [sys.executable, "-P", "-c", SCRIPT, secrets.token_hex(4)]
         paths = [os.getcwd() if x == "" else x for x in sys.path]
         plan = pickle.dumps((backend, paths, self.plan))
         if self.executor is None:

@@ -119,7 +119,7 @@ def _draw_rows(axes, rows, baseline, measure):
         if row.mean is not None:
             point = [scale * row.mean], [place]
             axes.plot(*point, "o", color=color, markersize=7, label="mean")
-    names = [style.wrap(row.label, 3.7, 10, 2) for row in rows]
+    names = [style.wrap_to(row.label, 3.7, 10, 2) for row in rows]
     axes.set_yticks(range(len(rows)), names, parse_math=False)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     style.style_axes(axes, "x")

@@ -14,9 +14,9 @@ from cbam_keras.study.results.predictions import with_probabilities
 # Matrices of more classes have no numbers, and names of some classes alone.
 MAX_NUMBERED = 12
 # Clouds of more points hide one another, and few networks fit beside another.
-MAX_POINTS, MAX_NETWORKS = 5_000, 6
+MAX_POINTS, MAX_BESIDE = 5_000, 6
 # Each class has a panel of its ROC, up to so many, in rows of so many.
-MAX_PANELS, COLUMNS = 12, 4
+MAX_PANELS, PANEL_COLUMNS = 12, 4
 # Where curves of several seeds are averaged.
 GRID = np.linspace(0, 1, 201)
 
@@ -53,7 +53,7 @@ def plot_confusion(
             drawn_text.set(ha="center", va="center")
     step = -(-len(names) // (4 * MAX_NUMBERED))
     places = range(0, len(names), step)
-    texts = [style.wrap(names[x], 1.6, 8, 1) for x in places]
+    texts = [style.wrap_to(names[x], 1.6, 8, 1) for x in places]
     axes.set_xticks(places, texts, rotation=90, parse_math=False)
     axes.set_yticks(places, texts, parse_math=False)
     axes.tick_params(labelsize=8 if step == 1 else 6)
@@ -91,7 +91,7 @@ def plot_roc(results: Any) -> "style.Figure":
     panels = {index: f"{name} vs. rest" for index, name in shown}
     if len(names) == 2:
         panels = {1: f"ROC of {names[1]}"}
-    columns = min(COLUMNS, len(panels))
+    columns = min(PANEL_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     side = 4.2 if len(panels) == 1 else 3.1
     # Room for the names of panels, and for the legend.
@@ -115,7 +115,7 @@ def plot_roc(results: Any) -> "style.Figure":
                 axes.fill_between(GRID, *band, **band_look)
         axes.set(xlabel="False positive rate", ylabel="True positive rate")
         axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-        wrapped = style.wrap(heading, side, 10, 2)
+        wrapped = style.wrap_to(heading, side, 10, 2)
         axes.set_title(wrapped, fontsize=10, parse_math=False)
         axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls=":", label="chance")
         style.style_axes(axes, "both")
@@ -154,7 +154,7 @@ def plot_reliability(results: Any) -> "style.Figure":
 
 def plot_numbers(results: Any) -> "style.Figure":
     """Draws predicted numbers by their targets, and residuals below."""
-    networks = _by_network(results, results.tested)[:MAX_NETWORKS]
+    networks = _by_network(results, results.tested)[:MAX_BESIDE]
     count, points = len(networks), {"s": 12, "alpha": 0.6, "lw": 0}
     line = {"color": "0.6", "lw": 1, "ls": ":"}
     title = "Predictions of test examples"
@@ -170,7 +170,7 @@ def plot_numbers(results: Any) -> "style.Figure":
         above.scatter(numbers, targets, **points)
         below.axhline(0, **line)
         below.scatter(numbers, numbers - targets, **points)
-        wrapped = style.wrap(look["label"], 3, 10, 2)
+        wrapped = style.wrap_to(look["label"], 3, 10, 2)
         above.set_title(wrapped, fontsize=10, parse_math=False)
         below.set_xlabel("Prediction")
         for axes in above, below:
