@@ -33,7 +33,6 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
 def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
     """Sets attributes of a layer, which hide those of its class."""
     # With rematerialization, Keras would run the layer again for the gradient.
-    # The public `RematScope` is for layers that are yet to be made.
     values = {"_remat_mode": None, **values}
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}
     try:

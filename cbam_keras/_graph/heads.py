@@ -43,11 +43,7 @@ def without_activation(
 
 
 def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
-    """Returns outputs `(B, values)` as a probability per class, float64.
-
-    `kind` is that of `find_kind`. Outputs without one are logits, unless they
-    are probabilities in sum, as where a user's layer computes them.
-    """
+    """Returns outputs `(B, values)` as a probability per class, float64."""
     values = outputs.astype("float64")
     if kind == "labels":
         return np.exp(-np.logaddexp(0, -values))
@@ -74,11 +70,7 @@ def kind_of_head(model: keras.Model) -> str | None:
 
 
 def find_kind(model: keras.Model, head: str | None) -> str | None:
-    """Returns what a model of one output gives, as far as it is known.
-
-    That is `head`, its last activation, or by the loss `"values"`, `"logits"`
-    of classes, or of labels `"labels"` (logits) and `"sigmoid"`.
-    """
+    """Returns what a model of one output gives: `head`, or by its loss."""
     if head:
         return head
     name, from_logits = _loss_of(model)

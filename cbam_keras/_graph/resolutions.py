@@ -12,10 +12,8 @@ DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "StochasticDepth")
 SPATIAL_DROPOUTS = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
 SCALES = (*DROPOUTS, *SPATIAL_DROPOUTS, "Identity", "LayerScale", "Rescaling")
 # Others that are known by their names alone, since each network defines them.
-# They decide no more than the place of a gate.
 OWN_SCALES = ("DropBlock2D", "DropPath", "LayerScale", "StochasticDepth")
-# Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
-# which also scales the branch.
+# Sums: Keras' layer, the operation `x + y`, and the one of InceptionResNetV2.
 ADDITIONS = ("Add", "CustomScaleLayer")
 JOINS = (*ADDITIONS, "Concatenate")
 # Sizes with a smaller ratio count as one resolution: they differ by a border.
@@ -25,19 +23,14 @@ STRIDE = 1.5
 def last_at_each_resolution(
     graph: Graph, repeated: Collection[int] = ()
 ) -> list[Step]:
-    """Returns the last step at each resolution, finest first.
-
-    It is before the `repeated` operations, ids of those called several times.
-    """
+    """Returns the last step at each resolution, before `repeated` ones."""
     return list(_Resolutions(graph, repeated).last())
 
 
 def last_feature_maps(graph: Graph, repeated: Collection[int]) -> list[Step]:
-    """Returns the step of the last feature map, before what pools it.
+    """Returns the step of the last feature map, or of each, before pooling.
 
-    Where several maps are pooled, as for several outputs, it is the last that
-    these have in common, or that of each if they share nothing. There is none
-    if outputs have positions, as masks and boxes do.
+    There is none if outputs have positions, as masks and boxes do.
     """
     return _Resolutions(graph, repeated).last_maps()
 
@@ -97,8 +90,7 @@ class _Resolutions:
     def last(self) -> Iterator[Step]:
         """Yields the last step at each resolution."""
         levels = self._levels()
-        # All paths to the next resolution, or to the outputs, go through the
-        # last layer here. An output may also be an input of the model.
+        # All paths to the next resolution or the outputs go through the last.
         beyond = [[x for s in level for x in s.outputs] for level in levels[1:]]
         beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
         for level, tensors in zip(levels, beyond, strict=False):
@@ -107,16 +99,14 @@ class _Resolutions:
             result = any(id(x) in self.outputs for x in results)
             while last is not None:
                 ends = last in level and not self._is_passed(last)
-                # The head that computes the result comes after the features,
-                # and before what only reshapes it.
+                # The head comes after the features, and before reshaping.
                 if ends and not (result and _is_head(last)):
                     break
                 if not ends and getattr(last.operation, "weights", False):
                     result = False
                 result = result and is_feature_map(last.outputs[0])
                 last = self._above[last]
-            # A cell may take the outputs of several earlier ones, so that no
-            # layer is on all paths.
+            # Where a cell takes outputs of several, no layer is on all paths.
             last = last or self._widest(level)
             if last is not None:
                 yield last

@@ -277,10 +277,9 @@ def walk(
     call: Callable[..., graph.Tensor],
     prefix: str = "",
 ) -> list[graph.Tensor]:
-    """Runs the graph of a model, those of nested models included.
+    """Runs the graph of a model, and those within it, on all frames at once.
 
-    `call` gets the path of an operation, the operation, and its arguments. A
-    model in `TimeDistributed` runs on all frames at once.
+    `call` gets the path of an operation, the operation, and its arguments.
     """
 
     def visit(operation, *args, **kwargs):
@@ -350,10 +349,7 @@ def _is_permuted(x, y):
 
 
 def _order(step, x, y):
-    """Returns the axes of an input of a step in their order in an output.
-
-    An inserted axis is `None`, and so are all that cannot be followed.
-    """
+    """Returns the axes of an input in an output, `None` where unknown."""
     places = range(len(x.shape))
     if isinstance(step.operation, Fold):
         return [0, *places[2:]]
@@ -371,8 +367,7 @@ def _order(step, x, y):
                 return [*same[:place], None, *same[place:]]
     if len(after) != len(before):
         return None
-    # The same sizes in another order are permuted axes, unless by a layer
-    # whose data format says otherwise.
+    # The same sizes in another order are permuted axes, without a data format.
     permuted = _is_permuted(x, y) and (
         _declared_channel_axis(step.operation, y) is None
     )

@@ -34,8 +34,7 @@ class AttentionLayer(layers.Layer):
     """What all attention layers share: data format, input checks, masks.
 
     A subclass has a `build`, which begins with `_check_input_shape`, and the
-    formula of its map, `_map(x, training, mask)`, of channels-last features in
-    the dtype of gates. It has a `call` if it does more than to multiply.
+    formula of its map, `_map(x, training, mask)`, of channels-last features.
     """
 
     # The ranks of the inputs that the formula allows.
@@ -64,11 +63,7 @@ class AttentionLayer(layers.Layer):
         return super().compute_output_spec(*args, **kwargs)
 
     def attention_map(self, inputs, training=None, mask=None):
-        """Returns the attention map, by which the input is multiplied.
-
-        Returns:
-            Tensor that broadcasts to the input.
-        """
+        """Returns the attention map, which broadcasts to the input."""
         x, mask = self._channels_last(self._prepare(inputs), mask)
         return self._as_input(self._map(x, training, mask))
 
@@ -99,8 +94,7 @@ class AttentionLayer(layers.Layer):
 
     def load_own_variables(self, store):
         # Keras leaves out variables of parts that the layer lacks, without a
-        # word. Parts lie beside a layer's own variables in an HDF5 file, which
-        # `store` keeps private; where it has no such attribute, all is taken.
+        # word. They lie beside its own in an HDF5 file, which `store` may hold.
         group = getattr(store, "_h5_entry_group", None)
         for name, part in getattr(group, "parent", {}).items():
             attribute = getattr(self, name, None)
@@ -119,10 +113,8 @@ class AttentionLayer(layers.Layer):
 
     @property
     def _gate_dtype(self):
-        # Pooled values and maps are small, so they are computed in float32
-        # at least: a sum over float16 features can overflow. (On JAX and
-        # PyTorch, `keras.backend.result_type` and some of `keras.ops` give
-        # float32 for float64: hence the operators in the gates.)
+        # A sum over float16 features can overflow. (On JAX and PyTorch, some of
+        # `keras.ops` give float32 for float64: hence operators in the gates.)
         return "float64" if self.compute_dtype == "float64" else "float32"
 
     def _store(self, check, **values):
@@ -325,7 +317,6 @@ class TrainableAttention(AttentionLayer):
             initializer = "zeros"
         elif isinstance(initializer, keras.initializers.Initializer):
             # An initializer that is used twice gives the same numbers twice.
-            # A clone draws its own seed.
             initializer = initializer.clone()
             # A study draws the weights of another seed by it.
             self._clones = [*self._clones, initializer]

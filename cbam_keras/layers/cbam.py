@@ -202,13 +202,11 @@ class CBAM(TrainableAttention):
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
-# Keyword arguments for `CBAM` that make it compute what an implementation
-# computes, and those that our experiments recommend. Where C / r is not an
-# integer, the hidden widths still differ: all but timm truncate. See
-# docs/fidelity.md for the sources.
+# Keyword arguments for `CBAM` that compute what an implementation does, or that
+# we recommend. docs/fidelity.md has the sources. Where C / r is not an integer,
+# hidden widths still differ: all but timm truncate.
 VARIANTS: dict[str, dict[str, Any]] = {
-    # For training from scratch, see docs/when-it-helps.md. The momentum is
-    # that of the networks of `cbam_keras.models`.
+    # For training from scratch, see docs/when-it-helps.md.
     "recommended": {
         "identity_init": True,
         "spatial_batch_norm": True,
@@ -235,8 +233,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "use_bias": False,
         "activation": None,
     },
-    # What many implementations for Keras compute: each pool has its own
-    # sigmoid, so that a channel is multiplied by up to 2.
+    # In many implementations for Keras each pool has its own sigmoid.
     "two_sigmoids": {"combine": "gates"},
 }
 VARIANTS = _checks.Named(VARIANTS)

@@ -55,10 +55,9 @@ SKIP = "skip-"
 IDENTITY = {"identity_init": True}
 # A name is our advice, a class is the formula: a layer that is given by name
 # starts as the identity, or as said here, in place of its defaults. Small
-# networks were more accurate with gates that start at one, and may amplify,
-# than with those of the paper, which start at a quarter. The many weights of
-# the spatial gate, which all start at zero, saturate it within a few steps of
-# Adam, unless its logits are normalized.
+# networks were more accurate with gates that start at one, and may amplify.
+# Unless its logits are normalized, the spatial gate, whose weights all start at
+# zero, saturates within a few steps of Adam.
 RECOMMENDED: dict[str, Mapping[str, object]] = {
     "cbam": VARIANTS["recommended"],
     "cbam-paper": VARIANTS["paper"],

@@ -7,12 +7,9 @@ from cbam_keras.layers._fused.decorator import PASSES
 
 
 def maximum(x, axis, keepdims=False):
-    """Returns the maximum over an axis, or over several that are adjacent.
-
-    A backend's own gradient divides by the number of equal maxima. XLA may
-    compute these again, with other roundings: then there is none, and the
-    gradient is NaN. So where XLA compiles, one of them has all of the gradient.
-    """
+    """Returns the maximum over an axis, or over several that are adjacent."""
+    # A backend's own gradient divides by the number of equal maxima. XLA may
+    # compute them with other roundings, and find none: the gradient is NaN.
     if PASSES is None or isinstance(x, keras.KerasTensor):
         return ops.amax(x, axis=axis, keepdims=keepdims)
     return PASSES.maximum(x, axis, keepdims)
@@ -33,8 +30,7 @@ def scale_for_squares(x, axis):
 def _lp_pool(x, axis, keepdims):
     scale = scale_for_squares(x, axis)
     total = ops.sum(ops.square(x * scale), axis=axis, keepdims=True)
-    # The root has no finite gradient at 0, the sum of a channel that a ReLU
-    # has set to zero: there, take the root of 1 and subtract 1.
+    # The root has no finite gradient at 0: take that of 1, and subtract 1.
     empty = ops.cast(ops.equal(total, 0), total.dtype)
     root = (ops.sqrt(total + empty) - empty) / scale
     return root if keepdims else ops.squeeze(root, axis)

@@ -102,8 +102,7 @@ class SpatialAttention(TrainableAttention):
         self.pool_kernel = None
         if "conv" in self.pool_types:
             self.pool_kernel = self._add_parameter("pool_kernel", (channels, 1))
-        # Batch normalization would amplify a map that starts at exactly
-        # zero, so its gamma starts at zero instead.
+        # Batch normalization would amplify zeros: its gamma starts at zero.
         self.kernel = self._add_parameter(
             "kernel",
             (self.kernel_size,) * spatial_rank + (maps, 1),
@@ -142,8 +141,7 @@ class SpatialAttention(TrainableAttention):
         if mask is not None:
             maps = ops.where(mask, maps, ops.zeros_like(maps))
             mask = ops.squeeze(mask, axis)
-        # The convolution is channels-last whatever the data format: TensorFlow
-        # has no channels_first convolution on a CPU.
+        # TensorFlow has no channels_first convolution on a CPU.
         logits = self._convolve(
             ops.moveaxis(maps, axis, last),
             self.kernel,

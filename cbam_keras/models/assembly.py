@@ -48,12 +48,8 @@ def assembled(
         activation = options["classifier_activation"]
         if top:
             check_activation(activation, classes)
-        image = _make_image(
-            options["input_tensor"],
-            options["input_shape"],
-            top,
-            options["stem"],
-        )
+        tensor, shape = options["input_tensor"], options["input_shape"]
+        image = _make_image(tensor, shape, top, options["stem"])
         own = network(*positional, **named)
         x = attach(own.body(image), own.top_attention, name="head_attention")
         x = apply_head(x, top, pooling, classes, activation)

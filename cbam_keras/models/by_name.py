@@ -107,10 +107,8 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or gray images in [0, 255]: its preprocessing is inside.
-    Attention is where `insert_attention` puts it, as it was made. With
-    `is_frozen` only attention is trainable, otherwise all layers except batch
-    normalization that comes with weights.
+    It takes RGB or gray images in [0, 255]. With `is_frozen` only attention is
+    trainable, otherwise all but batch normalization with weights.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)

@@ -82,7 +82,7 @@ def UNet(
     classes = _checks.positive_integer("classes", classes)
     check_activation(classifier_activation, classes)
     maps, strides = _find_resolutions(encoder)
-    image, x = encoder.inputs[0], maps[-1]
+    image, x, axis = encoder.inputs[0], maps[-1], blocks.channel_axis()
     if decoder_widths is None:
         decoder_widths = [16, 32, 64, 128, *[256] * len(strides)]
         decoder_widths = decoder_widths[len(strides) - 1 :: -1]
@@ -112,19 +112,16 @@ def UNet(
                 name=f"{block}_skip_attention",
                 gating=below,
             )
-            join = layers.Concatenate(
-                blocks.channel_axis(), name=f"{block}_concat"
-            )
-            x = join([x, skip])
+            x = layers.Concatenate(axis, name=f"{block}_concat")([x, skip])
         for number in (1, 2):
             x = blocks.conv(x, width, 3, name=f"{block}_conv{number}")
             x = blocks.batch_norm(x, name=f"{block}_bn{number}")
             x = blocks.relu(x, name=f"{block}_relu{number}")
         x = blocks.attach(x, attentions[stage], name=f"{block}_attention")
     dtype = blocks.head_dtype()
-    head = getattr(layers, f"Conv{len(x.shape) - 2}D")
+    head = blocks.layer_for(x, "Conv")
     x = head(classes, 1, dtype=dtype, name="logits")(x)
-    if blocks.channel_axis() == 1:
+    if axis == 1:
         # A softmax, losses and metrics take the last axis.
         order = (*range(2, len(x.shape)), 1)
         x = layers.Permute(order, dtype=dtype, name="logits_last")(x)

@@ -21,9 +21,8 @@ from cbam_keras.layers import (
 )
 
 
-# In the functions below, `x` and `y` are the shapes of input and output for a
-# batch of one, with NaN for unknown sizes. The batch axis counts: a model may
-# fold other axes into it, e.g. windows.
+# In the functions below, `x` and `y` are the shapes of input and output, with
+# NaN for unknown sizes. The batch axis counts: a model may fold others into it.
 def _convolution(layer, x, y):
     channels = _channels(layer, x) // layer.groups
     return math.prod(layer.kernel_size) * channels * math.prod(y)

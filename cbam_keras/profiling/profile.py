@@ -81,10 +81,8 @@ class Profile(_terminal.Tabular):
         totals: dict[str, tuple[int, int]] = {}
         for row in self.rows:
             parameters, macs = totals.get(row.group, (0, 0))
-            totals[row.group] = (
-                parameters + row.parameters,
-                macs + (row.macs or 0),
-            )
+            macs += row.macs or 0
+            totals[row.group] = (parameters + row.parameters, macs)
         return totals
 
     @property
@@ -106,26 +104,21 @@ class Profile(_terminal.Tabular):
             }
             for row in self.rows
         ]
-        totals = [(f"all: {name}", *sums) for name, sums in self.groups.items()]
-        totals.append(("total", self.parameters, self.macs))
-        unknown = f"all: {NOT_COUNTED[0]}"
-        note = "The total excludes the MACs of layers of unknown kinds: "
-        note += ", ".join(self.uncounted)
-        yield _terminal.Table(
-            f"{self.model}, input {self.input_shape}",
-            rows,
-            [
-                {
-                    "layer": name,
-                    "kind": "",
-                    "output shape": "",
-                    "parameters": f"{parameters:,}",
-                    "MACs": "?" if name == unknown else f"{macs:,}",
-                }
-                for name, parameters, macs in totals
-            ],
-            note if self.uncounted else "",
-        )
+        totals = [
+            {
+                "layer": f"all: {name}",
+                "parameters": f"{parameters:,}",
+                "MACs": "?" if name == NOT_COUNTED[0] else f"{macs:,}",
+            }
+            for name, (parameters, macs) in self.groups.items()
+        ]
+        sums = {"parameters": f"{self.parameters:,}", "MACs": f"{self.macs:,}"}
+        totals.append({"layer": "total", **sums})
+        title, note = f"{self.model}, input {self.input_shape}", ""
+        if self.uncounted:
+            note = "The total excludes the MACs of layers of unknown kinds: "
+            note += ", ".join(self.uncounted)
+        yield _terminal.Table(title, rows, totals, note)
 
 
 def profile_model(
@@ -217,11 +210,9 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
             if any(id(v) not in counted for v in gate.weights):
                 # How often the layer calls it, and on what, is not known.
                 shape = (gate.get_build_config() or {}).get("input_shape", ())
-                kind, parameters = type(gate).__name__, count_new(gate)
+                kind, count = type(gate).__name__, count_new(gate)
                 shape = tuple(gate.compute_output_shape(shape)[1:])
-                yield LayerProfile(
-                    path, kind, "attention", shape, parameters, None
-                )
+                yield LayerProfile(path, kind, "attention", shape, count, None)
         inside = {id(v) for gate in gates for v in gate.weights}
         if macs or any(id(v) not in inside for v in layer.weights):
             yield LayerProfile(

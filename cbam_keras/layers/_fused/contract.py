@@ -1,9 +1,8 @@
 """The formulas of the fused operation, and what a backend supplies for it.
 
-Attention maps take little arithmetic: the time goes into reading and writing
-the features. So one or two gates run as one operation with a custom gradient,
-which keeps only the input and small residuals and passes over the features a
-few times, where those of single operations do so about twenty times.
+The time goes into reading and writing the features. So one or two gates run as
+one operation with a custom gradient, which keeps only the input and small
+residuals and passes over the features a few times, instead of about twenty.
 
 The features are viewed as `x` of shape `(B, M, N)`. With `channels_last`,
 `M` is the number of positions and `N` the number of channels; with
@@ -34,10 +33,8 @@ every element, and that of a maximum to the one element at the argmax.
 goes over the features, the passes, in this order:
 
 - `reshape(x, shape)`, `cast(x, dtype)`, `convolve` and `maximum`.
-- `supports(x)`: whether the passes can compute with this input, here, and repay
-  what compiling them takes.
-- `needs_gradient(x, weights, training)`: whether this call uses `custom_vjp`
-  and not operations with slower gradients of their own.
+- `supports(x)`: whether the passes take this input, and repay compiling them.
+- `needs_gradient(x, weights, training)`: whether this call uses `custom_vjp`.
 - `fuses_inference()`: whether calls without gradient use the passes, too.
 - `custom_vjp(forward, backward, formula, arguments)`: the outputs of an
   operation with a gradient of its own. The first one is `y`; the others have no
@@ -65,9 +62,8 @@ from typing import Any, NamedTuple
 
 Tensor = Any
 
-# Compiling the passes takes a CPU up to half a second for each size of the
-# features. Steps of 32 images repay it within some 250 steps if an image has
-# more values than this. `python -m benchmarks startup` measures both.
+# Some 250 steps of 32 images repay compiling the passes, if an image has more
+# values than this. `python -m benchmarks startup` measures it.
 SMALL = 2**14
 
 

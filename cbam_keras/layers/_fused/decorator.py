@@ -15,10 +15,6 @@ from cbam_keras.layers._fused.operation import attend
 def fused(call: Callable[..., Any]) -> Callable[..., Any]:
     """Runs the `call` of an `AttentionLayer` as one operation if possible.
 
-    `call`, the formula of the layer, runs as written with a mask, where the
-    maps are returned, where the backend has no fused passes or they do not
-    support the input, and where the layer computes something else.
-
     The gates of the layer, `_gates()`, have what `operation` needs:
 
     - `pool_types`, and `_pools_positions`: Boolean, whether the gate pools
@@ -77,10 +73,8 @@ def convolve(maps, kernel, dilation_rate):
     return PASSES.convolve(maps, kernel, dilation_rate)
 
 
-# The passes of the backend, or `None` if it has none. Imported once and here:
-# what compiles a call should not meet an import.
+# The passes of the backend, or `None`. What compiles a call meets no import.
 PASSES = None
-
 if keras.config.backend() in ("tensorflow", "jax", "torch"):
     PASSES = importlib.import_module(
         f"cbam_keras.layers._fused.{keras.config.backend()}_passes"

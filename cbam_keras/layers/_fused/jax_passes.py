@@ -18,8 +18,7 @@ from jax import numpy as jnp
 from cbam_keras.layers._fused import contract, rows
 from cbam_keras.layers._fused.contract import Pooled, factors
 
-# Up to this size of the last axis, XLA on a CPU is faster if the products of
-# the gradient are written out.
+# Up to this size of the last axis, writing products out is faster on a CPU.
 _SHORT = 16
 
 reshape, cast = jnp.reshape, jnp.astype
@@ -30,8 +29,7 @@ def supports(x):
 
 
 def needs_gradient(x, weights, training):
-    # Outside of transformations there is no gradient to take, and a custom
-    # one would be traced at each call.
+    # Outside of transformations, a custom gradient is traced at each call.
     return training is not False and any(
         isinstance(value, jax.core.Tracer) for value in (x, *weights)
     )

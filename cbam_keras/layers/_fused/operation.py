@@ -11,11 +11,9 @@ from cbam_keras.layers._fused.contract import PoolCotangents, Residuals
 
 
 def attend(passes, layer, x, training, formula):
-    """Returns `x` times the attention maps of a layer's gates.
+    """Returns `x`, in `compute_dtype`, times the maps of a layer's gates.
 
-    `passes` is a module as `contract` describes. The layer is built, and `x` in
-    its `compute_dtype`; two gates pool different axes. `formula` computes the
-    same of `x` and `training` by single operations.
+    `passes` is a module as `contract` describes; `formula` computes the same.
     """
     weights = [
         variable.value for gate in layer._gates() for variable in gate.variables

@@ -5,6 +5,7 @@ and sometimes slower: by it, calls take other gradients or the formula.
 """
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -30,11 +31,14 @@ def is_branch(graph: Any) -> bool:
     )
     if not hasattr(branch, "outer_graph"):
         return True
+    return any(isinstance(x, branch) for x in with_outer_graphs(graph))
+
+
+def with_outer_graphs(graph: Any) -> Iterator[Any]:
+    """Yields a graph of TensorFlow, and those that it is within."""
     while graph is not None:
-        if isinstance(graph, branch):
-            return True
+        yield graph
         graph = getattr(graph, "outer_graph", None)
-    return False
 
 
 def torch_transforms() -> bool:

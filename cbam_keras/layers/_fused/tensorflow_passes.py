@@ -269,8 +269,7 @@ def _compiled_call(function, *arguments):
 
 @functools.cache
 def _compiled(function, signature):
-    # One function for all signatures would take one that was traced for
-    # unknown sizes where sizes are known.
+    # One for all signatures would also take unknown sizes for known ones.
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled.get_concrete_function(*signature)
 
@@ -282,12 +281,10 @@ def _signature(value):
 
 def _keras_predicts():
     """Whether this graph is a step of Keras' `predict` or `evaluate`."""
-    graph = _graph()
-    while graph is not None:
-        if getattr(graph, "name", "").startswith("one_step_on_data"):
-            return True
-        graph = getattr(graph, "outer_graph", None)
-    return False
+    return any(
+        getattr(graph, "name", "").startswith("one_step_on_data")
+        for graph in private.with_outer_graphs(_graph())
+    )
 
 
 def _in_xla():

@@ -23,8 +23,7 @@ _is_exporting = getattr(
 def supports(x):
     if _compiles():
         return True
-    # Exports, traces and transformations need single operations, and tangents
-    # pass through no custom gradient.
+    # Exports, traces, transformations and tangents need single operations.
     return not (
         x.is_meta
         or torch.compiler.is_compiling()
@@ -36,8 +35,7 @@ def supports(x):
 
 def needs_gradient(x, weights, training):
     autocasts = torch.is_autocast_enabled(x.device.type)
-    # A compiler takes the gradient itself, and fuses what that needs. Of eight
-    # small images, single operations take less time than a call of ours.
+    # A compiler fuses the gradient itself; for small inputs we are slower.
     return (
         training is not False
         and not _compiles()
@@ -57,8 +55,7 @@ def convolve(maps, kernel, dilation_rate):
     *sizes, count, _ = kernel.shape
     rank = len(sizes)
     kernel = kernel.permute(rank + 1, rank, *range(rank))
-    # A CPU has no gradient for float64 and a single image if the kernel is
-    # not contiguous. Flattening copies it in this order.
+    # On a CPU, the gradient for float64 and one image needs it contiguous.
     kernel = kernel.flatten().view(1, count, *sizes)
     convolved = _CONVOLUTIONS[rank - 1](
         # PyTorch would export the axis -1 as a transposition that is not valid.
@@ -76,11 +73,7 @@ def maximum(x, axis, keepdims):
 
 
 def _convolve_compiled(maps, kernel, dilation_rate):
-    """Convolves by a product per row of the kernel.
-
-    Compiled, PyTorch's own takes more than all of the layer, and with
-    `rows.convolve_by_rows` a step of the layer takes twice as long.
-    """
+    """Convolves by a product per row of the kernel, faster when compiled."""
     _, height, width, count = maps.shape
     size = len(kernel)
     margin = size // 2 * dilation_rate
@@ -105,12 +98,10 @@ class _Function(torch.autograd.Function):
     def forward(ctx, forward, backward, formula, *arguments):
         with _without_autocast(arguments[0]):
             (y, *state), ctx.residuals = forward(*arguments)
-        # The caller may change the output in place, which autograd allows of no
-        # view that is made here.
+        # The caller may change the output in place, which must be no view then.
         outputs = (y.data, *state)
         ctx.vjp, ctx.formula = backward, formula
-        # Moving averages change before the gradient is taken. It does not
-        # depend on them, so they are not saved: autograd would complain.
+        # Moving averages change before the gradient, which does not need them.
         ctx.fixed = [None if x.requires_grad else x for x in arguments[1:]]
         ctx.save_for_backward(
             arguments[0], *(x for x in arguments[1:] if x.requires_grad)
