@@ -10,7 +10,7 @@ from folder_checks import Killed, at_files, weights
 from keras import layers
 
 from cbam_keras import comparison, models, report, study, training, tuning
-from cbam_keras.study.files import rates
+from cbam_keras.study.files import checkpoints, rates
 from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
 from cbam_keras.study.results import learning
 
@@ -191,6 +191,31 @@ def test_a_lower_error_is_chosen_and_a_diverged_network_never():
     assert rates.choose_rate([diverged], measure) is diverged
     failed = dataclasses.replace(outcome(0.4), status="error")
     assert rates.choose_rate([*outcomes, failed], measure) is failed
+
+
+@pytest.mark.parametrize(
+    ("validated", "best"),
+    [
+        # The measure itself, where all have it.
+        ([{"auc": 0.8, "accuracy": 0.9}, {"auc": 0.9, "accuracy": 0.8}], 2),
+        # One is not a finite number, and the accuracies are compared, although
+        # the loss of the other is lower.
+        ([{"auc": None, "accuracy": 0.9}, {"auc": 0.9, "accuracy": 0.8}], 1),
+        ([{"accuracy": 0.8}, {"accuracy": 0.9}], 2),
+        ([{}, {}], 2),
+    ],
+)
+def test_epochs_and_rates_are_compared_by_the_same_numbers(validated, best):
+    every = [
+        {f"val_{name}": value for name, value in values.items()}
+        | {"val_loss": loss}
+        for values, loss in zip(validated, (0.5, 0.4), strict=True)
+    ]
+    measure = Measure("auc")
+    outcomes = [outcome(float(i), **x) for i, x in enumerate(every, 1)]
+    assert rates.choose_rate(outcomes, measure).learning_rate == best
+    history = [{"epoch": i, "loss": 1.0, **x} for i, x in enumerate(every, 1)]
+    assert checkpoints.best_epoch(history, measure) == best
 
 
 @pytest.mark.parametrize(

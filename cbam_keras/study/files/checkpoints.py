@@ -22,7 +22,7 @@ from cbam_keras._files import PREDICTIONS
 from cbam_keras.study.files import interrupts
 from cbam_keras.study.files.fields import DataFields, check_fields
 from cbam_keras.study.files.outcomes import Outcome
-from cbam_keras.study.plans.measures import ACCURACY, Measure, validation_key
+from cbam_keras.study.plans.measures import Measure, validated_by
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run
 
@@ -32,8 +32,6 @@ NO_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 NO_STATE = (ValueError, TypeError, AttributeError, LookupError)
 DAMAGE = (*NO_FILE, *NO_STATE, ArithmeticError, RecursionError)
 STATE = "state.json"
-# What `fit` reports of the validation images.
-VALIDATED = Measure(validation_key(ACCURACY))
 # What was measured in each epoch.
 History = Sequence[dict[str, float]]
 
@@ -268,14 +266,13 @@ def _seed_generators(seed, epoch):
         _checks.require("torch", extra="torch").manual_seed(seed)
 
 
-def best_epoch(history: History, measure: Measure = VALIDATED) -> int:
-    """Returns the best epoch, from 1, by the measure that the history has."""
-    measure = _validated(history, measure)
-    rows = history if measure.key in history[-1] else history[-1:]
+def best_epoch(history: History, measure: Measure) -> int:
+    """Returns the best epoch, from 1, the last one without validation."""
+    by = validated_by(history, measure)
+    rows = history if by.key in history[-1] else history[-1:]
 
     def merit(row):
-        value = measure.merit(row.get(measure.key, 0))
-        return value, -row.get("val_loss", 0)
+        return by.merit(row.get(by.key, 0)), -row.get("val_loss", 0)
 
     return int(max(rows, key=merit)["epoch"])
 
@@ -290,7 +287,7 @@ def select_epoch(
     few would choose by chance.
     """
     best, last = best_epoch(history, measure), int(history[-1]["epoch"])
-    measure = _validated(history, measure)
+    measure = validated_by(history, measure)
     if best == last or measure.key not in history[-1]:
         return last, "last epoch"
     value, final = history[best - 1][measure.key], history[-1][measure.key]
@@ -301,13 +298,6 @@ def select_epoch(
     if ends_at_zero and abs(value - final) <= error:
         return last, "last epoch"
     return best, f"best {measure.key}"
-
-
-def _validated(history, measure):
-    """Returns a measure of the validation images that a history may have."""
-    measure = dataclasses.replace(measure, key=validation_key(measure.key))
-    has_it = history and measure.key in history[-1]
-    return measure if has_it else VALIDATED
 
 
 def lost_patience(history: History, recipe: Recipe, measure: Measure) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from cbam_keras.study.files.checkpoints import STATE, peek_state, save_state
 from cbam_keras.study.files.outcomes import ERROR, Outcome
-from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans.measures import Measure, validated_by
 from cbam_keras.study.plans.study import AT, Run, Study, Variant
 
 
@@ -49,17 +49,14 @@ def choose_rate(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
     if failures or not finished:
         return [*failures, *outcomes][0]
     finished.sort(key=lambda x: x.learning_rate or 0.0)
-    return max(finished, key=lambda x: (merit_of(x, measure), -_loss_of(x)))
+    by = validated_by([x.metrics for x in finished], measure)
 
+    def merit(outcome):
+        value, loss = outcome.metrics.get(by.key), outcome.val_loss
+        merit = -math.inf if value is None else by.merit(value)
+        return merit, -math.inf if loss is None else -loss
 
-def merit_of(outcome: Outcome, measure: Measure) -> float:
-    """Returns how well a network validates, by its loss without the measure."""
-    value = outcome.metrics.get(validation_key(measure.key))
-    return -_loss_of(outcome) if value is None else measure.merit(value)
-
-
-def _loss_of(outcome):
-    return math.inf if outcome.val_loss is None else outcome.val_loss
+    return max(finished, key=merit)
 
 
 def rate_beyond(rates: Sequence[float], rate: float | None) -> float | None:

@@ -5,7 +5,7 @@ import dataclasses
 import math
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -117,6 +117,21 @@ TEST_ACCURACY = Measure(ACCURACY, "test accuracy")
 def validation_key(measure: str) -> str:
     """Returns what a measure of the validation images is known by."""
     return f"val_{measure.removeprefix('test_').removeprefix('val_')}"
+
+
+def validated_by(every: Sequence[Mapping], measure: Measure) -> Measure:
+    """Returns by which validation number epochs or networks are compared.
+
+    It is that of the measure or, unless all have it, the accuracy: a loss may
+    rise where a network is right as often. Without it, it is the loss.
+    """
+    own = dataclasses.replace(measure, key=validation_key(measure.key))
+    accuracy = Measure(validation_key(ACCURACY))
+    loss = Measure("val_loss", unit="", lower_is_better=True)
+    for one in (own, accuracy, loss):
+        if all(x.get(one.key) is not None for x in every):
+            return one
+    return own
 
 
 def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:

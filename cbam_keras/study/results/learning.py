@@ -11,8 +11,7 @@ from typing import Any
 from cbam_keras import _checks
 from cbam_keras._terminal import DataFrame, Table
 from cbam_keras.study.files.outcomes import Outcome
-from cbam_keras.study.files.rates import merit_of
-from cbam_keras.study.plans.measures import Measure, validation_key
+from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Study
 
 # A network is asked whether it has finished learning if its final training loss
@@ -54,7 +53,7 @@ def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
 
 
 def had_not_finished(
-    before: Outcome, after: Outcome, measure: Measure, images: int
+    before: Outcome, after: Outcome, measure: measures.Measure, images: int
 ) -> bool:
     """Returns whether a network gains by a higher learning rate.
 
@@ -63,9 +62,13 @@ def had_not_finished(
     """
     if not after.finished:
         return False
-    gain, error = merit_of(after, measure) - merit_of(before, measure), math.inf
-    value = before.metrics.get(validation_key(measure.key)) or 0.0
-    if measure.unit == "%" and 0 < value <= 1 and images:
+    by, error = (
+        measures.validated_by([before.metrics, after.metrics], measure),
+        math.inf,
+    )
+    value, further = (x.metrics.get(by.key) or 0.0 for x in (before, after))
+    gain = by.merit(further - value)
+    if by.unit == "%" and 0 < value <= 1 and images:
         error = math.sqrt(value * (1 - value) / images)
     first, second = (x.history[-1].get("loss", 0) for x in (before, after))
     return gain > error or (gain >= 0 and second < first / 2)
@@ -104,7 +107,7 @@ def learning_rates(results: Any) -> DataFrame:
     """Returns a row for each network from which a run has chosen."""
     pandas = _checks.require("pandas", extra="plot")
     chosen = {(x.variant, x.run): x.learning_rate for x in results.outcomes}
-    key = validation_key(results.measures[0].key)
+    key = measures.validation_key(results.measures[0].key)
     rows = []
     for x in results.candidates:
         rate = chosen.get((x.original, x.run))
