@@ -46,6 +46,12 @@ NEXT_STEPS = (
         "Read files, by keras.utils.img_to_array(keras.utils.load_img(path))",
     ),
     ("attention", "'.*,.*'", "Give several as a list of names"),
+    (
+        "class_weight",
+        r"[{\[(].*",
+        "Weights of your own are those of a loss, loss=keras.losses."
+        "CategoricalFocalCrossentropy(alpha=[...], gamma=0)",
+    ),
 )
 
 

@@ -1,7 +1,10 @@
 """Signals, volumes, vectors and several inputs as data."""
 
+import re
+
 import keras
 import numpy as np
+import pandas
 import pytest
 from data_checks import SPLITS, joined, whole
 
@@ -125,7 +128,7 @@ SIGNALS = numbers(12, 2)
 SUBJECTS = np.arange(40) // 5
 
 
-@pytest.mark.parametrize("form", ["npy", "npz", "folder", "table"])
+@pytest.mark.parametrize("form", ["npy", "npz", "folder", "table", "rows"])
 def test_signals_as_people_have_them(tmp_path, form):
     path = tmp_path / "X_train.npy"
     if form == "npy":
@@ -134,6 +137,13 @@ def test_signals_as_people_have_them(tmp_path, form):
     elif form == "npz":
         path = tmp_path / "a.npz"
         np.savez(path, X_train=SIGNALS, Y_train=LABELS)
+    elif form == "rows":
+        # As MIT-BIH: no names of columns, and the label comes last.
+        path = tmp_path / "a.csv"
+        np.savetxt(path, np.c_[SIGNALS[..., 0], LABELS], "%.17g", ",")
+        loaded = data.load(path, kind="signals", label_column="12")
+        assert loaded.input_shape == (12, 1)
+        return _check_rows(loaded, (SIGNALS[..., 0], LABELS))
     else:
         rows = ["image,label"]
         for number, label in enumerate(LABELS):
@@ -146,6 +156,63 @@ def test_signals_as_people_have_them(tmp_path, form):
     loaded = data.load(path, kind="signals")
     assert sum(loaded.sizes.values()) == 40 and loaded.kind == "signals"
     _check_rows(loaded, (SIGNALS, LABELS))
+
+
+def test_rows_of_a_table_are_vectors_in_splits_and_groups(tmp_path):
+    frame = pandas.DataFrame(numbers(3), columns=["a", "b", "c"])
+    frame.insert(0, "Unnamed: 0", [f"X.{row}" for row in range(40)])
+    frame["y"], frame["subject"] = LABELS, SUBJECTS
+    frame.to_csv(tmp_path / "a.tsv", sep="\t", index=False)
+    message = r'no column "label" .*label_column="\.\.\." \(--label-column\)'
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path / "a.tsv", kind="vectors")
+    options = {"kind": "vectors", "label_column": "y"}
+    loaded = data.load(
+        tmp_path / "a.tsv", group_column="subject", batch_size=99, **options
+    )
+    assert loaded.input_shape == (3,) and "Unnamed: 0" in loaded.notes[0]
+    _check_rows(loaded, (numbers(3), LABELS))
+    groups = [{*part.groups} for part in loaded]
+    assert len(set.union(*groups)) == sum(map(len, groups)) == 8
+    rows = {"train": frame[:30], "test": frame[30:]}
+    del rows["test"]["subject"], rows["train"]["subject"]
+    loaded = data.load(rows, batch_size=99, **options)
+    assert loaded.sizes["test"] == 10
+    assert loaded.test.names[:2].tolist() == ["test 0", "test 1"]
+    # Paths are no numbers.
+    frame["path"] = [f"records/{row}" for row in range(40)]
+    with pytest.raises(ValueError, match='no column "image" .*image_column='):
+        data.load(frame, **options)
+
+
+def test_recordings_of_a_folder_stay_in_one_split(tmp_path):
+    for subject in range(8):
+        rows = SUBJECTS == subject
+        file = tmp_path / f"night{subject}.npz"
+        np.savez(file, x=SIGNALS[rows], y=LABELS[rows], rate=100)
+    loaded = data.load(tmp_path, kind="signals")
+    _check_rows(loaded, (SIGNALS, LABELS))
+    groups = [{*part.groups} for part in loaded]
+    assert len(set.union(*groups)) == sum(map(len, groups)) == 8
+    np.savez(tmp_path / "z.npz", x=SIGNALS[:, 1:], y=LABELS)
+    with pytest.raises(
+        ValueError, match=r"x of one shape but for N.*\(11, 2\)"
+    ):
+        data.load(tmp_path, kind="signals")
+    np.savez(tmp_path / "z.npz", signal=SIGNALS)
+    with pytest.raises(ValueError, match=r"z.npz\" with \['signal'\]"):
+        data.load(tmp_path, kind="signals")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_numbers_that_float32_rounds_lose_their_mean_first(dtype):
+    seconds = (1.7e9 + 60 * np.arange(40)).astype(dtype)
+    both = np.stack([seconds, seconds % 7, np.full(40, 10**12)], axis=1)
+    train, _, _ = loaded = data.load((both, LABELS), batch_size=None)
+    start = float(re.search(r"round it: (\d+) of channel 0;", str(loaded))[1])
+    assert set(train[0][:, 0]) <= {*(seconds - start)}
+    assert set(train[0][:, 1]) == {*(seconds % 7)}
+    assert (train[0][:, 2] == 1e12).all()
 
 
 def test_examples_of_one_group_stay_together(tmp_path):

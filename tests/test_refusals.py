@@ -495,7 +495,7 @@ RECIPES = [
     ("image_size", (224,), "a positive integer or two"),
     ("frozen_epochs", -1, "an integer from 0"),
     ("class_weight", "even", 'one of None, "balanced"'),
-    ("class_weight", {1: 2}, 'one of None, "balanced", "sqrt"'),
+    ("class_weight", {1: 2}, "one of None, .*loss=keras.losses.Categorical"),
     ("loss", "hinge", 'None, "focal", a number in'),
     ("loss", 1, "less than 1"),
 ]

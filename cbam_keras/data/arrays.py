@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -26,6 +26,8 @@ FASHION_CLASSES = tuple(
 
 # The deviation of numbers that float32 still tells apart when it is divided by.
 LEAST_DEVIATION = 1e-6
+# A mean of more deviations leaves less than three digits to float32.
+MOST_DEVIATIONS = 1e4
 
 
 def load_fashion_mnist() -> Dataset:
@@ -132,12 +134,40 @@ def _group(dataset, groups):
     )
 
 
-def read_arrays(dataset: Dataset, kind: str | None) -> Dataset:
+def read_recordings(
+    files: Mapping[str, Sequence[pathlib.Path]], kind: str | None
+) -> Dataset:
+    """Returns the examples of `.npz` files of x and y, each file a group."""
+    arrays, groups = {}, {}
+    for split, paths in files.items():
+        read = [*map_in_threads(_read_file, paths, f"Reading {split}")]
+        shapes = [[x.shape[1:] for x, _ in y.values()] for y, _ in read]
+        wrong = [
+            f"{path.name} {shape}"
+            for path, shape in zip(paths, shapes, strict=True)
+            if len(shape) > 1 or shape != shapes[0]
+        ]
+        if wrong:
+            raise ValueError(
+                "Each .npz file of a folder must hold x (N, ...) and y (N,) of "
+                "a recording, x of one shape but for N; a file of several "
+                f"splits is data. Received: {_checks.first_few(wrong)}"
+            )
+        parts = [pairs["train"] for pairs, _ in read]
+        arrays[split] = tuple(map(np.concatenate, zip(*parts, strict=True)))
+        lengths = [len(y) for _, y in parts]
+        groups[split] = np.repeat([path.stem for path in paths], lengths)
+    return from_arrays(arrays, kind=kind, groups=groups)
+
+
+def read_arrays(
+    dataset: Dataset, kind: str | None, load: Callable = np.load
+) -> Dataset:
     """Returns a dataset of `.npy` files, each of one example, in memory."""
     pairs = {}
     for split, examples in dataset.splits.items():
         paths = [*examples.images]
-        arrays = [*map_in_threads(np.load, paths, f"Reading {split}")]
+        arrays = [*map_in_threads(load, paths, f"Reading {split}")]
         shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
         if len(shapes) != 1:
             names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
@@ -167,10 +197,17 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
     """Returns pairs of examples and labels, by their split, as a dataset."""
     checked = {x: _check_pair(x, pairs[x], of_masks) for x in pairs}
     kind = kinds.choose_kind(checked["train"][0], kind)
-    splits = {
-        name: _make_examples(name, each, of_masks, kind, label_kind)
-        for name, each in checked.items()
-    }
+    for name, (examples, each) in checked.items():
+        if kinds.kind_of((*examples.shape[1:], 1)) == kind:
+            checked[name] = examples[..., None], each
+    offset, splits, remarks = _find_offset(checked["train"][0], kind), {}, []
+    if places := np.flatnonzero(offset).tolist():
+        texts = [f"{offset[i]:.0f} of channel {i}" for i in places]
+        note = "subtracted, as float32 would round it"
+        remarks.append(f"{note}: {_checks.first_few(texts)}")
+    for name, (examples, each) in checked.items():
+        arrays = examples - offset if places else examples, each
+        splits[name] = _make_examples(name, arrays, of_masks, kind, label_kind)
     shapes = {
         name: kinds.shape_of(each.images) for name, each in splits.items()
     }
@@ -181,7 +218,7 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
         )
     *shape, channels = [0] if kind == kinds.INPUTS else shapes["train"]
     labels = [each.labels for each in splits.values()]
-    num_classes, remarks = 1 + max(int(x.max()) for x in labels), []
+    num_classes = 1 + max(int(x.max()) for x in labels)
     if label_kind == SEVERAL:
         num_classes = labels[0].shape[1]
     elif label_kind == NUMBERS:
@@ -202,6 +239,21 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
         channels=channels,
         kind=kind,
     )
+
+
+def _find_offset(examples, kind):
+    """Returns the means by channel that float32 would round, else 0."""
+    offset = np.zeros(examples.shape[-1])
+    is_one = kind not in (kinds.IMAGES, kinds.INPUTS) and examples.size
+    if is_one and examples.dtype.kind in "iuf":
+        axes = tuple(range(examples.ndim - 1))
+        # Infinite values are refused later.
+        with np.errstate(invalid="ignore", over="ignore"):
+            means, deviations = examples.mean(axes), examples.std(axes)
+        is_rounded = np.abs(means) > MOST_DEVIATIONS * deviations
+        is_rounded &= deviations > 0
+        offset[is_rounded] = np.round(means[is_rounded])
+    return offset
 
 
 def is_batches(data: object) -> bool:
@@ -281,8 +333,6 @@ def _check_pair(split, arrays, of_masks):
 
 def _make_examples(split, arrays, of_masks, kind, label_kind):
     images, labels = arrays
-    if kinds.kind_of((*images.shape[1:], 1)) == kind:
-        images = images[..., None]
     check, expected = CHECKS["masks" if of_masks else label_kind]
     if problem := _find_problem(images, kind) or check(images, labels):
         form = kinds.KINDS.get(kind, "(N, ...) by name")

@@ -13,7 +13,7 @@ import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras.data import layouts
-from cbam_keras.data.arrays import read_arrays
+from cbam_keras.data.arrays import read_arrays, read_recordings
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.patterns import make_pattern
@@ -64,6 +64,13 @@ def from_folder(
     files = [(*place, find_visible(place[1])) for place in places]
     names = [file.name.lower() for _, _, within in files for file in within]
     has_arrays = any(name.endswith(ARRAYS) for name in names)
+    recordings = {
+        split: [file for file in within if file.suffix.lower() == ".npz"]
+        for split, _, within in files
+    }
+    has_others = has_arrays or any(map(is_image, names))
+    if all(recordings.values()) and pattern is None and not has_others:
+        return read_recordings(recordings, kind)
     are_arrays = str(pattern).endswith(ARRAYS)
     are_arrays |= has_arrays and not any(map(is_image, names))
     endings_read = ARRAYS if are_arrays else ENDINGS
@@ -72,7 +79,8 @@ def from_folder(
         raise ValueError(
             "`data` must hold arrays for `kind`: arrays in Python; a .npz file "
             "of x_train and y_train, or x and y; X_train.npy beside "
-            "y_train.npy; folders of .npy by class, or a table of their paths. "
+            "y_train.npy; folders of .npy by class, or a table of their paths; "
+            "a folder of .npz recordings of x and y; a table of numbers. "
             f'Received: data="{root}", {kind=} of {dict(counts)}'
         )
     if pattern is None:

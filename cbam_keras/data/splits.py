@@ -227,6 +227,12 @@ def check_classes(
                 f"{_checks.first_few(few)}, which is not judged there"
             )
         elif few:
+            held = {
+                x: [str(names[i]) for i in np.unique(y.strata)]
+                for x, y in splits.items()
+            }
+            if has_classes and (missing := name_missing(held)):
+                few[-1] += f': "train" lacks {missing}'
             raise ValueError(
                 "Each class must have at least "
                 f"{_checks.count(needed, dataset.noun)} {place}. Received: "

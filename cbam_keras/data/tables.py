@@ -53,12 +53,21 @@ def from_table(
     check_names(tables)
     what = "mask" if of_masks else "label"
     left_out, notes = collections.Counter[str](), dict[str, None]()
-    parts, roots = [], []
+    parts, roots, numbers = [], [], dict[str, Any]()
     for split in sorted(tables, key=SPLITS.index):
         frame, root = _read(tables[split])
         root = pathlib.Path(image_folder or root).expanduser().absolute()
+        is_named = columns["image"] is not None or "image" in frame.columns
+        has_files = any("/" in x or _is_file(x) for x in frame.iloc[0].map(str))
+        has_numbers = not (kind is None or is_named or has_files)
+        if has_numbers:
+            names = [f"{split} {row}" for row in range(len(frame))]
+            frame = frame.assign(image=names)
         used = _find_columns(frame, columns, len(tables) > 1, of_masks)
-        rows, remarks = _read_rows(frame, used, root, of_masks)
+        if has_numbers:
+            frame, values = _take_numbers(frame, used)
+            numbers |= dict(zip(names, values, strict=True))
+        rows, remarks = _read_rows(frame, used, root, of_masks, has_numbers)
         notes |= dict.fromkeys(remarks)
         left_out[f"without a {what}"] += len(frame) - len(rows)
         if "split" not in used:
@@ -92,13 +101,26 @@ def from_table(
         grouped_by="group_column" if is_grouped else "",
         remarks=tuple(notes),
     )
+    if numbers:
+        dataset = dataclasses.replace(dataset, root=None)
+        return read_arrays(dataset, kind, numbers.__getitem__)
     ending = find_ending(rows["path"].iloc[0])
     if ending in ARRAYS and not of_masks:
         return read_arrays(dataset, kind)
     return keep_readable(dataset)
 
 
-def _read_rows(frame, used, root, of_masks):
+def _take_numbers(frame, used):
+    """Returns a table without its columns of numbers, and these as an array."""
+    pandas = _checks.require("pandas", extra="plot")
+    others = frame.drop(columns=[*used.values()])
+    numbers = others.apply(pandas.to_numeric, errors="coerce")
+    # Columns without any number are no part of an example.
+    numbers = numbers.dropna(axis="columns", how="all")
+    return frame.drop(columns=numbers.columns), numbers.to_numpy("float64")
+
+
+def _read_rows(frame, used, root, of_masks, has_numbers):
     """Returns rows with an image and a label by our names, and notes."""
     pandas = _checks.require("pandas", extra="plot")
     unused = [str(x) for x in frame.columns if x not in used.values()]
@@ -109,7 +131,9 @@ def _read_rows(frame, used, root, of_masks):
     for key in [x for x in used if x in COLUMNS[2:]]:
         notes.append(f'{key}s by the column "{used[key]}"')
         rows[key] = _name_groups(key, used[key], rows[key])
-    rows["path"], note = _locate(rows["image"], root)
+    rows["path"], note = rows["image"], ""
+    if not has_numbers:
+        rows["path"], note = _locate(rows["image"], root)
     if of_masks:
         rows["label"], _ = _locate(rows["label"], root)
     return rows, [*notes, *filter(None, [note])]
@@ -118,6 +142,7 @@ def _read_rows(frame, used, root, of_masks):
 def _read(table):
     """Returns a data frame of rows, and the folder that paths start from."""
     if not isinstance(table, str | os.PathLike):
+        _check_rows(table, "a data frame")
         return table, pathlib.Path()
     pandas = _checks.require("pandas", extra="plot")
     path = pathlib.Path(table).expanduser()
@@ -137,19 +162,27 @@ def _read(table):
             "`data` must be a CSV file that exists, in UTF-8, its columns "
             f'named in the first line. Received: data="{table}" ({error})'
         ) from error
+    _check_rows(frame, f'data="{table}"')
+    return frame.rename(columns=lambda x: str(x).strip()), path.parent
+
+
+def _check_rows(frame, name):
     if not len(frame):
         raise ValueError(
             "A table must have a row for each example. Received: "
-            f'data="{table}", with none below its first line'
+            f"{name}, with none below its first line"
         )
-    return frame.rename(columns=lambda x: str(x).strip()), path.parent
 
 
 def _is_head(cells):
     """Returns whether the first line of a file names columns."""
     names = [cell.strip('" ') for cell in cells]
-    has_files = any(find_ending(x) in (*ENDINGS, *ARRAYS) for x in names)
-    return not has_files and not all(re.fullmatch(NUMBER, x) for x in names)
+    are_numbers = all(re.fullmatch(NUMBER, x) for x in names)
+    return not are_numbers and not any(map(_is_file, names))
+
+
+def _is_file(text):
+    return find_ending(text) in (*ENDINGS, *ARRAYS)
 
 
 def _clean(value):
@@ -178,8 +211,9 @@ def _find_columns(frame, columns, are_splits, of_masks):
             raise ValueError(
                 f'A table must have the columns "image" and "{label}", or '
                 f'others that are named. Received: no column "{name}" among '
-                f"{_checks.first_few(held, LISTED)}. Write {advice}. Rows "
-                "of numbers become arrays: frame.drop(columns=...).to_numpy()"
+                f"{_checks.first_few(held, LISTED)}. Write {advice}. Rows of "
+                'numbers are for kind="signals" or "vectors" (--kind); those '
+                "of pixels become arrays: frame.drop(columns=...).to_numpy()"
             )
     return used
 
