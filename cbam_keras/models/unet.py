@@ -119,7 +119,7 @@ def UNet(
             x = blocks.relu(x, name=f"{block}_relu{number}")
         x = blocks.attach(x, attentions[stage], name=f"{block}_attention")
     dtype = blocks.head_dtype()
-    head = blocks.layer_for(x, "Conv")
+    head = blocks.class_for(x, "Conv")
     x = head(classes, 1, dtype=dtype, name="logits")(x)
     if axis == 1:
         # A softmax, losses and metrics take the last axis.
