@@ -203,7 +203,10 @@ def test_defaults_are_those_of_the_functions(capsys, monkeypatch, command):
         (f"train --epochs {10**20}", "`epochs` must be at most 2,147,483,647"),
         (f"train --kernel-size {10**20 + 1}", "`kernel_size` must be at most"),
         (f"train --data mnist5k --output {LONG}", "(File name too long)"),
-        ("train --scheduler file.json", "that it has written. Received: sched"),
+        (
+            "train --scheduler file.json",
+            "or its scheduler file. Received: sched",
+        ),
         (
             "tune --attention none se --kernel-size 3",
             "`kernel_size` must be left out with the layers none, se",

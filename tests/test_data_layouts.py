@@ -274,8 +274,8 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
     ("options", "message"),
     [
         ({"pattern": "{patient}/*"}, "Say {group} for what stays in one split"),
-        ({"pattern": "{split}/*"}, "with {class} for a part"),
-        ({"pattern": "a**/{class}/*"}, "as a whole part"),
+        ({"pattern": "{split}/*"}, "with {class} in one"),
+        ({"pattern": "a**/{class}/*"}, "as a component"),
         ({"pattern": 3}, "must be a pattern, as a string"),
         ({"pattern": "{split}/{class}/*"}, 'matches "{split}" but does'),
         ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),

@@ -318,7 +318,7 @@ def _of(masks, **options):
         ({B: THIRD.T}, {}, "1 .*3.png. .6 x 8 for an image of 8 x 6"),
         ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
         ({B: None, "masks/3.tif": THIRD / np.float32(2)}, {}, "1 .*as PNG"),
-        ({B: "x"}, {}, "read whole.*1 that are not: .*/3.png"),
+        ({B: "x"}, {}, "readable images of.*1 that are not: .*/3.png"),
         ({"masks/3.bmp": THIRD}, {}, "2 masks of one name: .*/3.bmp"),
         ({}, {"masks": "others"}, "others/  1 image\nNo patterns were"),
         ({f"images/{i}.png": "" for i in range(10)}, {}, "images .*10 damaged"),
@@ -329,7 +329,7 @@ def _of(masks, **options):
         (
             {},
             _of(TRUTH) | {"data": IMAGES, "images": "a"},
-            "`images` is a pattern for folders",
+            "`images` is for folders",
         ),
         ({}, _by(images="{class}/{name}.png"), "There are {name}, {spl"),
         ({}, _by(images="images/{name}.jpg"), "0 files by images=.*10 fi"),

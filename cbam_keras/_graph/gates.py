@@ -28,10 +28,9 @@ def gates_by_name(
     if not paths:
         raise ValueError(
             "`model` must have attention layers of cbam_keras, such as CBAM. "
-            f'Received: model "{model.name}" without any. If it has attention '
-            "of another source, make it ours: model, report = "
-            "cbam_keras.insertion.adopt(model). If it has none, put it in: "
-            "cbam_keras.insert_attention(model)"
+            f'Received: model "{model.name}" without any. Convert third-party '
+            "attention: model, report = cbam_keras.insertion.adopt(model); or "
+            "insert attention: cbam_keras.insert_attention(model)"
         )
     names = [layer.name for layer in paths]
     return {

@@ -129,8 +129,7 @@ def load_torch_weights(
     if plan.unknown:
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
-            "counterparts in PyTorch: those of the networks of "
-            "cbam_keras.models do. "
+            "counterparts in PyTorch, as in cbam_keras.models. "
             f"{_list_with_count('Unknown', plan.unknown)} "
             "Load the weights before adding your own layers (attention by "
             "`insert_attention`), or into one layer or model: "

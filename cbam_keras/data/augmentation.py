@@ -76,11 +76,10 @@ def check_layers(
             raise ValueError(
                 "The layers of `augment` must take `training`, keep the size "
                 "of images, their range of 0 to 255 (value_range=) and their "
-                "labels and, with masks, have the method "
-                "`transform_segmentation_masks`, as Keras' own have. Others, "
-                "as Rescaling, belong into the network, after its input; those "
-                "that mix labels, as MixUp, need a task of your own. Received: "
-                f"{layer!r}{made}"
+                "labels, and with masks have `transform_segmentation_masks`, "
+                "like those of Keras. Others, such as Rescaling, belong in the "
+                "network; layers that mix labels, such as MixUp, in your own "
+                f"task. Received: {layer!r}{made}"
             )
 
 

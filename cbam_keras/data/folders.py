@@ -277,16 +277,16 @@ def _refuse(root, reason, places, endings=ENDINGS):
         return dataset
 
     raise layouts.LayoutError(
-        "`data` must be a folder with a folder of images per class, or with "
-        "train and test of such folders. For another layout, `pattern` says "
-        "which part of a path is the {class}, the {split} or a {group} that "
-        "stays in one split (--pattern); images that it does not match are "
-        f'left out. Received: data="{root}", with {reason}',
+        "`data` must be a folder with one subfolder of images per class, or "
+        "with train and test of such. For other layouts, `pattern` (--pattern) "
+        "names the path component that is the {class}, the {split}, or a "
+        "{group} that stays in one split; other images are left out. Received: "
+        f'data="{root}", with {reason}',
         names,
         propose_classes(root, names, make),
-        "No pattern was found. Pass a table of images and classes as a CSV "
-        "file or data frame, or rename folders that are classes. Masks "
-        "are for cbam_keras.data.load_masks (--masks)",
+        "No pattern was found. Pass a CSV file or data frame of images and "
+        "classes, or rename the folders of classes. For masks, use "
+        "cbam_keras.data.load_masks (--masks)",
     )
 
 

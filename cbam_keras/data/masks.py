@@ -187,11 +187,10 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     unread = [scan for scan in scans if isinstance(scan, str)]
     if unread:
         raise ValueError(
-            "Masks must be images that are read whole, each as large as its "
-            f"image. Received: {len(unread):,} that are not: "
-            f"{_checks.first_few(unread, 20)}. Save them again as PNG, their "
-            "images too where these are turned, resize them without "
-            "interpolation (nearest), or remove both"
+            "Masks must be readable images of the size of their image. "
+            f"Received: {len(unread):,} that are not: "
+            f"{_checks.first_few(unread, 20)}. Save them as PNG (their images "
+            "too if rotated), resize them by nearest neighbor, or remove both"
         )
     _check_palettes(scans)
     table, names, note = _find_table(scans, masks)

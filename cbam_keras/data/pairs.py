@@ -134,9 +134,8 @@ def _pair(
             raise ValueError(
                 "Each image must have one mask. Received: "
                 f"{_checks.count(len(of_images), 'image')} and {counts} of one "
-                f"name: {_checks.first_few(of_images + of_masks)}. Join masks "
-                "of one image, or write `images` and `masks` as patterns that "
-                "match one of them"
+                f"name: {_checks.first_few(of_images + of_masks)}. Merge them, "
+                "or give `images` and `masks` as patterns that match one"
             )
     used = {*pairs, *pairs.values()}
     alone = [[path for path in side if path not in used] for side in sides]
@@ -154,15 +153,15 @@ def _refuse(root, base, names, masks, received):
         return pairs
 
     raise LayoutError(
-        "Each image must have one mask of the same name, with any ending, in "
-        "a folder of masks, or in train, validation and test of it. Another "
-        "layout is said by `images` and `masks` (--images, --masks), patterns "
-        "of paths below `data` where {name} is what both share. Received: "
+        "Each image must have one mask of the same name, with any extension, "
+        "in a folder of masks, or in its train, validation and test. For other "
+        "layouts, give `images` and `masks` (--images, --masks) as patterns of "
+        "paths below `data`, with {name} for what both share. Received: "
         f'data="{root}", {", ".join(received)}',
         names,
         propose_masks(base, names, masks, read),
-        "No patterns were found. Pass a table of images and masks. Join "
-        "several masks of an image, draw polygons, and save others as PNG",
+        "No patterns were found. Pass a table of images and masks. Merge "
+        "several masks of an image, rasterize polygons, and save as PNG",
     )
 
 

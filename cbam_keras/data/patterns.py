@@ -42,10 +42,10 @@ class Pattern:
             listed = ", ".join(f"{{{name}}}" for name in names)
             raise ValueError(
                 f"`{argument}` must be a path below the folder, with "
-                f"{{{needed}}} for a part of it. There are {listed}, {{}} and "
-                "* for any text, and ** for any folders, as a whole part. "
+                f"{{{needed}}} in one component. There are {listed}, {{}} and "
+                "* for any text, and ** for any folders, as a component. "
                 f'Received: {argument}="{text}". Say {{group}} for what stays '
-                "in one split, as a patient, and {} for what means nothing"
+                "in one split, such as a patient, and {} for what to ignore"
             )
         texts = [_to_regex(self._parts, sign) for sign in ("?", "")]
         self._regexes = [*map(re.compile, texts)]

@@ -328,8 +328,7 @@ def source_of_masks(
     if is_mixed or not is_folder and (folder is not None or has_patterns):
         raise ValueError(
             "`masks` must be a folder or a pattern if `data` is a folder, and "
-            "be left out for a table, batches and pairs; `images` is a pattern "
-            "for folders. Received: "
+            "be left out otherwise; `images` is for folders. Received: "
             f"data={data if is_path else type(data).__name__!r}, "
             f"masks={folder if masks is folder else type(masks).__name__!r}, "
             f"images={_checks.shown(images)}"

@@ -270,10 +270,9 @@ def _locate(names, root):
     raise ValueError(
         "A table must hold the path of each image, not its URL. Received: none "
         f'that is in "{root}", the first of them "{names[0]}". Pass the folder '
-        "that the paths start from as image_folder= (--image-folder), or "
-        "download the images. Names without folders or endings become paths, "
-        f"for a data frame, by .map({{x.{key}: x for x in "
-        f'pathlib.Path("{root}").rglob("*.*")}})'
+        "that paths are relative to as image_folder= (--image-folder), or "
+        "download the images. In a data frame, names become paths by "
+        f'.map({{x.{key}: x for x in pathlib.Path("{root}").rglob("*.*")}})'
     )
 
 

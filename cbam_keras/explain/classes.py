@@ -139,9 +139,8 @@ def _kind_of_classes(
     if kind == "values" or (kind is None and output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
-            f"linear output of shape {tuple(output.shape)}, whose loss is one "
-            "of values or not known. If it is a logit, end the model in "
-            'layers.Activation("sigmoid"), or compile it with '
-            "keras.losses.BinaryCrossentropy(from_logits=True)"
+            f"linear output of shape {tuple(output.shape)} and no loss for "
+            'classes. If it is a logit, add layers.Activation("sigmoid"), or '
+            "compile with keras.losses.BinaryCrossentropy(from_logits=True)"
         )
     return kind

@@ -295,10 +295,9 @@ class CandidatePlaces:
             if "identity_init" not in config:
                 raise ValueError(
                     "`identity=True` needs attention layers with an argument "
-                    "`identity_init`. "
-                    f"Received: attention={attention!r}, which gives a "
-                    f"{type(layer).__name__}. Pass identity=False to let it "
-                    "change the predictions"
+                    f"`identity_init`. Received: attention={attention!r}, which"
+                    f" gives a {type(layer).__name__}. Pass identity=False to "
+                    "let it change the predictions"
                 )
             changes["identity_init"] = True
         if config.get("data_format", place.data_format) != place.data_format:

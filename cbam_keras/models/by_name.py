@@ -115,9 +115,8 @@ def pretrained(
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "
-            f'"{name}" with image_data_format "channels_first", which '
-            "the networks of cbam_keras.models, `UNet` and "
-            "`insert_attention` support. Call "
+            f'"{name}" with image_data_format "channels_first", which the '
+            "networks of cbam_keras.models support. Call "
             'keras.config.set_image_data_format("channels_last") first'
         )
     image = x = keras.Input(image_shape, name="images")

@@ -230,11 +230,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             others = [x for x in values if x != [*options]]
             if others:
                 raise keras_tuner.errors.FatalError(
-                    "Each hyperparameter must have a name of its own. Received:"
-                    f' "{name}" from {[*options]}, of CBAMHyperModel, and from '
-                    f"{others[0]}, of yours. Rename yours, or ask for ours in "
-                    'a scope: with hp.name_scope("cbam"): attention = '
-                    "space.attention_for(hp)"
+                    "Each hyperparameter must have its own name. Received: "
+                    f'"{name}" from {[*options]} of CBAMHyperModel, and from '
+                    f"{others[0]} of yours. Rename yours, or use a scope: with "
+                    'hp.name_scope("cbam"): attention = space.attention_for(hp)'
                 )
 
     def _ask(self, hp, name):

@@ -315,9 +315,9 @@ def _check_hypermodel(hypermodel):
     ):
         raise TypeError(
             "`hypermodel` must be a tuning.CBAMHyperModel, with its own `build`"
-            f" and `fit`. Received: {hypermodel=}. For one of your own keep "
-            "KerasTuner's tuner, as keras_tuner.RandomSearch(Mine(), "
-            '"val_accuracy"), whose `build` takes our attention from '
+            f" and `fit`. Received: {hypermodel=}. For your own hypermodel use "
+            "a tuner such as keras_tuner.RandomSearch(Mine(), "
+            '"val_accuracy"), and in its `build` '
             "tuning.CBAMHyperModel().attention_for(hp)"
         )
     return hypermodel

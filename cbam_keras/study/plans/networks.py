@@ -179,8 +179,8 @@ def check_network(model, images):
         raise ValueError(
             f'A network for the dataset "{images.name}" must take '
             f"{images.kind} of shape {images.input_shape} and give {values}, "
-            "as a functional or Sequential keras.Model (which begins with "
-            f'keras.Input). Received: model "{model.name}" with '
+            "as a functional or Sequential keras.Model that begins with "
+            f'keras.Input. Received: model "{model.name}" with '
             f"input_shape={getattr(model, 'input_shape', None)}, "
             f"output_shape={getattr(model, 'output_shape', None)}"
         )
@@ -350,8 +350,8 @@ def fingerprint(model):
             "A network must be one that Keras can save and load. Received: "
             f'model "{model.name}" ({type(error).__name__}: {cause}). '
             "Decorate your own layers and functions with "
-            "@keras.saving.register_keras_serializable(), and give the "
-            "layers a get_config that returns their arguments"
+            "@keras.saving.register_keras_serializable(), and give layers a "
+            "get_config that returns their arguments"
         ) from error
     layers = _graph.layers_within(model)
     # What the code of a layer or model builds may be in no configuration.

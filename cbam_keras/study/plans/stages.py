@@ -89,11 +89,11 @@ def check_frozen(model: keras.Model, recipe: Recipe) -> None:
         every = len(model.trainable_variables)
     if not 0 < trained < every:
         raise ValueError(
-            "A network that is trained with frozen layers must have some, and "
-            "others that are trained. Received: frozen_epochs="
+            "A network trained with frozen layers must have frozen and "
+            "trainable ones. Received: frozen_epochs="
             f"{recipe.frozen_epochs}, frozen={recipe.frozen}, model "
             f'"{model.name}", in which {trained} of {every} weights are '
-            "trainable. Freeze the pretrained layers where it is built "
-            "(backbone.trainable = False), and not the new ones; or train it "
-            "in one stage (frozen_epochs=0, frozen=False)"
+            "trainable. Freeze only the pretrained layers where it is built "
+            "(backbone.trainable = False), or train in one stage "
+            "(frozen_epochs=0, frozen=False)"
         )

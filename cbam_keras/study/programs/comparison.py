@@ -279,8 +279,8 @@ def make_task(
         return TASKS[task or "classification"](data, **options)
     if not isinstance(task, ImageTask):
         raise TypeError(
-            '`task` must be a word, as "regression", or a study.Classification,'
-            " study.Regression or study.Segmentation. Received: task="
+            '`task` must be a word, such as "regression", or study.'
+            "Classification, Regression or Segmentation. Received: task="
             f"{_checks.shown(task)}"
         )
     is_default = isinstance(data, str) and data == "crowded_mnist"
@@ -337,10 +337,9 @@ def network_of(
         if is_frozen and weights is None:
             raise ValueError(
                 "`frozen_epochs` must be 0, and `frozen` False, for random "
-                "weights, of which none should stay frozen. Received: "
-                f"frozen_epochs={recipe.frozen_epochs}, frozen={recipe.frozen},"
-                f' model="{model}", weights=None. Give weights="imagenet" '
-                "(--weights imagenet)"
+                "weights, which must not be frozen. Received: frozen_epochs="
+                f"{recipe.frozen_epochs}, frozen={recipe.frozen}, "
+                f'{model=}, weights=None. Give weights="imagenet" (--weights)'
             )
         if model in NETWORKS and not is_unet:
             return NETWORKS[model], str(label)

@@ -296,9 +296,9 @@ def _check_runs(runs, count, folds):
         is_inside = len(rows) > 0 and rows.min() >= 0 and rows.max() < count
         if not is_inside or {different, len(scores)} != {len(rows)}:
             raise ValueError(
-                "A fold must have whole numbers from 0 to "
-                f"{count - 1:,} as indices of its examples, each once, with "
-                f"what is predicted. Received: in fold {number} "
+                "A fold must have the indices of its examples, from 0 to "
+                f"{count - 1:,} and each once, with predictions. Received: "
+                f"in fold {number} "
                 f"{_checks.shown(rows)}, {different} of them different, and "
                 f"{len(scores)} predictions"
             )

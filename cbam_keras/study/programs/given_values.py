@@ -119,9 +119,9 @@ class Reader:
             raise ValueError(
                 f"`predictions` must be probabilities of shape {shape}, which "
                 "sum to 1 over classes unless multi_label=True. Received: "
-                f'{received} of shape {run.scores.shape}, of "{variant}". Of '
-                "logits take the softmax first, or pass logits=True "
-                '(--logits); for numbers pass task="regression"'
+                f'{received} of shape {run.scores.shape}, of "{variant}". For '
+                "logits pass logits=True (--logits), for regression "
+                'task="regression"'
             )
         if abs(sums - 1).max() > EXACT:
             self.notes.append(
@@ -240,11 +240,10 @@ def _find_places(values, names, argument):
     advice = "Leave out what has no answer (-1). " if -1 in wrong else ""
     raise ValueError(
         f"`{argument}` must be the classes of the examples: names of "
-        f"`class_names`, whole numbers from 0 to {len(names) - 1}, or "
-        f"one-hot. Received: {_checks.first_few(wrong) or 'no examples'}, of "
-        f"shape {values.shape}. {advice}For numbers pass "
-        'task="regression", for several classes an example multi_label=True '
-        "(--multi-label)"
+        f"`class_names`, integers from 0 to {len(names) - 1}, or one-hot. "
+        f"Received: {_checks.first_few(wrong) or 'no examples'}, of shape "
+        f'{values.shape}. {advice}For regression pass task="regression", for '
+        "several classes per example multi_label=True (--multi-label)"
     )
 
 
