@@ -54,8 +54,8 @@ def way_to_install(error: Exception) -> str:
     if not any(map(importlib.util.find_spec, BACKENDS)):
         name, advice = "jax", "the smallest, as there is none of"
     return (
-        f"Keras needs {error.name}, which is not installed: pip install "
-        f"'cbam_keras[{name}]' (in a clone '.[{name}]'), {advice} {listed}"
+        f"Keras needs {error.name}, which is not installed: in a clone of "
+        f"cbam_keras, pip install '.[{name}]', {advice} {listed}"
     )
 
 

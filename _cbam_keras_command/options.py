@@ -5,8 +5,9 @@ A test compares both with the functions that they are for.
 
 import argparse
 import contextlib
+import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
@@ -21,7 +22,7 @@ CONTROLS = ("wider", "hidden")
 AUGMENTATIONS = ("flip", "crop", "random_resized_crop")
 OF_ANSWERS = ("test_accuracy", "balanced_accuracy", "macro_f1")
 OF_PROBABILITIES = ("auc", "average_precision", "ece", "brier")
-MEASURES = (*OF_ANSWERS, *OF_PROBABILITIES)
+MEASURES = ("accuracy", *OF_ANSWERS, *OF_PROBABILITIES)
 # What is predicted but masks, and measures of numbers.
 TASKS = ("classification", "regression")
 NUMBERS = ("mae", "rmse", "r2")
@@ -104,7 +105,16 @@ def _unknown(text, names):
     listed = f"{', '.join(names)}, or MODULE:NAME of your own"
     if "," in text:
         listed += ", several separated by spaces"
+    listed += nearest(text, names)
     raise argparse.ArgumentTypeError(f"{text!r} is not one of {listed}")
+
+
+def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
+    """Returns the nearest of more names than `least` as a question, if any."""
+    by_case = {str(name).lower(): name for name in names}
+    near = difflib.get_close_matches(str(text).lower(), by_case, 1)
+    is_needed = near and len(by_case) > least
+    return f'. Did you mean "{by_case[near[0]]}"?' if is_needed else ""
 
 
 def add_options(group: Any, texts: Mapping[str, str], **kind: Any) -> None:
@@ -331,7 +341,7 @@ def add_training(parser, *, has_threshold=False):
         "--measure",
         choices=(*MEASURES, *NUMBERS, *SCORES),
         help="metric to compare on the test set: for classification "
-        "test_accuracy (default) and others, for regression mae (default), "
+        "accuracy (default) and others, for regression mae (default), "
         "rmse or r2, for masks miou (default) or, with two classes, iou or "
         "dice",
     )

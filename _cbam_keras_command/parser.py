@@ -63,10 +63,13 @@ class Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> Options:
     """Returns what the words of a command line ask for."""
-    parser = build_parser()
-    return parser.parse_args(
-        arguments or ["--help"], Options(arguments=arguments)
-    )
+    parser, asked = build_parser(), Options(arguments=arguments)
+    _, unknown = parser.parse_known_args(arguments or ["--help"], asked)
+    if unknown:
+        names = [f"--{x.replace('_', '-')}" for x in {*vars(asked), "no_cache"}]
+        words = " ".join(unknown) + options.nearest(unknown[0], names)
+        parser.error(f"unrecognized arguments: {words}")
+    return asked
 
 
 def build_parser() -> Parser:
@@ -209,7 +212,7 @@ def report(parser):
     group.add_argument(
         "--measure",
         choices=[*options.MEASURES, *options.NUMBERS],
-        help="metric to compare (default: test_accuracy, or mae)",
+        help="metric to compare (default: accuracy, or mae)",
     )
     flags = {
         "--logits": "the predictions are logits",

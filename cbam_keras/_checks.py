@@ -1,19 +1,24 @@
 """Argument checks, optional imports and warnings, with common messages."""
 
 import contextlib
+import functools
 import importlib
+import inspect
 import math
 import numbers
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar
 
 import keras
 
+from _cbam_keras_command.options import nearest
+
 Value = TypeVar("Value")
+Arguments = ParamSpec("Arguments")
 Options = Mapping[str, Any]
 # Backends and loops take no larger integers.
 MOST = 2**31 - 1
@@ -24,6 +29,7 @@ NEXT_STEPS = (
     ("ratio|reduction|r", ".*", "Write reduction_ratio={}"),
     ("kernel", ".*", "Write kernel_size={}"),
     ("variant", ".*", "Write CBAM(**VARIANTS[{}])"),
+    ("num_classes|n_classes", ".*", "Write classes={}"),
     ("channels|filters", ".*", "It reads the channels from its input"),
     ("reduction_ratio", r"\{.*", "Write CBAM(**options)"),
     ("reduction_ratio", "an array.*", "Write CBAM()(x): call the layer on it"),
@@ -137,7 +143,7 @@ def one_of(name: str, value: Value, choices: Iterable[object]) -> Value:
     listed = ", ".join(quoted(choice) for choice in choices)
     raise ValueError(
         f"`{name}` must be one of {listed}. Received: {name}={shown(value)}"
-        f"{next_step(name, value)}"
+        f"{next_step(name, value) or nearest(value, choices)}"
     )
 
 
@@ -205,6 +211,20 @@ def next_step(name: str, value: object) -> str:
         if re.fullmatch(names, name) and re.fullmatch(pattern, text, re.S):
             return f". {step.format(text)}"
     return ""
+
+
+def named(function: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
+    """Decorator that answers an unknown argument with the nearest one."""
+    names = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def call(*positional: Arguments.args, **options: Arguments.kwargs) -> Value:
+        for name in options.keys() - {*names}:
+            step = next_step(name, options[name]) or nearest(name, names, 0)
+            raise TypeError(f"There is no argument `{name}`{step}")
+        return function(*positional, **options)
+
+    return call
 
 
 class Named(dict[str, Value]):

@@ -156,7 +156,7 @@ def test_functions_of_the_user_are_found(tmp_path, monkeypatch):
         (options.ATTENTION, ("none", *layers.ATTENTION, "all")),
         (options.AUGMENTATIONS, data.AUGMENTATIONS),
         (options.NETWORKS, comparison.NETWORKS),
-        (options.MEASURES, (study.ACCURACY, *study.MEASURES)),
+        (options.MEASURES, ("accuracy", study.ACCURACY, *study.MEASURES)),
         (options.SCORES, losses.SCORES),
         (options.RECIPES, training.RECIPES),
     ],

@@ -127,7 +127,8 @@ def test_what_is_downloaded_is_read_by_every_backend(tmp_path, monkeypatch):
     [
         ("cifar10", {}, '"cifar10" must be prepared in .*--download'),
         ("coco/2017", {"download": True}, "one class per image.*'objects'"),
-        ("cifra-10", {}, r"no folder \(.*failed.\)$"),
+        ("cifra-10", {}, r"no folder \(nor is it a name of .*\)$"),
+        ("missing", {}, r"no folder \(nor is it a name of .*\)$"),
         ("a.zip", {}, "which is a file .* unpack it"),
         ("https://a.org/x", {}, "or an address: download"),
         ("imagenette/12px", {}, "12px not found with version 1.0.0. Here are"),

@@ -524,7 +524,7 @@ WRONG_TYPES = [
     (lambda: make(Closed()), UNNAMED),
     (lambda: make(lambda: CBAM()), UNNAMED),
     (lambda: Attention(CBAM()), "`layer` must be a name, a layer class"),
-    (lambda: build_preset("resnet18", clases=5), "'clases'"),
+    (lambda: build_preset("resnet18", clases=5), 'Did you mean "classes"'),
     (lambda: build_preset("resnext50", groups=8), "multiple values.*groups"),
     (lambda: unet("ResNet18"), "`encoder` must be a functional"),
     (lambda: unet(encoder(), attention=["se", None]), "`attention` must"),

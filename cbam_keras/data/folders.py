@@ -1,6 +1,7 @@
 """Folders of images, as two layouts or a pattern say what they mean."""
 
 import collections
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -248,6 +249,12 @@ def _check_classes(root, files, endings):
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
+        if len(files) == 1 and (beside := _count_folders(root.parent)) > 1:
+            raise ValueError(
+                "`data` must be a folder with one subfolder of images per "
+                f'class. Received: data="{root}". Pass its parent, which has '
+                f"{beside} folders of images"
+            )
     elif parts & classes:
         reason = f"{sorted(parts & classes)}, which are no classes"
     elif any(len(path) > 2 for path in paths):
@@ -288,6 +295,14 @@ def _refuse(root, reason, places, endings=ENDINGS):
         "classes, or rename the folders of classes. For masks, use "
         "cbam_keras.data.load_masks (--masks)",
     )
+
+
+def _count_folders(parent):
+    """Returns how many folders in a folder hold images, if it can be read."""
+    with contextlib.suppress(OSError):
+        folders = _list_folders(parent)
+        return sum(any(is_image(y.name) for y in x.iterdir()) for x in folders)
+    return 0
 
 
 def _list_parts(root, files, endings):

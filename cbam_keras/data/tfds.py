@@ -22,9 +22,12 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
         builder = tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (ImportError, ValueError) as error:
         # Hundreds of names, or a grammar, may follow its first line.
+        reason = str(error).splitlines()[0]
+        if reason.startswith(("Dataset ", "Parsing ")):
+            reason = "nor is it a name of TensorFlow Datasets"
         raise type(error)(
             f'`data` must be a name, folder or arrays. Received: data="{name}"'
-            f", {describe_missing(name)} ({str(error).splitlines()[0]})"
+            f", {describe_missing(name)} ({reason})"
         ) from error
     features: Any = dict(builder.info.features.items())
     image, label = features.get("image"), features.get("label")

@@ -363,6 +363,8 @@ class CandidatePlaces:
         listed = "..., " * (len(paths) > 20) + ", ".join(paths[-20:])
         hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
+        if not paths:
+            return f"{hint}Attention needs feature maps, (B, H, W, C)"
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
 

@@ -63,7 +63,7 @@ def assembled(
 
     signature = signature.replace(return_annotation=keras.Model)
     build.__signature__ = signature  # type: ignore[attr-defined]
-    return build
+    return _checks.named(build)
 
 
 def check_activation(activation: str | Callable | None, classes: int) -> None:

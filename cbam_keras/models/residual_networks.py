@@ -22,6 +22,7 @@ def _builder(network, depths, block, reference, *, wider=1.0):
     """Returns the builder of a residual network, with its defaults."""
     own_groups, own_width = (32, 4) if reference == RESNEXT else (1, 64)
 
+    @_checks.named
     def build(
         include_top: bool = True,
         weights: str | os.PathLike | None = None,

@@ -72,6 +72,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         (7, 16)
     """
 
+    @_checks.named
     def __init__(
         self,
         input_shape: Sequence[int | None] | None = None,

@@ -191,10 +191,7 @@ class Search:
 
     @_graph.same_randomness()
     def estimate(self) -> study.Estimate:
-        """Counts what the search would train; see `study.estimate`.
-
-        All are counted as CBAM nearest to the paper's, or the default.
-        """
+        """Counts what the search would train; see `study.estimate`."""
         points, folds = self.points, self.folds or 1
         trials = len(points[: self.max_trials])
         over = f" over {folds} folds" if self.folds else ""

@@ -13,7 +13,7 @@ from cbam_keras.explain.figures import style
 MAX_ROWS, MAX_WIDTH = 32, 12.5
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
-# A smaller range of gates is not spread over all colors, or noise would be.
+# A smaller range of maps is not spread over all colors, or noise would be.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 ROUND_OFF = 1e-3
@@ -93,7 +93,7 @@ def plot_grad_cam(
         for axes, (name, heat) in zip(line[1:], maps.items(), strict=True):
             grid.draw(axes, samples[i], heat[i])
             grid.write_below(axes, classes[name][i], chances[name][i])
-    return grid.finish("Heat")
+    return grid.finish("Grad-CAM (normalized)")
 
 
 def plot_attention_maps(
@@ -111,8 +111,8 @@ def plot_attention_maps(
     Each block starts with the image. Tiles follow in the order in which the
     layers run, each with its least and greatest value. One color scale, drawn
     next to the tiles, spans the values of the spatial maps (without any, of the
-    channel maps) but for 1 % at each end. It is symmetric around 1 if gates
-    amplify, as with `identity_init`.
+    channel maps) except 1% at each end. It is symmetric around 1 if attention
+    amplifies, as with `identity_init`. Channel curves have their own scale.
 
     Args:
         images: See `plot_grad_cam`.
@@ -167,6 +167,8 @@ def plot_attention_maps(
     # The heights of all curves, to 0 and 1 at least.
     ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
     scale = style.color_scale("viridis", (low, high), alpha=0.7)
+    of_curves = _limits(channels or spatials)
+    curves = style.color_scale("viridis", of_curves, alpha=0.7)
     lines = len(samples) * rows
     grid = style.Grid(lines, [""] * columns, width, heights, scale, title)
     # Each image has tiles, and each tile has panels below each other.
@@ -187,12 +189,16 @@ def plot_attention_maps(
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
-                grid.draw_sorted(stack[-1], channel, ends)
+                grid.draw_sorted(stack[-1], channel, ends, curves)
     for axes in grid.panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    return grid.finish(f"Gate, {low:.2f} to {high:.2f}")
+    label = f"{'Spatial' if spatials else 'Channel'} attention, "
+    label += f"{low:.2f} to {high:.2f}"
+    if spatials and channels:
+        label += "\nCurves: {:.2f} to {:.2f}".format(*of_curves)
+    return grid.finish(label)
 
 
 def plot_masks(
@@ -291,7 +297,7 @@ def _limits(maps):
     values = np.concatenate([x.ravel() for x in maps])
     low, high = np.quantile(values, [0.01, 0.99])
     center, reach = (low + high) / 2, (high - low) / 2
-    # Gates that start as the identity, at 1, reach up to 2.
+    # Maps that start as the identity, at 1, reach up to 2.
     if 1 - ROUND_OFF < low or 1 + ROUND_OFF < high <= 2 + ROUND_OFF:
         center, reach = 1, max(high - 1, 1 - low)
     reach = max(reach, MIN_REACH)
@@ -299,7 +305,7 @@ def _limits(maps):
 
 
 def _write_range(axes, values, kind):
-    text = f"no {kind} gate"
+    text = f"no {kind} attention"
     if values is not None:
         text = f"{values.min():.2f} to {values.max():.2f}"
         text = "not trained yet" if _is_untrained(values) else text
@@ -307,7 +313,7 @@ def _write_range(axes, values, kind):
 
 
 def _is_untrained(values):
-    """Returns whether a gate is the identity, as inserted ones start."""
+    """Returns whether a map is the identity, as inserted ones start."""
     return (values == 1).all()
 
 

@@ -231,17 +231,22 @@ class Grid:
         axes.axis(limits)
 
     def draw_sorted(
-        self, axes: "Axes", values: np.ndarray, ends: tuple[float, float]
+        self,
+        axes: "Axes",
+        values: np.ndarray,
+        ends: tuple[float, float],
+        scale: "ScalarMappable",
     ) -> None:
-        """Draws values as a curve from high to low, colored below it."""
+        """Draws values as a curve from high to low, colored by a scale."""
         low, high = ends
         values = np.sort(values)[::-1]
         curve = axes.stairs(
             values, baseline=low, fill=True, facecolor=BACKGROUND
         )
         limits = (0, len(values), low, high)
+        colors: dict = {"cmap": scale.cmap, "norm": scale.norm}
         drawn = axes.imshow(
-            values[None], **self.colors, **FLAT, extent=limits, clip_path=curve
+            values[None], **colors, **FLAT, extent=limits, clip_path=curve
         )
         drawn.set_zorder(curve.get_zorder())
         axes.axis(limits)

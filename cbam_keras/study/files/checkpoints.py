@@ -135,10 +135,7 @@ def peek_state(folder: pathlib.Path) -> State | None:
 
 
 def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
-    """Writes a changed state whole, then deletes what it does not name.
-
-    The state in memory changes once it is in the file, never before.
-    """
+    """Writes a changed state whole, then deletes what it does not name."""
     folder.mkdir(parents=True, exist_ok=True)
     after = dataclasses.replace(state, **changed)
     _files.write_json(folder / STATE, dataclasses.asdict(after))

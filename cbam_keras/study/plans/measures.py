@@ -114,6 +114,11 @@ def as_measure(name: Measure | str) -> Measure:
 TEST_ACCURACY = Measure(ACCURACY, "test accuracy")
 
 
+def full_name(measure: Any) -> Any:
+    """Returns the name of a metric, which may be a short one."""
+    return ACCURACY if measure == "accuracy" else measure
+
+
 def validation_key(measure: str) -> str:
     """Returns what a measure of the validation images is known by."""
     return f"val_{measure.removeprefix('test_').removeprefix('val_')}"

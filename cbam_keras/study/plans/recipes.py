@@ -334,6 +334,9 @@ RECIPES: dict[str, Recipe] = {
 RECIPES = _checks.Named(RECIPES)
 
 
+Recipe.__init__ = _checks.named(Recipe.__init__)  # type: ignore[method-assign]
+
+
 def suit_to(images: data.Images, recipe: Recipe = RECIPES["default"]) -> Recipe:
     """Returns a recipe that trains for `LEAST_STEPS`, but for our digits."""
     name = getattr(images, "name", images)

@@ -256,7 +256,7 @@ class Classification(PredictionTask):
         choices: Sequence[str] = [measures.ACCURACY, *measures.MEASURES]
         if multi_label:
             choices, self.metrics = measures.OF_SEVERAL, ("loss", "val_loss")
-        measure = measure or choices[0]
+        measure = measures.full_name(measure or choices[0])
         _checks.one_of("measure", measure, choices)
         if measure != measures.ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")

@@ -17,6 +17,7 @@ from cbam_keras.study.plans.measures import (
     TEST_ACCURACY,
     Measure,
     check_measure_of_numbers,
+    full_name,
     guess_number,
     measure_numbers,
     measures_of_numbers,
@@ -172,7 +173,8 @@ def find_reader(
         return Reader(targets, measures, guess, measure=measure)
     usual_keys = OF_SEVERAL if multi_label else (ACCURACY,)
     choices = OF_SEVERAL if multi_label else (ACCURACY, *MEASURES)
-    first = _checks.one_of("measure", measure or usual_keys[0], choices)
+    measure = full_name(measure or usual_keys[0])
+    first = _checks.one_of("measure", measure, choices)
     measures = [
         TEST_ACCURACY
         if key == ACCURACY

@@ -139,8 +139,7 @@ class _Training:
 
     def describe(self, fields: _files.Json) -> str:
         """Returns what is printed when the training begins."""
-        done = self.state.epochs
-        start = f"after epoch {done}" if done else "from the start"
+        start = f"from epoch {self.state.epochs + 1}"
         return f"{fields['parameters']:,} parameters, {start}"
 
     def prepare(self, fields: _files.Json) -> keras.Model:
@@ -166,7 +165,7 @@ class _Training:
                 "A run must be resumed with the networks it was started with. "
                 f'Received: folder="{self.folder}", changed: the layers of '
                 f'network "{self.variant.name}". Delete that folder to train '
-                "it from the start"
+                "it from scratch"
             )
         file = state.latest
         if self.has_ended:

@@ -1,0 +1,94 @@
+"""What is typed first and is not there: the answer names what is."""
+
+import keras
+import numpy as np
+import pytest
+
+from _cbam_keras_command.options import nearest
+from _cbam_keras_command.parser import build_parser
+from cbam_keras import (
+    cli,
+    data,
+    insert_attention,
+    models,
+    study,
+    training,
+    tuning,
+)
+from cbam_keras.study import comparison
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda: training.Recipe(epoch=3), '`epoch`. Did you mean "epochs"?'),
+        (lambda: models.ResNet18(num_classes=3), "Write classes=3"),
+        (lambda: models.MobileNet(clases=3), 'Did you mean "classes"?'),
+        (lambda: tuning.CBAMHyperModel(ratio=4), "Write reduction_ratio=4"),
+    ],
+)
+def test_an_unknown_argument_names_the_nearest(call, answer):
+    with pytest.raises(TypeError, match="There is no argument") as caught:
+        call()
+    assert answer in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "answer"),
+    [
+        (lambda: comparison.plan(model="MobilNetV2"), "MobileNetV2"),
+        (lambda: insert_attention(models.ResNet18(), "CBAM"), "cbam"),
+    ],
+)
+def test_an_unknown_name_of_many_names_the_nearest(call, answer):
+    with pytest.raises(ValueError, match=f'Did you mean "{answer}"'):
+        call()
+
+
+def test_few_names_are_their_own_answer():
+    assert nearest("cat", ["car"] * 20) == nearest("zzz", "abcdefghijkl") == ""
+    with pytest.raises(ValueError, match="Received") as caught:
+        training.Recipe(optimizer="sdg")
+    assert "Did you mean" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("train --atention cbam", "--attention"),
+        ("train --no-chache", "--no-cache"),
+        ("train --attention CBAM", "cbam"),
+        ("train --model resnet81", "resnet18"),
+    ],
+)
+def test_the_command_names_the_nearest(words, answer, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(words.split())
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f'. Did you mean "{answer}"? (see --help)')
+
+
+def test_the_folder_of_one_class_asks_for_its_parent(tmp_path):
+    for name in ("cat", "dog", "empty"):
+        (tmp_path / name).mkdir()
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        keras.utils.save_img(tmp_path / name, np.zeros((4, 4, 3)))
+    parent = r"\. Pass its parent, which has 2 folders of images$"
+    with pytest.raises(ValueError, match=parent):
+        data.load(tmp_path / "cat")
+
+
+def test_accuracy_is_the_test_accuracy():
+    task = study.Classification("mnist5k", measure="accuracy")
+    assert task.measures[0].key == "test_accuracy"
+    scores = np.eye(2)[[0, 1, 1]]
+    given = study.results_of({"a": scores}, [0, 1, 0], measure="accuracy")
+    assert given.rows[0].mean == pytest.approx(2 / 3)
+    assert build_parser().parse_args(["train", "--measure", "accuracy"])
+
+
+def test_a_dense_model_is_told_what_attention_needs():
+    dense = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    with pytest.raises(ValueError, match="needs feature maps") as caught:
+        insert_attention(dense)
+    assert "(0)" not in str(caught.value)
