@@ -340,10 +340,9 @@ def add_training(parser, *, has_threshold=False):
     group.add_argument(
         "--measure",
         choices=(*MEASURES, *NUMBERS, *SCORES),
-        help="metric to compare on the test set: for classification "
-        "accuracy (default) and others, for regression mae (default), "
-        "rmse or r2, for masks miou (default) or, with two classes, iou or "
-        "dice",
+        help="metric to compare on the test set: for classification accuracy "
+        "(default) and others, for regression mae (default), rmse or r2, for "
+        "masks miou (default) or, with two classes, iou or dice",
     )
     if has_threshold:
         group.add_argument(

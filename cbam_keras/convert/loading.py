@@ -152,8 +152,7 @@ def load_torch_weights(
             f"{_list_with_count('Missing', missing, missing)} "
             f"{_list_with_count('Unused', unused, unused)} "
             f"{_list_with_count('Of another shape', mismatched, mismatched)} "
-            f"Received: {describe_source(source)}."
-            f"{advice}"
+            f"Received: {describe_source(source)}.{advice}"
         )
     arrays = {name: to_numpy(tensors[name]) for name in loaded}
     if difference := _find_difference(target, plan, shapes):

@@ -95,12 +95,11 @@ def _read_torch(path: str, start: bytes) -> object:
 def _damaged(path: str) -> ValueError:
     return ValueError(
         "`source` must be a complete checkpoint of tensors and plain values, "
-        "written by PyTorch or safetensors. Received: "
-        f'source="{path}", which is damaged, cut short or of another kind, or '
-        "asks for Python objects or code, which were not run. Download the "
-        "file again, or, if you trust it, load it with torch.load(path, "
-        "weights_only=False) and pass its state dict (of a module: "
-        "module.state_dict())."
+        f'written by PyTorch or safetensors. Received: source="{path}", which '
+        "is damaged, cut short or of another kind, or asks for Python objects "
+        "or code, which were not run. Download the file again, or, if you "
+        "trust it, load it with torch.load(path, weights_only=False) and pass "
+        "its state dict (of a module: module.state_dict())."
     )
 
 

@@ -249,12 +249,6 @@ def _check_classes(root, files, endings):
     reason = ""
     if paths and not classes:
         reason = "images in no folder of a class"
-        if len(files) == 1 and (beside := _count_folders(root.parent)) > 1:
-            raise ValueError(
-                "`data` must be a folder with one subfolder of images per "
-                f'class. Received: data="{root}". Pass its parent, which has '
-                f"{beside} folders of images"
-            )
     elif parts & classes:
         reason = f"{sorted(parts & classes)}, which are no classes"
     elif any(len(path) > 2 for path in paths):
@@ -283,6 +277,15 @@ def _refuse(root, reason, places, endings=ENDINGS):
         check_splits(dataset)
         return dataset
 
+    proposals, beside = propose_classes(root, names, make), 0
+    if not proposals and not any("/" in name for name in names):
+        beside = _count_folders(root.parent)
+    if beside > 1:
+        raise ValueError(
+            "`data` must be a folder with one subfolder of images per class. "
+            f'Received: data="{root}", with {reason}. Pass its parent, which '
+            f"has {beside} folders of images"
+        )
     raise layouts.LayoutError(
         "`data` must be a folder with one subfolder of images per class, or "
         "with train and test of such. For other layouts, `pattern` (--pattern) "
@@ -290,7 +293,7 @@ def _refuse(root, reason, places, endings=ENDINGS):
         "{group} that stays in one split; other images are left out. Received: "
         f'data="{root}", with {reason}',
         names,
-        propose_classes(root, names, make),
+        proposals,
         "No pattern was found. Pass a CSV file or data frame of images and "
         "classes, or rename the folders of classes. For masks, use "
         "cbam_keras.data.load_masks (--masks)",

@@ -23,9 +23,8 @@ def check_names(data: Mapping) -> None:
     """Raises unless the keys of a mapping are splits, "train" among them."""
     if "train" not in data or not {*data} <= {*SPLITS}:
         raise ValueError(
-            'The splits of `data` must be "train" and optionally '
-            '"validation" and "test". Received: data with the keys '
-            f"{list(data)}"
+            'The splits of `data` must be "train" and optionally "validation" '
+            f'and "test". Received: data with the keys {list(data)}'
         )
 
 

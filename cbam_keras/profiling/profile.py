@@ -241,8 +241,7 @@ def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
         )
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "
-            "e.g. input_shape=(224, 224, 3). Received: "
-            f'input_shape={input_shape} for model "{model.name}", which takes '
-            f"{takes}"
+            "e.g. input_shape=(224, 224, 3). Received: input_shape="
+            f'{input_shape} for model "{model.name}", which takes {takes}'
         )
     return [tuple(map(int, shape)) for shape in shapes]

@@ -219,8 +219,7 @@ class Search:
             raise RuntimeError(
                 f"None of the {len(failed)} trials finished, first "
                 f"{'; '.join(failed[:3])}. Tracebacks are in "
-                f'"{folder.path}". Fix the cause, and give '
-                "the same call again"
+                f'"{folder.path}". Fix the cause, and give the same call again'
             )
         _files.write_csv(folder.path / "trials.csv", results._records())
         _files.write_figure(folder.path / "comparison.png", results.plot())
@@ -313,9 +312,8 @@ def _check_hypermodel(hypermodel):
         raise TypeError(
             "`hypermodel` must be a tuning.CBAMHyperModel, with its own `build`"
             f" and `fit`. Received: {hypermodel=}. For your own hypermodel use "
-            "a tuner such as keras_tuner.RandomSearch(Mine(), "
-            '"val_accuracy"), and in its `build` '
-            "tuning.CBAMHyperModel().attention_for(hp)"
+            'a tuner such as keras_tuner.RandomSearch(Mine(), "val_accuracy"), '
+            "and in its `build` tuning.CBAMHyperModel().attention_for(hp)"
         )
     return hypermodel
 

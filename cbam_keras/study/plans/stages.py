@@ -90,10 +90,9 @@ def check_frozen(model: keras.Model, recipe: Recipe) -> None:
     if not 0 < trained < every:
         raise ValueError(
             "A network trained with frozen layers must have frozen and "
-            "trainable ones. Received: frozen_epochs="
-            f"{recipe.frozen_epochs}, frozen={recipe.frozen}, model "
-            f'"{model.name}", in which {trained} of {every} weights are '
-            "trainable. Freeze only the pretrained layers where it is built "
-            "(backbone.trainable = False), or train in one stage "
-            "(frozen_epochs=0, frozen=False)"
+            f"trainable ones. Received: frozen_epochs={recipe.frozen_epochs}, "
+            f'frozen={recipe.frozen}, model "{model.name}", in which {trained} '
+            f"of {every} weights are trainable. Freeze only the pretrained "
+            "layers where it is built (backbone.trainable = False), or train "
+            "in one stage (frozen_epochs=0, frozen=False)"
         )

@@ -297,10 +297,9 @@ def _check_runs(runs, count, folds):
         if not is_inside or {different, len(scores)} != {len(rows)}:
             raise ValueError(
                 "A fold must have the indices of its examples, from 0 to "
-                f"{count - 1:,} and each once, with predictions. Received: "
-                f"in fold {number} "
-                f"{_checks.shown(rows)}, {different} of them different, and "
-                f"{len(scores)} predictions"
+                f"{count - 1:,} and each once, with predictions. Received: in "
+                f"fold {number} {_checks.shown(rows)}, {different} of them "
+                f"different, and {len(scores)} predictions"
             )
 
 
