@@ -133,9 +133,8 @@ def writing_to(folder: pathlib.Path) -> Iterator[None]:
             raise
         raise RuntimeError(
             f'"{folder}" can no longer be written to '
-            f"({error.strerror or error}). What is in it is whole. Make room "
-            "or restore access, and the same call resumes after the last "
-            "finished epoch"
+            f"({error.strerror or error}). Files written so far are intact. "
+            "Free some space (or restore access) and rerun to resume"
         ) from error
 
 

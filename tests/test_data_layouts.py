@@ -260,7 +260,7 @@ def test_a_refusal_draws_the_tree(tmp_path):
         ("<test|val>/#.png", '"test", "val" beside'),
         ("train/<images|labels>/#.png", "'labels'.*no classes"),
         ("<train|val|valid>/cat/#.png", 'splits "train", "val", "valid'),
-        ("", r"at least two classes, in a folder a folder of .*\[\]"),
+        ("", r"at least two classes, one subfolder each.*\[\]"),
         ("<cat|dog|cow/.hidden>/#.png", 'images in "train".*class "cow"'),
     ],
 )
@@ -278,7 +278,7 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
         ({"pattern": "a**/{class}/*"}, "as a component"),
         ({"pattern": 3}, "must be a pattern, as a string"),
         ({"pattern": "{split}/{class}/*"}, 'matches "{split}" but does'),
-        ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Write the folders'),
+        ({"pattern": "{split}/{class}_*_*"}, '"cat", "dog". Name the folders'),
         ({"pattern": "{class}/{group}_*"}, 'may be "a" or "a_b" in "cat/a_b_0'),
         ({"data": "./nowhere"}, "a folder that exists.*where there is no fold"),
         ({"data": "cifar10", "pattern": "{class}/*"}, "is only for folders"),

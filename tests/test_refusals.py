@@ -132,7 +132,7 @@ LAYERS = [
     (lambda: make(lambda name: CBAM()), "must give its layer the name"),
     (lambda: AttentionGate()(LARGE, SMALL), "Are they swapped"),
     (lambda: AttentionGate()(LARGE), "takes two tensors"),
-    (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at most the sizes"),
+    (lambda: AttentionGate(subsampling=9)(SMALL, LARGE), "at most the size"),
     (lambda: AttentionGate()(SMALL[0], LARGE), "of the same rank"),
 ]
 
@@ -163,12 +163,12 @@ def wrapped():
 
 stages = partial(resnet, (1, 1))
 unet = partial(models.UNet, classes=2)
-RGB = "one RGB image or a batch"
+RGB = "RGB image or a batch"
 NETWORKS = [
     (lambda: models.preprocess_input(np.zeros((7, 3))), RGB),
     (
         lambda: models.preprocess_input(np.zeros((7, 5, 3)), "channels_first"),
-        "one RGB image.* axis -3",
+        "RGB image.* axis -3",
     ),
     (
         lambda: models.pyramid(keras.Sequential([stages(), layers.Dense(2)])),
@@ -178,7 +178,7 @@ NETWORKS = [
     (lambda: resnet(()), "Received: depths="),
     (lambda: stages(widths=(4, 8, 16)), "must have the same length"),
     (lambda: stages(groups=2), 'belong to block="bottleneck"'),
-    (lambda: stages(attention=["cbam"]), "must have one entry per stage"),
+    (lambda: stages(attention=["cbam"]), "must have an entry per stage"),
     (
         lambda: stages(attention=layers.Dense(3)),
         "give layers that keep the shape",
@@ -285,7 +285,7 @@ PLACES = [
     (lambda: planned("se", stages=["all", "1,4"]), f"{LACKING}'1,4'"),
     (lambda: three(attention=own, stages="1"), "`stages` must be given once"),
     (lambda: own(name="gate"), "given to a builder of cbam_keras.models"),
-    (lambda: planned([own]), "`compare` takes `stages` for all"),
+    (lambda: planned([own]), "`compare` takes `stages`"),
     (lambda: planned("se", stages=["last", "3"]), "several different choices"),
     (
         lambda: planned("se", stages="each", model=lambda attention: linear()),
@@ -491,7 +491,7 @@ RECIPES = [
     ("seed", 2**32, "an integer from 0"),
     ("optimizer", "adam", 'one of "adamw", "sgd"'),
     ("momentum", 1, "less than 1"),
-    ("augment", ("flip", 1), "one or several of"),
+    ("augment", ("flip", 1), "one or more of"),
     ("image_size", (224,), "a positive integer or two"),
     ("frozen_epochs", -1, "an integer from 0"),
     ("class_weight", "even", 'one of None, "balanced"'),

@@ -254,7 +254,9 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
         study.run(planned(NARROW, wrong), tmp_path)
     assert not [*tmp_path.iterdir()]
     lost = study.Variant("lost", diverging)
-    with pytest.raises(RuntimeError, match="None of the 1 trainings finished"):
+    with pytest.raises(
+        RuntimeError, match="None of the 1 training runs finished"
+    ):
         study.run(planned(lost), tmp_path)
 
     def numbers(model, *key):

@@ -292,7 +292,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
         (arrays, {"batch_size": 1}, "unexpected keyword argument 'batch_size'"),
         (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
         (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
-        (LOAD, {"download": True}, "must be left out for images that are lo"),
+        (LOAD, {"download": True}, "must be left out for lo"),
     ],
 )
 def test_images_and_options_that_do_not_fit_are_refused(

@@ -432,5 +432,5 @@ def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):
     with pytest.raises(ValueError, match='"youden", or the least sensitivity'):
         study.Classification(pets, threshold="0.3")
     task = study.Classification("mnist5k", threshold="sensitivity=0.95")
-    with pytest.raises(ValueError, match="two classes. Received: threshold="):
+    with pytest.raises(ValueError, match="two classes. Received: "):
         task.load(RECIPE)

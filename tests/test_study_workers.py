@@ -55,7 +55,7 @@ HELD = study.Variant("held", lambda data: narrow(data) if LOCK else None)
         (NARROW, {"workers": 0}, "`workers` must be a positive"),
         (NARROW, {"executor": 2}, "a concurrent.futures.Executor"),
         (NARROW, {"executor": POOL}, "so `workers` must be 1"),
-        (HELD, {}, "can be given to other processes"),
+        (HELD, {}, "can be pickled"),
     ],
 )
 def test_workers_that_cannot_be_are_refused(

@@ -186,9 +186,8 @@ def _input_shape(
         channels = None if probe.input_spec.axes else (1,)
     if channels is None:
         raise ValueError(
-            f"{_describe(layer)} must be built, since no name of the weights "
-            "shows the number of channels. Build it first, layer.build(shape). "
-            "Received: the names "
+            f"{_describe(layer)} must be built, since no weight shows the "
+            "number of channels: call layer.build(shape). Received: the names "
             f"{_checks.first_few([_checks.quoted(name) for name in shapes])}"
         )
     if layer.data_format == "channels_first":

@@ -27,9 +27,8 @@ def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
         content = _read_file(os.fspath(source))
     elif not isinstance(source, Mapping):
         raise TypeError(
-            "`source` must be the path of a checkpoint or a mapping of names "
-            "to tensors, such as module.state_dict(). Received: source of "
-            f"type {type(source).__name__}"
+            "`source` must be the path of a checkpoint or a state dict, "
+            f"module.state_dict(). Received: {type(source).__name__}"
         )
     received = describe_source(source)
     return _clean(_state_dict(content, received), received)
@@ -136,8 +135,7 @@ def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
     clean = {name: state_dict[key] for key, name in names.items()}
     if len(clean) < len(names):
         raise ValueError(
-            "`source` must contain one network. Received: "
-            f"{received}, where names differ only by the prefixes of wrappers "
-            '("module.", "_orig_mod.")'
+            f"`source` must contain one network. Received: {received}, where "
+            'names differ only by the prefixes "module." or "_orig_mod."'
         )
     return clean

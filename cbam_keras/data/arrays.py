@@ -88,9 +88,8 @@ def from_arrays(
         )
         if is_two and is_batches(arrays[1]):
             raise ValueError(
-                "Two datasets must have names, as the second may be for "
-                'testing or validation. Write {"train": data[0], "test": '
-                'data[1]} or {"train": data[0], "validation": data[1]}'
+                "Two datasets must have names. Write "
+                '{"train": data[0], "test": data[1]}, or "validation"'
             )
         splits_given = ("train", "test") if is_two else ("train",)
         parts = arrays if is_two else [arrays]

@@ -45,9 +45,8 @@ def list_augmentations(augment: Any) -> tuple[Augmentation, ...]:
         else:
             names = ", ".join(map(_checks.quoted, AUGMENTATIONS))
             raise ValueError(
-                f"`augment` must be one or several of {names}, or random "
-                "layers of Keras, as keras.layers.RandAugment(). Received: "
-                f"augment={augment!r}"
+                f"`augment` must be one or more of {names}, or random layers "
+                f"such as keras.layers.RandAugment(). Received: {augment=}"
             )
     return (*(word for word in AUGMENTATIONS if word in words), *layers)
 

@@ -154,10 +154,9 @@ def make_dataset(
     others = [*map(_checks.quoted, sorted({*splits} - {*split_of}))]
     if others or "train" not in split_of.values():
         raise ValueError(
-            "{split} must be train, and may be validation and test, or names "
-            "such as Training, val and test_set. Received: "
-            f"{_checks.first_few(others or sorted(splits), 9)}. Write the "
-            "folders of splits, or {} where these are none"
+            "{split} must be train, validation or test, or names such as val. "
+            f"Received: {_checks.first_few(others or sorted(splits), 9)}. Name "
+            "the folders of splits, or write {} where these are none"
         )
     columns: dict[str, Any] = {
         f"{key}s": np.array([row[key] for row in rows], object)

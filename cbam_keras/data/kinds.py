@@ -77,10 +77,9 @@ def choose_kind(examples: np.ndarray, kind: str | None) -> str:
         is_first = first in (1, 3, 4) and len({*others}) == 1 and len(sides) > 1
         if not is_first and (len(sides) == 1 or others[-1] > 4):
             raise ValueError(
-                "`kind` must say what arrays of four axes are: "
-                '"volumes" (--kind volumes) of one channel (N, D, H, W), or '
-                '"images" of as many channels as the last axis. Received: an '
-                f"array {examples.shape}"
+                '`kind` must say what arrays of four axes are: "volumes" of '
+                'one channel, (N, D, H, W) (--kind volumes), or "images", '
+                f"(N, H, W, C). Received: an array {examples.shape}"
             )
     if kind or usual != "signals":
         return kind or (IMAGES if usual == INPUTS else usual)

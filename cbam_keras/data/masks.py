@@ -65,9 +65,8 @@ class Masks:
         colors = _check_colors(self.colors)
         if ignored is not None and ignored >= len(colors):
             raise ValueError(
-                "`ignore_index` must be the position in `colors`, from 0, of "
-                f"what is ignored. Received: ignore_index={ignored} and "
-                f"{len(colors)} colors"
+                "`ignore_index` must be the position, from 0, in `colors`. "
+                f"Received: ignore_index={ignored} and {len(colors)} colors"
             )
         _checks.convert(self, colors=colors)
 
@@ -228,10 +227,9 @@ def _check_palettes(scans):
             other, name = first.setdefault(index, (color, scan.name))
             if other != color:
                 raise ValueError(
-                    "Masks with a palette must have the same one, so that an "
-                    f"index is one class. Received: index {index} is {other} "
-                    f"in {name} and {color} in {scan.name}. Give `colors`, "
-                    "the color of each class, and the palettes do not matter"
+                    "Masks with a palette must have the same one. Received: "
+                    f"index {index} is {other} in {name} and {color} in "
+                    f"{scan.name}. Give `colors`, the color of each class"
                 )
 
 

@@ -200,9 +200,8 @@ def check_classes(
     has_classes = splits["train"].labels.ndim == 1 and not has_masks
     if len(names) < 2 and has_classes:
         raise ValueError(
-            "A dataset must have at least two classes, in a folder a folder "
-            f"of images for each. Received: {received} with the classes "
-            f"{list(names)}"
+            "A dataset must have at least two classes, one subfolder each. "
+            f"Received: {received} with the classes {list(names)}"
         )
     for split, examples in splits.items():
         # Each split that is split off needs one more.

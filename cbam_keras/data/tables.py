@@ -287,9 +287,8 @@ def _number_labels(labels):
         is_list = "|" in text or text.startswith(("[", "(", "{"))
         if len(parts) > 1 and (is_list or {*parts} <= texts):
             raise ValueError(
-                "An image must have one class. Received: the label "
-                f'"{text}". For several labels of an image pass arrays, with '
-                "multi_label=True"
+                f'An image must have one class. Received: the label "{text}". '
+                "For several, pass arrays with multi_label=True"
             )
     are_integers = all(re.fullmatch("0|-?[1-9][0-9]*", x) for x in texts)
     names = sorted(texts, key=int if are_integers else str)

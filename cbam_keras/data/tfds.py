@@ -53,10 +53,9 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
         )
     if builder.info.dataset_size > MOST_BYTES:
         raise ValueError(
-            "A dataset must fit into memory, with encoded images of at most "
-            f'16 GiB. Received: data="{name}" of '
-            f"{builder.info.dataset_size / 2**30:.0f} GiB. Save its images in "
-            "a folder for each class, which are read from disk"
+            "A dataset must fit into memory, at most 16 GiB encoded. Received: "
+            f'data="{name}" of {builder.info.dataset_size / 2**30:.0f} GiB. '
+            "Save its images in a folder for each class"
         )
     # Without training images, TFDS says which splits there are.
     names = [x for x in SPLITS if x == "train" or x in builder.info.splits]

@@ -60,10 +60,9 @@ def read_model(
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     if len(model.outputs) > 1:
         raise ValueError(
-            "`model` must have one output. Received: model "
-            f'"{model.name}" with {len(model.outputs)}. Explain '
-            "keras.Model(model.input, model.get_layer(name).output), compiled "
-            "with the loss of that output where it is a single value"
+            f'`model` must have one output. Received: model "{model.name}" '
+            f"with {len(model.outputs)}. Explain keras.Model(model.input, "
+            "model.get_layer(name).output), compiled if it is a single value"
         )
     symbols = [
         keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
@@ -122,9 +121,8 @@ def class_indices(
     ):
         what = "values of a regression" if is_regression else "classes"
         raise ValueError(
-            f"`class_index` must be an integer from 0 to {last}, or one per "
-            f"image ({count} here). Received: class_index={class_index!r} of "
-            f"{last + 1} {what}"
+            f"`class_index` must be an integer to {last}, or one per image "
+            f"({count} here). Received: {class_index=} of {last + 1} {what}"
         )
     return np.broadcast_to(indices, (count,))
 

@@ -152,9 +152,8 @@ def insert_attention(
     if instead_of is not None:
         if after is not None or into is not None:
             raise ValueError(
-                "`instead_of` says where attention goes, so `after` and `into` "
-                f"must be None. Received: instead_of={instead_of!r}, after="
-                f"{after!r}, into={into!r}"
+                "`after` and `into` must be None with `instead_of`. Received: "
+                f"{instead_of=}, {after=}, {into=}"
             )
         model, _ = adopt(model)
     candidates = CandidatePlaces(model)

@@ -172,9 +172,8 @@ class AttentionGate(TrainableAttention):
         known = [size for size in skip if isinstance(size, int)]
         if min(known, default=self.subsampling) < self.subsampling:
             raise ValueError(
-                "`subsampling` must be at most the sizes of the skip. "
-                f"Received: subsampling={self.subsampling}, a skip of shape "
-                f"{tuple(shapes[1])}"
+                "`subsampling` must be at most the size of the skip. Received: "
+                f"{self.subsampling}, a skip of shape {tuple(shapes[1])}"
             )
         return shapes
 

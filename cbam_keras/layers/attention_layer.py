@@ -102,8 +102,8 @@ class AttentionLayer(layers.Layer):
             if name != "vars" and is_missing and len(part.get("vars", ())):
                 raise ValueError(
                     f"{self._label} has no `{name}`. Received: a file with "
-                    f"{len(part['vars'])} variables of it. Build the layer "
-                    "with the arguments of the one that was saved"
+                    f"{len(part['vars'])} variables of it. Build it with the "
+                    "saved arguments"
                 )
         super().load_own_variables(store)
 
@@ -179,9 +179,8 @@ class AttentionLayer(layers.Layer):
         if shape[axis] is None:
             raise ValueError(
                 f"{self._label} needs a known channel axis with data_format="
-                f'"{self.data_format}". Received: input_shape={shape}. Give '
-                "the model a fixed channel count, e.g. keras.Input((None, "
-                "None, 3))."
+                f'"{self.data_format}". Received: input_shape={shape}. Fix the '
+                "number of channels, e.g. keras.Input((None, None, 3))."
             )
         self.input_spec = layers.InputSpec(
             ndim=len(shape), axes={} if any_count else {axis: shape[axis]}

@@ -122,9 +122,8 @@ class Attention:
         if self.stages != ALL:
             raise ValueError(
                 "`attention` with `stages` must be given to a builder of "
-                "cbam_keras.models or to insert_attention, as attention=, "
-                "which know the stages of their network; `compare` takes "
-                f"`stages` for all kinds. Received: a call of {self!r}"
+                "cbam_keras.models or to insert_attention, as attention=; "
+                f"`compare` takes `stages`. Received: a call of {self!r}"
             )
         return self._partial(name=name)
 
@@ -260,9 +259,8 @@ def make_attention(
         )
     if name is not None and layer.name != name:
         raise ValueError(
-            "An `attention` that is callable must give its layer the name "
-            f'it is called with. Received: a layer named "{layer.name}" in '
-            f'place of "{name}" from attention={attention!r}'
+            "A callable `attention` must give its layer the name it is called "
+            f'with. Received: "{layer.name}", not "{name}", from {attention=}'
         )
     return layer
 

@@ -89,9 +89,8 @@ def _make_image(input_tensor, input_shape, include_top, stem):
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:
             raise ValueError(
-                "`input_shape` must be left out or equal the shape of "
-                f"`input_tensor`. Received: input_shape={input_shape}, "
-                f"input_tensor of shape {received} without the batch"
+                "`input_shape` must be left out or that of `input_tensor`, "
+                f"{received}, without the batch. Received: {input_shape=}"
             )
         input_shape = received
     elif input_shape is None:

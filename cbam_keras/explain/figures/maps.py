@@ -194,8 +194,8 @@ def plot_attention_maps(
         if not axes.has_data():
             axes.set_facecolor("white")
             axes.set_frame_on(bool(axes.get_xlabel()))
-    label = f"{'Spatial' if spatials else 'Channel'} attention, "
-    label += f"{low:.2f} to {high:.2f}"
+    kind = "Spatial" if spatials else "Channel"
+    label = f"{kind} attention, {low:.2f} to {high:.2f}"
     if spatials and channels:
         label += "\nCurves: {:.2f} to {:.2f}".format(*of_curves)
     return grid.finish(label)

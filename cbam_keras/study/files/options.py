@@ -37,9 +37,8 @@ class RunOptions:
         executor = self.executor
         if executor is not None and not isinstance(executor, Executor):
             raise TypeError(
-                "`executor` must be a concurrent.futures.Executor, as "
-                "dask.distributed.Client(...).get_executor(). Received: "
-                f"executor={executor!r}"
+                "`executor` must be a concurrent.futures.Executor, such as "
+                f"that of dask.distributed.Client. Received: {executor=}"
             )
         if executor is not None and self.workers > 1:
             raise ValueError(
@@ -48,9 +47,8 @@ class RunOptions:
             )
         if not all(callable(make) for make in self.callbacks):
             raise TypeError(
-                "`callbacks` must be functions that make one for each network, "
-                "as lambda: MyCallback(3). Received: callbacks="
-                f"{self.callbacks!r}"
+                "`callbacks` must be functions that make one, such as lambda: "
+                f"MyCallback(3). Received: callbacks={self.callbacks!r}"
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")

@@ -198,9 +198,8 @@ def check_measure_of_numbers(measure: Any) -> str:
         return str(_checks.one_of("measure", measure, FOR_NUMBERS))
     if not name.endswith(("_score", "_error")):
         raise ValueError(
-            "A function as `measure` must have a name that says, as in "
-            "scikit-learn, whether a higher value is better (..._score) or a "
-            f"lower one (..._error). Received: measure={measure!r}"
+            "A function as `measure` must be named ..._score if higher is "
+            f"better, ..._error if lower is. Received: {measure=}"
         )
     return name
 

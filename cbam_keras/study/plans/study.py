@@ -279,9 +279,8 @@ class Study:
             )
         if patience is not None and keys.isdisjoint(measured):
             raise ValueError(
-                "`patience` needs a task whose `metrics` hold "
-                f'"val_accuracy". Received: {patience=}, a task with '
-                f"metrics={self.task.metrics}. Leave it out of the recipe"
+                '`patience` needs a task with "val_accuracy" in its `metrics`. '
+                f"Received: {patience=}, metrics={self.task.metrics}"
             )
 
     @property
@@ -340,8 +339,7 @@ class Study:
         is_validated = data.validation and data.sizes.get("validation")
         if self.chooses_rates and not is_validated:
             raise ValueError(
-                "Several learning rates need validation data, by which each "
-                f"run chooses one. Received: learning_rate="
+                "Several learning rates need validation data. Received: "
                 f"{recipe.learning_rate}, data with {data.sizes}. Give one"
             )
         if recipe.least_steps is None:
@@ -378,9 +376,8 @@ def check_folds_of(task: Task, folds: int | None) -> int | None:
     data.check_folds(folds)
     if folds is not None and task.is_loaded:
         raise ValueError(
-            "`folds` need data that are not loaded yet, as the path of a "
-            f"folder: each fold has other test images. Received: {folds=}, "
-            f'loaded images of "{task.name}"'
+            "`folds` need data that are not loaded yet, such as a path. "
+            f'Received: {folds=}, loaded images of "{task.name}"'
         )
     return task.count_folds(folds)
 

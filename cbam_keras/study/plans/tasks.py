@@ -57,9 +57,8 @@ class ImageTask(Task[ImageData]):
         self.name, self.is_loaded = self.source.name, loaded is not None
         if loaded and options:
             raise ValueError(
-                "`data_options` must be left out for images that are loaded "
-                f'already. Received: images of "{loaded.name}", data_options='
-                f"{dict(options)!r}"
+                "`data_options` must be left out for loaded images. Received: "
+                f'images of "{loaded.name}", data_options={dict(options)!r}'
             )
         if loaded and (loaded.batch_size is None or loaded.boxes):
             raise ValueError(
@@ -282,9 +281,8 @@ class Classification(PredictionTask):
         has_two = len(loaded.class_names) == 2 and not self.multi_label
         if self.threshold is not None and not has_two:
             raise ValueError(
-                "`threshold` is for two classes. Received: threshold="
-                f'"{self.threshold}", {len(loaded.class_names)} classes in '
-                f'"{loaded.name}"'
+                "`threshold` is for two classes. Received: "
+                f"{len(loaded.class_names)} classes in {loaded.name!r}"
             )
         return loaded
 

@@ -353,9 +353,8 @@ def network_of(
         is_function = False
     if not is_function:
         raise TypeError(
-            "`model` must be the name of a network or a function that takes "
-            "`attention` and returns a keras.Model. Received: model="
-            f"{_checks.shown(model)}"
+            "`model` must be a name, or a function of `attention` that returns "
+            f"a keras.Model. Received: model={_checks.shown(model)}"
         )
     label = getattr(model, "__name__", "")
     label = label if label.isidentifier() else "custom"

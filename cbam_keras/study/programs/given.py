@@ -172,9 +172,8 @@ def results_of(
         )
     if (labels is None) != (task == OF_SCORES):
         raise ValueError(
-            "`labels` must be given, except for scores, one of each example, "
-            'which need task="scores". Received: labels='
-            f"{_checks.shown(labels)}, {task=}"
+            '`labels` must be given, except for scores (task="scores"). '
+            f"Received: labels={_checks.shown(labels)}, {task=}"
         )
     count = None
     if labels is not None:
@@ -252,9 +251,8 @@ def _read_runs(value: Any, count: int | None, folds: Any) -> list[GivenRun]:
     are_folds = [*map(_is_fold, runs)]
     if folds is None and any(are_folds):
         raise ValueError(
-            "`folds` must say that runs are folds, as folds=5, where each is a "
-            "tuple of the indices of its examples and their predictions. "
-            "Received: such a tuple, folds=None"
+            "`folds` must be given, such as folds=5, where runs are tuples "
+            "(indices, predictions). Received: such a tuple, folds=None"
         )
     if folds is not None and not all(are_folds):
         raise ValueError(

@@ -197,9 +197,8 @@ def _check_numbers(variant, run, labels):
         numbers = numbers[..., None]
     if numbers.shape != shape or not _are_numbers(numbers):
         raise ValueError(
-            f"`predictions` must be finite numbers of shape {shape}. "
-            f'Received: those of "{variant}", {run.scores.dtype} of shape '
-            f"{run.scores.shape}"
+            f"`predictions` must be finite numbers of shape {shape}. Received: "
+            f'"{variant}", {run.scores.dtype} of shape {run.scores.shape}'
         )
     return numbers.astype("float64")
 
@@ -257,9 +256,8 @@ def _names_of(every, labels, given):
     if given is None and labels.dtype.kind in "USO":
         if len(answers) < len(arrays):
             raise ValueError(
-                "`class_names` must be given for labels that are names: the "
-                "classes in the order of the probabilities. Received: labels "
-                f"as {labels.flat[0]!r}"
+                "`class_names` must be given in the order of probabilities if "
+                f"labels are names. Received: labels as {labels.flat[0]!r}"
             )
         given = sorted({_as_text(x) for y in (labels, *answers) for x in y})
     elif given is None:
@@ -272,8 +270,7 @@ def _names_of(every, labels, given):
     if len({*names}) != len(names) or {*widths} - {len(names)}:
         raise ValueError(
             "`class_names` must name each column of the probabilities. "
-            f"Received: {_checks.first_few(names)}, where there are "
-            f"{widths or 2} columns"
+            f"Received: {_checks.first_few(names)} for {widths or 2} columns"
         )
     return names
 

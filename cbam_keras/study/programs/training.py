@@ -89,8 +89,7 @@ def train(
     ):
         raise TypeError(
             "`networks` must be a keras.Model or a mapping of names to "
-            "functions that build one. Received: networks="
-            f"{_checks.shown(networks)}"
+            f"functions that build one. Received: {_checks.shown(networks)}"
             f"{_checks.next_step('networks', networks)}"
         )
     # The figures at the end need it: it is checked before any work.

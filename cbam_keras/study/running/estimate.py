@@ -119,7 +119,7 @@ def seeds_needed(
     needed, words = found.needed(difference, comparisons, power)
     if needed is None:
         raise ValueError(
-            "`difference` must be found with at most "
+            "`difference` must be detectable with at most "
             f"{statistics.MOST_SEEDS:,} seeds. Received: {difference=}, which "
             f"takes {words}. Look for a larger one, or test more images"
         )

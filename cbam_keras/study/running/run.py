@@ -507,8 +507,7 @@ class Queue:
                 _checks.warn(f"A network is left out, {failure}")
             return
         raise RuntimeError(
-            f"None of the {len(failures)} trainings finished, first "
+            f"None of the {len(failures)} training runs finished, first "
             f"{'; '.join(failures[:3])}. Tracebacks are in "
-            f'"{self.folder.path / RESULTS}". Fix the cause, and give the same '
-            "call again"
+            f'"{self.folder.path / RESULTS}". Fix the cause and rerun'
         )

@@ -164,8 +164,7 @@ class _Training:
             raise ChangedError(
                 "A run must be resumed with the networks it was started with. "
                 f'Received: folder="{self.folder}", changed: the layers of '
-                f'network "{self.variant.name}". Delete that folder to train '
-                "it from scratch"
+                f'"{self.variant.name}". Delete that folder to start over'
             )
         file = state.latest
         if self.has_ended:

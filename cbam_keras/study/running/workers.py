@@ -94,9 +94,8 @@ def _pickle(queue):
         return cloudpickle.dumps((read_numerics(), registered, made))
     except Exception as error:
         raise TypeError(
-            "Workers need a study that can be given to other processes: "
-            "data by name instead of loaded ones, and functions that hold no "
-            f"open files or models. Received: {type(error).__name__}: {error}"
+            "Workers need a study that can be pickled: data by name, functions "
+            f"without open files or models. Received: {error!r}"
         ) from error
 
 
@@ -107,8 +106,7 @@ def main(content: bytes) -> None:
         if not running.exists():
             raise ValueError(
                 "`output` must be one folder that all workers share. Received: "
-                f'output="{running.parent}", where a worker on '
-                f"{socket.gethostname()} cannot see what is written"
+                f'output="{running.parent}", unseen on {socket.gethostname()}'
             )
         if used != (here := versions()):
             raise ValueError(
