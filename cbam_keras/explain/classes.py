@@ -121,8 +121,9 @@ def class_indices(
     ):
         what = "values of a regression" if is_regression else "classes"
         raise ValueError(
-            f"`class_index` must be an integer to {last}, or one per image "
-            f"({count} here). Received: {class_index=} of {last + 1} {what}"
+            f"`class_index` must be an integer from 0 to {last}, or one per "
+            f"image ({count} here). Received: class_index={class_index!r} of "
+            f"{last + 1} {what}"
         )
     return np.broadcast_to(indices, (count,))
 
