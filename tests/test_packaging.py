@@ -21,6 +21,7 @@ DATA = (
     "cbam_keras/py.typed",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
     "cbam_keras/report/page.methods.txt",
+    "cbam_keras/report/page.checklist.csv",
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 

@@ -44,14 +44,16 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
     page = written(judged(tmp_path / "run"))
     titles = re.findall(
         r"^(Data|Results|Classes|Confusion|ROC and threshold|Calibration"
-        r"|What the networks look at|Methods in words|To repeat it)$",
+        r"|What the networks look at|Methods in words|For your checklist"
+        r"|To repeat it)$",
         page.text,
         re.M,
     )
     assert titles == [
         *("Data", "Results", "Classes", "ROC and threshold", "Confusion"),
         "Calibration",
-        *("What the networks look at", "Methods in words", "To repeat it"),
+        *("What the networks look at", "Methods in words"),
+        *("For your checklist", "To repeat it"),
     ]
     assert "The threshold is 0.5, the default." in page.text
     assert "Not in this report" not in page.text
@@ -106,7 +108,8 @@ def test_more_than_forty_classes_fold_their_tables(tmp_path):
     folder = judged(tmp_path / "run", names)
     page = written(folder)
     summaries = re.findall(r"^(Per class.*|Images of each.*)$", page.text, re.M)
-    assert len(page.all("details")) == 1 + len(summaries) == 3
+    # The settings and what checklists ask are folded, too.
+    assert len(page.all("details")) == 2 + len(summaries) == 4
     assert (folder / "report.html").stat().st_size < 3e6
 
 

@@ -120,7 +120,8 @@ def test_a_report_has_classes_and_predictions(run, drawn):
         assert cli.main(["report", str(run)]) == 0
     assert (run / "explain/predictions.png").exists()
     page = (run / "report.html").read_text()
-    for text in ("IoU by class", ">foreground<", "wrong pixels are"):
+    known = "most probable class of each pixel", "A plan that was fixed before"
+    for text in ("IoU by class", ">foreground<", "wrong pixels are", *known):
         assert text in page
     (_, masks, own, _), options = plot.call_args
     files = [drawn / "masks" / pathlib.Path(x).name for x in options["labels"]]

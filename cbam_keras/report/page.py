@@ -55,6 +55,8 @@ class Section:
     tables: list[Table] = dataclasses.field(default_factory=list)
     listings: dict[str, str] = dataclasses.field(default_factory=dict)
     figures: list[Figure] = dataclasses.field(default_factory=list)
+    # Whether its tables are seen only when they are opened.
+    is_folded: bool = False
 
     def __bool__(self) -> bool:
         return any((self.texts, self.tables, self.listings, self.figures))

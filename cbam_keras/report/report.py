@@ -10,6 +10,7 @@ import statistics
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
 from cbam_keras.report import looking
+from cbam_keras.report.checklist import add_checklist, describe_making
 from cbam_keras.report.judged import add_judged
 from cbam_keras.report.page import Figure, Page, Section, find_template, render
 from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
@@ -304,12 +305,12 @@ def _add_examples(page, results, content):
 
 
 def _add_methods(page, results, content):
-    """What was done, in words."""
+    """What was done, in words, and what checklists ask of it."""
     is_known = results.networks() or results.are_given
     if content["kind"] == "tune" or not is_known:
         return
     reasons = (run.selected_by for run in results.runs)
-    text = find_template("page.methods.txt", autoescape=False).render(
+    known = describe_making(results, content) | dict(
         results=results,
         data=next(iter(results.settings["data"].values())),
         sizes=_describe_sizes(results),
@@ -328,8 +329,11 @@ def _add_methods(page, results, content):
         versions=content["versions"],
         notes=content.get("notes") or (),
     )
+    template = find_template("page.methods.txt", autoescape=False)
+    text = template.render(known)
     text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))
     page.sections.append(Section("Methods in words", texts=[text]))
+    add_checklist(page, results, content, known)
 
 
 def _describe_sizes(results):

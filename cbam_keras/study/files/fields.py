@@ -61,6 +61,8 @@ class StudyFields(TypedDict):
     notes: list[str] | None
     leaks: list[str] | None
     source: _files.Json | None
+    plans: NotRequired[list[_files.Json]]
+    machines: NotRequired[list[str]]
     best: NotRequired[int | None]
     best_network: NotRequired[_files.Json]
     best_options: NotRequired[_files.Json]

@@ -21,6 +21,7 @@ import pathlib
 import re
 import secrets
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 
@@ -33,6 +34,7 @@ from cbam_keras._version import __version__
 from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.checkpoints import DAMAGE, STATE, State, peek_state
 from cbam_keras.study.files.fields import StudyFields, check_fields
+from cbam_keras.study.files.machines import describe_machine
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
 from cbam_keras.study.files.rates import delete_checkpoints, read_candidates
@@ -115,7 +117,7 @@ class StudyFolder:
                     self._delete_leftovers()
                     # It keeps what earlier calls have added.
                     self.content = {**before, **self.content}
-                    self.add(command=options.command)
+                    self.add(command=options.command, **self._began(before))
                 try:
                     yield
                 except BaseException:
@@ -127,6 +129,18 @@ class StudyFolder:
                     raise
                 self._export()
                 self._delete_features()
+
+    def _began(self, before):
+        """Returns when what was planned, and the machines of these calls."""
+        plans, machines = before.get("plans", []), before.get("machines", [])
+        plan = {x: self.content[x] for x in ("seeds", "measures", "baseline")}
+        plan["variants"] = [*self.content["settings"]["variants"]]
+        # Who began a run with an older version did not note when.
+        if not before or (plans and plans[-1] | plan != plans[-1]):
+            now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
+            plans = [*plans, {"written": now, **plan}]
+        machines = [*dict.fromkeys([*machines, describe_machine()])]
+        return {"plans": plans, "machines": machines}
 
     @property
     def running(self) -> pathlib.Path:

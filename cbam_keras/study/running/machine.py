@@ -1,9 +1,9 @@
 """The part of this machine that each worker gets."""
 
-import subprocess
 from collections.abc import Mapping
 
 from cbam_keras import _checks
+from cbam_keras.study.files.machines import list_gpus
 
 
 def part_of_machine(
@@ -33,11 +33,4 @@ def accelerators(environment: Mapping[str, str]) -> list[str]:
     named = environment.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name.strip()]
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = [line for line in listed.stdout.splitlines() if line[:4] == "GPU "]
-    return [str(index) for index in range(len(lines))]
+    return [str(index) for index in range(len(list_gpus()))]
