@@ -276,7 +276,7 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"augment": "mix_up"}, ValueError, "one or several of.*RandAugment"),
         ({"augment": {"flip": 0.5}}, ValueError, "one or several of"),
         ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
-        ({"validation_fraction": 1}, ValueError, "must lie between 0 and 1"),
+        ({"validation_fraction": 1}, ValueError, "must be less than 1"),
         ({"seed": 2**32}, ValueError, "`seed` must be an integer from 0"),
         ({"image_size": (8, "8")}, ValueError, "`image_size` must .*positive"),
         ({"data_dir": "x"}, ValueError, "`data_dir` is only for .*_dir="),

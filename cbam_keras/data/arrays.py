@@ -83,7 +83,9 @@ def from_arrays(
     if not isinstance(arrays, Mapping):
         # Two pairs are what Keras' `load_data` returns.
         is_two = _is_pair(arrays) and all(
-            is_batches(part) or (_is_pair(part) and _are_examples(part[0]))
+            is_batches(part)
+            or _is_pair(part)
+            and (isinstance(part[0], Mapping) or np.ndim(part[0]) > 1)
             for part in arrays
         )
         if is_two and is_batches(arrays[1]):
@@ -305,10 +307,6 @@ def _iterate(batches):
         if not _is_pair(batch):
             raise ValueError(f"with a batch of {type(batch).__name__}")
         yield tuple(map(kinds.as_array, batch))
-
-
-def _are_examples(arrays):
-    return isinstance(arrays, Mapping) or np.ndim(arrays) > 1
 
 
 def _is_pair(arrays):

@@ -110,6 +110,7 @@ def read_headers(
 
 
 def _read_header(item):
+    pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
             content = file.read()
@@ -121,17 +122,12 @@ def _read_header(item):
         # EXIF data may follow the pixels of a PNG.
         if not is_whole or b"eXIf" in content:
             height, width = _read_pixels(image).shape[:2]
-        elif _find_orientation(image) in TURNED:
+        # The method of a PNG itself would decode each without EXIF data.
+        elif pil.Image.getexif(image).get(ORIENTATION) in TURNED:
             height, width = image.size
     except Exception as error:
         return _find_reason(item, error)
     return Header(height, width, is_grey, hashlib.sha256(content).hexdigest())
-
-
-def _find_orientation(image):
-    pil = _checks.require("PIL.Image", extra="data")
-    # The method of a PNG would decode each that has no EXIF data.
-    return pil.Image.getexif(image).get(ORIENTATION, 1)
 
 
 def _find_reason(item, error):
