@@ -7,6 +7,7 @@ another machine, takes the next network that nobody trains.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import os
 import pathlib
 import sys
@@ -278,13 +279,10 @@ class Queue:
     def missing(self) -> list[tuple[Variant, Run]]:
         """Returns what can be trained next, in its order."""
         missing = []
-        for variant, run in self.study.networks:
-            if self._ended(variant.name, run) is None:
-                steps = self._steps_to(variant, run)
-                absent = [
-                    x for x in steps if self._ended(x[0].name, run) is None
-                ]
-                # The network itself is chosen from the others.
+        for steps in self._steps():
+            absent = [(x, run) for x, run, ended in steps if ended is None]
+            # The network itself, the last step, is chosen from the others.
+            if steps[-1][-1] is None:
                 missing += absent[:-1] or absent
         return missing or self._further_trainings()
 
@@ -297,12 +295,14 @@ class Queue:
             self._outcomes[name, run] = outcome
         return self._outcomes[name, run]
 
-    def _steps_to(self, variant, run):
-        """Returns the candidates for a network, and itself."""
-        steps = []
-        if len(self.study.rates_for(variant)) > 1:
-            steps, _ = list_candidates(self.study, variant, run, self._ended)
-        return [(x, run) for x in (*steps, variant)]
+    def _steps(self):
+        """Yields what leads to each network, itself last, and how it ended."""
+        study, ended = self.study, self._ended
+        for variant, run in study.networks:
+            steps = []
+            if len(study.rates_for(variant)) > 1:
+                steps, _ = list_candidates(study, variant, run, ended)
+            yield [(x, run, ended(x.name, run)) for x in (*steps, variant)]
 
     def _further_trainings(self):
         """Returns trainings that say whether others had finished learning."""
@@ -488,11 +488,9 @@ class Queue:
     def progress(self) -> dict[str, Outcome | checkpoints.State | None]:
         """Returns how far each network is trained, by the names of folders."""
         found = {}
-        for network in self.study.networks:
-            for variant, run in self._steps_to(*network):
-                place = self.folder.place(variant.name, run)
-                ended = self._ended(variant.name, run)
-                found[place.name] = ended or checkpoints.peek_state(place)
+        for variant, run, ended in itertools.chain(*self._steps()):
+            place = self.folder.place(variant.name, run)
+            found[place.name] = ended or checkpoints.peek_state(place)
         return found
 
     def check_end(self, results: Results) -> None:
