@@ -92,7 +92,7 @@ def positive_number(
     raise _wrong(name, value, kind)
 
 
-def below_one(name: str, value: object) -> float:
+def momentum(name: str, value: object) -> float:
     """Returns `value` as a `float`, or raises if it is not in [0, 1)."""
     number = positive_number(name, value, or_zero=True)
     if number >= 1:

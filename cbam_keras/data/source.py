@@ -61,7 +61,7 @@ class Source:
     def __post_init__(self) -> None:
         fraction = self.validation_fraction
         _checks.positive_number("validation_fraction", fraction)
-        _checks.below_one("validation_fraction", fraction)
+        _checks.momentum("validation_fraction", fraction)
         _checks.boolean("download", self.download)
         _checks.boolean("standardize", self.standardize)
         _checks.one_of("kind", self.kind, (None, *KINDS))

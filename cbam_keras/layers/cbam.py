@@ -104,7 +104,7 @@ class CBAM(TrainableAttention):
         )
         self._store(_checks.boolean, spatial_use_bias=spatial_use_bias)
         self._store(_checks.boolean, spatial_batch_norm=spatial_batch_norm)
-        self.spatial_batch_norm_momentum = _checks.below_one(
+        self.spatial_batch_norm_momentum = _checks.momentum(
             "spatial_batch_norm_momentum", spatial_batch_norm_momentum
         )
         self.activation = keras.activations.get(activation)

@@ -126,7 +126,7 @@ class Recipe:
         checked["weight_decay"] = _checks.positive_number(
             "weight_decay", self.weight_decay, or_zero=True
         )
-        checked["momentum"] = _checks.below_one("momentum", self.momentum)
+        checked["momentum"] = _checks.momentum("momentum", self.momentum)
         for name, choices in (
             ("optimizer", ("adamw", "sgd")),
             ("schedule", SCHEDULES),
@@ -254,7 +254,7 @@ def _check_loss(loss):
     if loss in (None, FOCAL) or isinstance(loss, keras.losses.Loss):
         return loss
     if isinstance(loss, numbers.Real):
-        return _checks.below_one("loss", loss)
+        return _checks.momentum("loss", loss)
     raise ValueError(
         f'`loss` must be None, "{FOCAL}", a number in [0, 1) for label '
         "smoothing, or a keras.losses.Loss, as "
