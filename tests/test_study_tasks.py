@@ -41,7 +41,10 @@ def test_a_task_may_be_of_the_users_own(tmp_path):
     own = planned(NARROW, WIDE, task=Size(), baseline="narrow")
     results = study.run(own, tmp_path)
     assert list(results.to_dataframe()["mean"]) == [0.09, 0.17]
-    assert "wide and narrow: +8.00 points of sheer size" in results.verdict
+    assert (
+        "wide vs. narrow: +8.00 percentage points of sheer size"
+        in results.verdict
+    )
     assert "sheer size (%)" in str(results)
     assert set(results.history[0]) == {"network", "epoch", "loss", "seconds"}
 

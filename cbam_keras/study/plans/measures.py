@@ -114,9 +114,19 @@ def as_measure(name: Measure | str) -> Measure:
 TEST_ACCURACY = Measure(ACCURACY, "test accuracy")
 
 
-def full_name(measure: Any) -> Any:
-    """Returns the name of a metric, which may be a short one."""
-    return ACCURACY if measure == "accuracy" else measure
+def measures_of_classes(first: str | None, several: bool) -> list[Measure]:
+    """Returns what is compared, and the usual measures of classes."""
+    usual: Sequence[str] = OF_SEVERAL if several else (ACCURACY,)
+    choices = usual if several else (ACCURACY, *MEASURES)
+    # A short name of it.
+    first = ACCURACY if first == "accuracy" else first or usual[0]
+    _checks.one_of("measure", first, choices)
+    return [
+        TEST_ACCURACY
+        if key == ACCURACY
+        else Measure(key, f"test {MEASURES[key]}", **SHOWN_AS.get(key, {}))
+        for key in dict.fromkeys([first, *usual])
+    ]
 
 
 def validation_key(measure: str) -> str:

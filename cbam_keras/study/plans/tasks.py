@@ -3,7 +3,7 @@
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -69,14 +69,7 @@ class ImageTask(Task[ImageData]):
 
     @property
     def measures(self) -> "tuple[Measure, ...]":
-        """What is compared, and the usual measure if it is another one."""
-        shown = measures.SHOWN_AS.get(str(self.score), {})
-        compared = self._on_split(self.measure, self.measure_name, **shown)
-        if self.score is None:
-            return (compared,)
-        return compared, self._on_split(
-            type(self).measure, type(self).measure_name
-        )
+        return (self._on_split(self.measure, self.measure_name),)
 
     def _on_split(self, key, heading, **shown):
         if self.split == "validation":
@@ -252,27 +245,20 @@ class Classification(PredictionTask):
         if threshold is not None:
             measures.sensitivity_of(threshold)
         self.multi_label = _checks.boolean("multi_label", multi_label)
-        choices: Sequence[str] = [measures.ACCURACY, *measures.MEASURES]
         if multi_label:
-            choices, self.metrics = measures.OF_SEVERAL, ("loss", "val_loss")
-        measure = measures.full_name(measure or choices[0])
-        _checks.one_of("measure", measure, choices)
-        if measure != measures.ACCURACY:
+            self.metrics = ("loss", "val_loss")
+        self.all_measures = measures.measures_of_classes(measure, multi_label)
+        first = self.all_measures[0]
+        self.measure, self.measure_name = first.key, first.heading
+        if first.key != measures.ACCURACY:
             _checks.require("sklearn.metrics", extra="plot")
-            self.score = self.measure = measure
-            self.measure_name = f"test {measures.MEASURES[measure]}"
+            self.score = first.key
         kind = SEVERAL if multi_label else None
         super().__init__(data, options, kind)
 
     @property
     def measures(self) -> "tuple[Measure, ...]":
-        if not self.multi_label:
-            return super().measures
-        others = [x for x in measures.OF_SEVERAL if x != self.measure]
-        return tuple(
-            self._on_split(x, f"test {measures.MEASURES[x]}")
-            for x in (self.measure, *others)
-        )
+        return tuple(self._on_split(**vars(x)) for x in self.all_measures)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0

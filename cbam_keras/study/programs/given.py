@@ -337,7 +337,7 @@ def _make(runs, places, reader, about, baseline, folds):
                     place.seed,
                     FINISHED,
                     fold=place.fold,
-                    metrics=metrics,
+                    metrics={**metrics},
                     predictions=f"{name}/{name}{_files.PREDICTIONS}",
                 )
             )

@@ -2,31 +2,19 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.study.plans.measures import (
-    ACCURACY,
-    MEASURES,
-    OF_SEVERAL,
-    SCORE,
-    SHOWN_AS,
-    TEST_ACCURACY,
-    Measure,
-    check_measure_of_numbers,
-    full_name,
-    guess_number,
-    measure_numbers,
-    measures_of_numbers,
-)
+from cbam_keras.study.plans import measures
+from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.kept import Kept, Numbers, Predictions
 
 CLASSIFICATION, REGRESSION = GIVEN_TASKS = ("classification", "regression")
 # Measures of classes without probabilities.
-OF_ANSWERS = (ACCURACY, "balanced_accuracy", "macro_f1")
+OF_ANSWERS = (measures.ACCURACY, "balanced_accuracy", "macro_f1")
 # Probabilities may sum to 1 up to a hundredth, in half precision or rounded for
 # a table. Up to the second number they are left as they are.
 ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5
@@ -62,7 +50,7 @@ class Reader:
 
     def read(
         self, variant: str, run: GivenRun, names: np.ndarray, groups: np.ndarray
-    ) -> tuple[Kept, dict[str, float | None]]:
+    ) -> tuple[Kept, Mapping[str, float | None]]:
         """Returns the predictions of a run, and its metrics."""
         names, groups = names[run.rows], groups[run.rows]
         labels: Any = None if self.labels is None else self.labels[run.rows]
@@ -70,8 +58,8 @@ class Reader:
             numbers = _check_numbers(variant, run, labels)
             kept = Numbers(names, labels, numbers, groups)
             if labels is None:
-                return kept, {SCORE: float(kept.of_each.mean())}
-            return kept, {**measure_numbers(self.measure, numbers, labels)}
+                return kept, {measures.SCORE: float(kept.of_each.mean())}
+            return kept, measures.measure_numbers(self.measure, numbers, labels)
         scores = self._probabilities(variant, run)
         of_classes = Predictions(names, labels, scores, groups)
         keys = [x.key for x in self.measures]
@@ -145,13 +133,14 @@ def find_reader(
 ) -> Reader:
     """Returns what reads `every` array of runs; see `results_of`."""
     if labels is None:
-        usual = Measure(SCORE, "score", scale=1, unit="", digits=4)
+        usual = Measure(measures.SCORE, "score", scale=1, unit="", digits=4)
         if not isinstance(measure or usual, Measure):
             raise TypeError(
                 "`measure` of scores must be a study.Measure, which says "
                 f"whether a lower one is better. Received: measure={measure!r}"
             )
-        return Reader(None, [dataclasses.replace(measure or usual, key=SCORE)])
+        compared = dataclasses.replace(measure or usual, key=measures.SCORE)
+        return Reader(None, [compared])
     if labels.dtype.kind == "O":
         # Such as data frames have.
         labels = np.array(labels.tolist())
@@ -167,26 +156,17 @@ def find_reader(
                 f"{logits=}"
             )
         measure, targets = measure or "mae", targets.astype(float)
-        key = check_measure_of_numbers(measure)
-        measures = measures_of_numbers(key, targets.std())
-        guess = guess_number(measure, targets, targets)
-        return Reader(targets, measures, guess, measure=measure)
-    usual_keys = OF_SEVERAL if multi_label else (ACCURACY,)
-    choices = OF_SEVERAL if multi_label else (ACCURACY, *MEASURES)
-    measure = full_name(measure or usual_keys[0])
-    first = _checks.one_of("measure", measure, choices)
-    measures = [
-        TEST_ACCURACY
-        if key == ACCURACY
-        else Measure(key, f"test {MEASURES[key]}", **SHOWN_AS.get(key, {}))
-        for key in dict.fromkeys([first, *usual_keys])
-    ]
+        key = measures.check_measure_of_numbers(measure)
+        compared = measures.measures_of_numbers(key, targets.std())
+        guess = measures.guess_number(measure, targets, targets)
+        return Reader(targets, compared, guess, measure=measure)
+    compared = measures.measures_of_classes(measure, multi_label)
     read = _read_several if multi_label else _read_labels
     names, places = read(every, labels, class_names)
     commonest = None
     if not multi_label:
         commonest = int(np.bincount(places).max()) / len(places)
-    return Reader(places, measures, commonest, names, multi_label, logits)
+    return Reader(places, compared, commonest, names, multi_label, logits)
 
 
 def _check_numbers(variant, run, labels):
