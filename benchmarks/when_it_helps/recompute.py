@@ -23,6 +23,8 @@ PAGES = (
     *("README.md", "docs/when-it-helps.md", "docs/which.md"),
     *("docs/guides/pretrained.md", "benchmarks/when_it_helps/results.md"),
 )
+# What commands print is no result of these studies.
+PRINTED = re.compile(r"```text\n.*?```", re.S)
 TABLE = re.compile(r"<!-- table: (\S+) -->\n(.*?)<!-- /table -->", re.S)
 # A number with a sign, with an interval or both.
 IN_SENTENCE = re.compile(
@@ -180,7 +182,7 @@ def differences(text):
             if not is_difference or not cell:
                 continue
             yield cell, study, network, "none"
-    for pattern in (TABLE, OF_NOTEBOOK, POOLED):
+    for pattern in (PRINTED, TABLE, OF_NOTEBOOK, POOLED):
         text = pattern.sub("", text)
     for found in IN_SENTENCE.findall(text):
         # A network "lost 5.7 points".
