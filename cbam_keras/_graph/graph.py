@@ -5,7 +5,7 @@ way to read them, `clone_model`, copies the model.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -76,6 +76,11 @@ def model_per_frame(operation: keras.Operation) -> keras.Model | None:
     # Keras gives a mask, of the frames that count, as a second input.
     masked = len(keras.tree.flatten(operation.input)) > 1
     return None if masked or not is_graph(operation.layer) else operation.layer
+
+
+def inner_model(operation: keras.Operation) -> keras.Model | None:
+    """Returns the model that an operation is, or runs on frames, if any."""
+    return operation if is_graph(operation) else model_per_frame(operation)
 
 
 @functools.cache
@@ -165,6 +170,20 @@ def nodes_between(
         ordered.append(node)
         computed |= {id(x) for x in node.outputs}
     return ordered
+
+
+def last_common(
+    items: Iterable[Any],
+    above: Mapping[Any, Any],
+    place: Callable[[Any], Any],
+) -> Any:
+    """Returns the last of what all ways to items pass, `None` if nothing."""
+    last = {*items}
+    while len(last) > 1 and None not in last:
+        item = max(last, key=place)
+        last.remove(item)
+        last.add(above[item])
+    return last.pop() if len(last) == 1 else None
 
 
 def replay(

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import keras
 
+from cbam_keras._graph.graph import last_common
 from cbam_keras._graph.steps import Fold, Graph, Step, Unfold, is_feature_map
 
 # Keras' layers that only help to train deep networks.
@@ -162,14 +163,8 @@ class _Resolutions:
 
     def _common(self, tensors):
         """Returns the last step on all paths to the tensors."""
-        steps = {self.graph.maker(x) for x in tensors}
-        while len(steps) > 1:
-            if None in steps:
-                return None
-            last = max(steps, key=self._at)
-            steps.remove(last)
-            steps.add(self._above[last])
-        return steps.pop() if steps else None
+        makers = map(self.graph.maker, tensors)
+        return last_common(makers, self._above, self._at)
 
     def _widest(self, level):
         """Returns the last of the widest steps of a level, at best a join."""

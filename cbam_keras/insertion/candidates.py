@@ -23,11 +23,9 @@ SIZE = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _CandidatePlace:
-    """An operation of a model, after which attention may go.
+    """An operation of a model, with its outputs of each call.
 
-    `outputs` has the outputs of each of its calls, whose channels are the
-    first or the last axis by `data_format`, `None` if another; `size` are
-    those of positions.
+    Where channels are neither first nor last, there is no `data_format`.
     """
 
     path: str
@@ -114,10 +112,7 @@ class CandidatePlaces:
         return self._without_attention(places)
 
     def top(self):
-        """Returns the place after the last feature map, or after several.
-
-        Backbones that share nothing have one each.
-        """
+        """Returns the places after the last feature map of each backbone."""
         repeated = self._repeated()
         steps = _graph.last_feature_maps(self.graph, repeated)
         later = [self.graph.descendants(x.outputs[0]) for x in steps]
@@ -138,16 +133,12 @@ class CandidatePlaces:
         ]
 
     def _repeated(self):
-        """Returns the ids of operations without weights of several calls.
-
-        All places after an activation that a whole network shares would share
-        one attention layer.
-        """
+        """Returns the ids of operations without weights of several calls."""
+        # All places after a shared activation would share attention.
         return {
-            id(place.operation)
-            for place in self.places.values()
-            if len(place.outputs) > 1
-            and not getattr(place.operation, "variables", ())
+            id(x.operation)
+            for x in self.places.values()
+            if len(x.outputs) > 1 and not getattr(x.operation, "variables", ())
         }
 
     def _without_attention(self, ends):
@@ -197,10 +188,7 @@ class CandidatePlaces:
         return list(dict.fromkeys(places))
 
     def gates(self, instead_of):
-        """Returns the places of gates, by kind or class, name or pattern.
-
-        Of those of others, layers whose classes are called as attention is.
-        """
+        """Returns the places of gates, by kind or class, name or pattern."""
         gates = {
             place: kind_of(type(layer)) or type(layer).__name__
             for place in self.places.values()
@@ -229,11 +217,9 @@ class CandidatePlaces:
         return selected
 
     def in_stages(self, places, attention, stages, top=()):
-        """Returns the places in stages, with the attention for each.
+        """Returns the places in stages, finest first, with their attention.
 
-        They are numbered by resolution, finest first. Sizes that differ only
-        by a border, such as 149 and 147, are one. `top` are the places for
-        the stage of that name.
+        Sizes that differ only by a border, such as 149 and 147, are one.
         """
         sizes = sorted({x.size for x in places}, key=math.prod, reverse=True)
         if len({len(size) for size in sizes}) > 1:
@@ -252,29 +238,21 @@ class CandidatePlaces:
         return {x: kind for x, kind in chosen.items() if kind is not None}
 
     def users_named(self, places, into):
-        """Returns the ids of operations of names that take outputs of places.
-
-        Each place must lead into one of them.
-        """
+        """Returns the ids of operations of names that take what places give."""
         names = [into] if isinstance(into, str) else into
         named = {place for name in names for place in self._named(name)}
         for place in places:
             users = [x for (y,) in place.outputs for x in self._users(y)]
-            if named.isdisjoint(users):
-                paths = _checks.first_few([f'"{x.path}"' for x in users])
+            paths = {x.path: x in named for x in users}
+            found = [path for path, is_named in paths.items() if is_named]
+            # Keras does not save attention that is in several models.
+            if len({path.rpartition("/")[0] for path in found}) != 1:
+                listed = [f'"{path}"' for path in found or paths]
                 raise ValueError(
-                    "`into` must name a layer that takes the output of each "
-                    f"layer of `after`. Received: into={into!r}, and "
-                    f'"{place.path}" leads into {paths or "no layer"}'
-                )
-            paths = [x.path for x in dict.fromkeys(users) if x in named]
-            if len({path.rpartition("/")[0] for path in paths}) > 1:
-                # The attention would be in both, which Keras does not save.
-                listed = _checks.first_few([f'"{path}"' for path in paths])
-                raise ValueError(
-                    "`into` must name layers of one model for each layer of "
-                    f'`after`. Received: into={into!r}, and "{place.path}" '
-                    f"leads into {listed}"
+                    "`into` must name layers of one model that take the output "
+                    f"of each layer of `after`. Received: into={into!r}, and "
+                    f'"{place.path}" leads into '
+                    f"{_checks.first_few(listed) or 'no layer'}"
                 )
         return {id(place.operation) for place in named}
 
@@ -341,13 +319,8 @@ class CandidatePlaces:
         return listed
 
     def _searched(self, pattern):
-        expression = re.compile(pattern)
-        return [
-            place
-            for place in self.places.values()
-            if expression.search(place.operation.name)
-            or expression.search(place.path)
-        ]
+        search, places = re.compile(pattern).search, self.places.values()
+        return [x for x in places if search(x.operation.name) or search(x.path)]
 
     def _refuse(self, after, problem):
         raise ValueError(

@@ -48,19 +48,19 @@ def _ties(gate, gates, model):
         return
     own = {id(x) for x in cut.variables}
     # The same gate, called again, stays one layer.
-    same = [
-        x.cut.nodes
+    nodes = {
+        id(node)
         for x in gates
         if x.match and x.match.code == gate.match.code
         if {id(y) for y in x.cut.variables} == own
-    ]
-    nodes = {id(node) for each in same for node in _expanded(each)}
+        for node in _expanded(x.cut.nodes)
+    }
     factors = {id(y) for node in cut.nodes for y in node.outputs}
     factors.remove(id(cut.product))
     used = {id(x) for x in model.outputs}
     called = set()
     for node in _expanded(_graph.nodes(model)):
-        if (inner := _inner(node)) is not None:
+        if inner := _graph.inner_model(node.operation):
             used |= {id(x) for x in inner.outputs}
         elif id(node) not in nodes:
             called |= {id(x) for x in getattr(node.operation, "variables", ())}
@@ -78,13 +78,5 @@ def _expanded(nodes) -> Iterator[Any]:
     """Yields nodes, and those of models that they call."""
     for node in nodes:
         yield node
-        if (inner := _inner(node)) is not None:
+        if inner := _graph.inner_model(node.operation):
             yield from _expanded(_graph.nodes(inner))
-
-
-def _inner(node):
-    """Returns the model that a node calls, if any."""
-    is_graph = _graph.is_graph(node.operation)
-    return (
-        node.operation if is_graph else _graph.model_per_frame(node.operation)
-    )

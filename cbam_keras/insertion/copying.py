@@ -1,9 +1,4 @@
-"""Clones a functional model, adds layers and verifies the copied weights.
-
-After copying, each variable is compared with its original bit for bit. Layers
-with `identity_init=True` return exactly their input until they are trained, so
-that with equal variables the predictions are equal too.
-"""
+"""Clones a model, adds layers, and compares copied variables bit for bit."""
 
 import collections
 import re
@@ -39,12 +34,11 @@ def copy_with(
     copy = _clone_graph(model, *options, {})
     copied: dict = {}
     for old, new in cloned.values():
-        inside = _graph.is_graph(old) or _graph.model_per_frame(old)
         if new is None:
             # Nothing of it is to be copied.
             variables = getattr(old, "variables", ())
             copied.update((id(x), x) for x in variables)
-        elif isinstance(old, layers.Layer) and not inside:
+        elif isinstance(old, layers.Layer) and not _graph.inner_model(old):
             _copy_variables(old, new, copied)
     lost = [
         variable.path
@@ -84,11 +78,7 @@ def warn_of_lost_settings(
 
 
 def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
-    """Returns a clone of a model; `cloned` maps ids to old and new layers.
-
-    `edges` maps ids of tensors to these and the layers that follow on some
-    edges.
-    """
+    """Returns a clone; `edges` are tensors by id, and what follows on some."""
     options = (added, into, replaced, instead, cloned)
 
     def attend(x):
@@ -116,20 +106,19 @@ def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
             cloned[id(operation)] = operation, new
         new = cloned[id(operation)][1]
         outputs = new(*args, **kwargs)
+        tensors = keras.tree.flatten(outputs)
         if _graph.is_graph(operation):
             # What follows an output of a model follows it in the outer one.
-            tensors = keras.tree.flatten(outputs)
             for x, y in zip(new.outputs, tensors, strict=True):
                 if id(x) in edges:
                     edges[id(y)] = y, edges[id(x)][1]
         attention = added.get(id(operation))
         if attention is None:
             return outputs
-        if into is not None:
-            tensors = keras.tree.flatten(outputs)
-            edges.update((id(x), (x, attention)) for x in tensors)
-            return outputs
-        return keras.tree.map_structure(attention, outputs)
+        if into is None:
+            return keras.tree.map_structure(attention, outputs)
+        edges.update((id(x), (x, attention)) for x in tensors)
+        return outputs
 
     inputs = [_clone(_graph.origin(x).operation).output for x in graph.inputs]
     outputs = _graph.replay(graph, inputs, call, instead)

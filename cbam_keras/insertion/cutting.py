@@ -22,12 +22,11 @@ MOST_BETWEEN = 4
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cut:
-    """A part of a network: from a feature map to one of the same shape.
+    """A part of a network: calls from a feature map to one of its shape.
 
-    `nodes` are the calls between both, in an order in which they can run.
-    `inside` is the class of the layer that the part is in. Nothing is known of
-    a part with a `problem`. Weights with the ids `without` do not count. What
-    is not `is_named` consists of parts with claims of their own.
+    It is `inside` of a layer of that class. Nothing is known of a part with a
+    `problem`. Weights with the ids `without` do not count. What is not
+    `is_named` consists of parts with claims of their own.
     """
 
     path: str
@@ -96,10 +95,9 @@ class Cut:
     @functools.cached_property
     def layers(self) -> list[keras.layers.Layer]:
         """All layers, those inside others too."""
-        operations = [node.operation for node in self.nodes]
         return [
             inner
-            for layer in dict.fromkeys(operations)
+            for layer in dict.fromkeys(x.operation for x in self.nodes)
             if isinstance(layer, layers.Layer)
             for inner in _graph.layers_within(layer)
         ]
@@ -172,19 +170,22 @@ def cuts(
     model: keras.Model, prefix: str = "", inside: str = ""
 ) -> Iterator[Cut]:
     """Yields the parts of a model that may be attention, inner ones first."""
-    entries, nested = _Entries(model), set()
+    nested = set()
+    # The last tensor that all ways to a tensor pass, and how many such it has.
+    entries: dict[keras.KerasTensor, Any] = dict.fromkeys(model.inputs)
+    depths = dict.fromkeys(model.inputs, 0)
     masks = _masks(*_graph.nodes(model))
     for node in _graph.nodes(model):
         operation, path = node.operation, prefix + node.operation.name
-        source = entries.add(node)
-        inner = operation if _graph.is_graph(operation) else None
-        inner = inner or _graph.model_per_frame(operation)
-        if inner is not None:
+        inputs = _inputs(node)
+        source = _graph.last_common(inputs, entries, depths.__getitem__)
+        for y in node.outputs:
+            entries[y], depths[y] = source, depths.get(source, -1) + 1
+        if inner := _graph.inner_model(operation):
             if inner not in nested:
                 yield from cuts(inner, f"{path}/", inside)
             nested.add(inner)
             continue
-        inputs = _inputs(node)
         if not inputs:
             continue
         is_framed = isinstance(operation, layers.TimeDistributed)
@@ -205,15 +206,10 @@ def cuts(
         if is_alone and not isinstance(single.operation, layers.Lambda):
             continue
         between = []
-        if (
-            source is not None
-            and source.shape == product.shape
-            and len(node.outputs) == 1
-            and _graph.is_feature_map(product)
-        ):
+        is_map = len(node.outputs) == 1 and _graph.is_feature_map(product)
+        if is_map and source is not None and source.shape == product.shape:
             between = _graph.nodes_between([source, *masks], [product])
-        operations = [x.operation for x in between]
-        is_ours = any(isinstance(x, AttentionLayer) for x in operations)
+        is_ours = any(isinstance(x.operation, AttentionLayer) for x in between)
         if 0 < len(between) <= MOST_CALLS and not is_ours:
             yield Cut(path, source, product, between, inside)
         elif single.own or single.is_gated:
@@ -233,41 +229,10 @@ def _is_map(x, between=MOST_BETWEEN):
 
 
 def look_into(cut: Cut) -> keras.Model:
-    """Returns what a layer of a user's class consists of, as a model.
-
-    Its `call` may raise anything, since it takes symbolic tensors here.
-    """
+    """Returns what a user's layer consists of, whose `call` may raise."""
     node = cut.nodes[0]
     inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in _inputs(node)]
     given = inputs
     if not isinstance(node.arguments.args[0], list | tuple):
         (given,) = inputs
     return keras.Model(inputs, cut.operation.call(given))
-
-
-class _Entries:
-    """The last tensor that all ways to a tensor of a graph pass."""
-
-    def __init__(self, model):
-        self.tensors = {id(x): None for x in model.inputs}
-        self.depths = {id(x): 0 for x in model.inputs}
-
-    def add(self, node):
-        """Adds the outputs of a node, and returns their entry."""
-        common, *others = _inputs(node)
-        for x in others:
-            common = self._common(common, x)
-        depth = -1 if common is None else self.depths[id(common)]
-        for y in node.outputs:
-            self.tensors[id(y)] = common
-            self.depths[id(y)] = depth + 1
-        return common
-
-    def _common(self, x, y):
-        while x is not y:
-            if x is None or y is None:
-                return None
-            if self.depths[id(x)] >= self.depths[id(y)]:
-                x, y = y, x
-            y = self.tensors[id(y)]
-        return x

@@ -1,7 +1,4 @@
-"""The default places for attention in any network.
-
-Works on the traced graph of a model, with nested models expanded.
-"""
+"""The default places for attention in any network, by its traced graph."""
 
 from collections.abc import Collection, Iterator
 
@@ -43,10 +40,7 @@ class _ResidualNetwork:
                 yield from self._branches(step, region)
 
     def _region(self, addition):
-        """Returns the steps from the last common input of an addition to it.
-
-        `None` if these are not a block with one entry and one exit.
-        """
+        """Returns the steps of a block that ends with an addition, if any."""
         front = {id(x): x for x in addition.inputs}
         region = set()
         while len(front) > 1:
@@ -69,15 +63,11 @@ class _ResidualNetwork:
     def _descends(self, addition, region):
         """Returns whether a region has convolutions at a lower resolution.
 
-        Then it is not a block but the levels below a lateral connection, as
-        in a feature pyramid or an hourglass network.
+        Then it has the levels of a feature pyramid or an hourglass network.
         """
         full = self.graph.sizes(addition.outputs[0])
-        sizes = [
-            self.graph.sizes(step.outputs[0])
-            for step in region
-            if step.convolves
-        ]
+        convolutions = [step for step in region if step.convolves]
+        sizes = [self.graph.sizes(step.outputs[0]) for step in convolutions]
         return any(
             len(size) == len(full)
             and max(size, default=1) > 1

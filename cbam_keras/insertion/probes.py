@@ -38,10 +38,7 @@ MOST_SIGNS = 18
 
 
 class Values(keras.StatelessScope):
-    """Scope in which variables have other values, by their ids.
-
-    `read` are the variables that were read. What is assigned is kept apart.
-    """
+    """Scope of other values of variables, by their ids; `read` were read."""
 
     def __init__(self, values: Mapping[int, object]):
         super().__init__()
@@ -75,13 +72,12 @@ class Probes:
         x = generator.normal(size=shape)
         # No value is so small that a quotient by it is inexact.
         x = np.sign(x) * (np.abs(x) + 0.1)
-        means = np.exp(
-            generator.normal(size=(shape[0], *np.ones_like(shape[1:])))
+        ones = [1] * (len(shape) - 1)
+        self.positive = np.abs(x) * np.exp(
+            generator.normal(size=(shape[0], *ones))
         )
-        pairs = zip(cut.source.shape[1:], shape[1:], strict=True)
         side = round(MANY_POSITIONS ** (1 / (len(shape) - 2)))
-        other = [size or side for size, _ in pairs]
-        self.positive = np.abs(x) * means
+        other = [size or side for size in cut.source.shape[1:]]
         features = {
             "features around 0": x,
             "features after a ReLU": np.maximum(x, 0),
@@ -95,7 +91,9 @@ class Probes:
         self.x = x
         self.direction = generator.normal(size=shape)
         y = self.run(x)
-        self.is_alone = y.shape != x.shape or self._is_map(y)
+        # Outputs of one sign, whatever that of `x`, are factors.
+        is_map = y.min() >= 0 and self.run(20 * x).max() <= 2 * len(SIZES)
+        self.is_alone = y.shape != x.shape or is_map
         # Names, other weights, features, and what the part gives.
         self.first = [
             (name, {}, x, self.run(x)) for name, x in features.items()
@@ -103,23 +101,16 @@ class Probes:
 
     def run(self, x, values=(), training=False):
         """Returns what the part gives of features, with other weights."""
+        y = self._call(x, values, training)
+        y = ops.convert_to_numpy(ops.stop_gradient(y))
+        return np.float32(x) * self._spread(y, x.shape) if self.is_alone else y
+
+    def _call(self, x, values=(), training=False):
         with Values({**self.values, **dict(values)}) as scope:
             x = ops.convert_to_tensor(x, "float32")
             y = self.cut.runner(x, training=training)
-            y = ops.convert_to_numpy(ops.stop_gradient(y))
         self.read |= scope.read
-        if self.is_alone:
-            y = ops.convert_to_numpy(x) * self._spread(y, x.shape)
         return y
-
-    def _part(self, x):
-        with Values(self.values):
-            return self.cut.runner(x, training=False)
-
-    def _is_map(self, y):
-        """Returns whether outputs are factors, whatever the sign of `x`."""
-        is_signed = self.x.min() < 0 <= y.min()
-        return is_signed and self.run(20 * self.x).max() <= 2 * len(SIZES)
 
     def _spread(self, y, shape):
         """Returns factors with all axes of the features."""
@@ -152,21 +143,16 @@ class Probes:
 
     @functools.cached_property
     def others(self):
-        """Other weights, features, and what the part gives of them.
-
-        In some factors reach their limits, in others hidden units exceed 100
-        while factors do not.
-        """
+        """Other weights, features, and what the part gives of them."""
         values = self._other_values(1)
         probes = [("other weights", values, self.positive)]
         for x in (self.x, self.positive, -self.positive):
             probes.append(("large weights", self._other_values(LIMITING), x))
-        kernels = [key for key, value in values.items() if value.ndim > 1]
-        for key in kernels:
-            changed = {**values, key: values[key] / LARGE}
-            probes.append(
-                ("large hidden units", changed, LARGE * self.positive)
-            )
+        large = LARGE * self.positive
+        for key, value in values.items():
+            if value.ndim > 1:
+                changed = {**values, key: value / LARGE}
+                probes.append(("large hidden units", changed, large))
         if self._norms:
             changed = {
                 key: self.generator.uniform(0.1, 1.5, self.values[key].shape)
@@ -177,10 +163,7 @@ class Probes:
         return [(*x, self.run(x[-1], x[1])) for x in probes]
 
     def _other_values(self, scale=1, signs=None):
-        """Returns random values of weights, but for batch normalization.
-
-        `signs` are those of whole kernels, one after another.
-        """
+        """Returns random weights, but for norms; kernels have these `signs`."""
         values = {}
         signs = itertools.cycle(signs or [0])
         for key, value in self.values.items():
@@ -205,10 +188,9 @@ class Probes:
         return {}, self._other_values(), self._other_values(signs=[1])
 
     def compare(self, layer, set_weights):
-        """Compares the outputs of a layer, and its gradients.
+        """Compares a layer, which `set_weights` gives weights of the part.
 
-        `set_weights` gives it weights of the part. Returns how many probes are
-        equal, the name of the next, and the largest relative difference.
+        Returns how many probes are equal, the next, and the largest difference.
         """
         set_weights(self.values)
         largest = 0.0
@@ -222,10 +204,7 @@ class Probes:
             largest = max(largest, difference * (not values))
         if not self.is_alone:
             set_weights(self.values)
-            gradients = (
-                _gradient(function, self.x, self.direction)
-                for function in (self._part, layer)
-            )
+            gradients = [self._gradient(f, self.x) for f in (self._call, layer)]
             # Gradients add more terms than outputs.
             if not difference_of(*gradients) <= 10 * TOLERANCE:
                 return len(probes), "gradients", largest
@@ -265,11 +244,9 @@ class Probes:
 
     @functools.cached_property
     def varies(self):
-        """The axes along which factors differ, that of channels last.
-
-        Some differ only with other weights, as behind a ReLU that gives 0.
-        """
+        """The axes along which factors differ, that of channels last."""
         several = [self.known_factors]
+        # Some differ only with other weights, as behind a ReLU that gives 0.
         several += [
             self.factors(x, values)
             for values in self._several[1:]
@@ -290,16 +267,15 @@ class Probes:
     @property
     def gated(self):
         """Whether "channel", "spatial" or both get factors of their own."""
-        *sizes, _ = self.known_factors.shape[1:]
-        grid = {axis for axis, size in enumerate(sizes, 1) if size > 1}
         if not self.multiplies:
             return {"channel", "spatial"}
+        *sizes, _ = self.known_factors.shape[1:]
+        grid = {axis for axis, size in enumerate(sizes, 1) if size > 1}
         # Factors of rows alone are those of no layer of ours.
         if 0 < len(grid.intersection(self.varies)) < len(grid):
             return set()
-        names = {"spatial"} if grid.intersection(self.varies) else set()
-        is_of_channels = len(self.shape) - 1 in self.varies
-        return names | ({"channel"} if is_of_channels else set())
+        axes = {"channel": {len(self.shape) - 1}, "spatial": grid}
+        return {x for x in axes if axes[x].intersection(self.varies)}
 
     @property
     def axes(self):
@@ -315,10 +291,9 @@ class Probes:
 
     def _are_equal(self, *features):
         """Returns whether features get the same factors, of several weights."""
-        several = self._several
         return all(
             self.is_one(np.stack([self.factors(x, y) for x in features]), 0)
-            for y in several
+            for y in self._several
         )
 
     @functools.cached_property
@@ -364,10 +339,7 @@ class Probes:
 
     @functools.cached_property
     def window(self):
-        """How many places along each axis a factor of the center depends on.
-
-        Empty if these are all.
-        """
+        """On how many places by axis a central factor depends, `()` on all."""
         x = np.moveaxis(self.positive[:1], self.axis, -1)
         center = [size // 2 for size in x.shape[1:-1]]
         spans = []
@@ -508,36 +480,39 @@ class Probes:
         )
 
     def _gets_gradient(self, variable):
-        values = {**self.values, **self._other_values()}
+        values, key = self.values | self._other_values(), id(variable)
 
-        def function(features, value):
-            with Values({**values, id(variable): value}):
-                x = ops.convert_to_tensor(features, "float32")
-                return self.cut.runner(x, training=False)
+        def function(x, value):
+            return self._call(x, {**values, key: value})
 
-        value = values[id(variable)]
-        return any(
-            _gradient(
-                functools.partial(function, x), value, self.direction
-            ).any()
+        gradients = (
+            self._gradient(functools.partial(function, x), values[key])
             for x in (self.positive, self.x)
         )
+        return any(gradient.any() for gradient in gradients)
+
+    def _gradient(self, function, x):
+        """Returns the gradient of a weighted sum of outputs."""
+
+        def run(watch):
+            given = watch(ops.convert_to_tensor(x, "float32"))
+            y = ops.cast(function(given), "float32")
+            weights = np.resize(self.direction, tuple(y.shape))
+            return ops.sum(ops.multiply(y, weights.astype("float32"))), given
+
+        return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 
 
 def probe(cut, data_format, own=None, images=3):
-    """Returns the probes of a part, `None` if it takes none.
-
-    Their positions are few, unless it takes only those that it was made for.
-    What the part raises is raised where nothing else can be tried.
-    """
+    """Returns probes of few positions or its own, `None` if it takes none."""
     sizes = list(cut.source.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
-    others = sizes[:axis] + sizes[axis + 1 :]
+    channels = sizes.pop(axis)
     # What has no positions or one channel has no attention.
-    if (sizes[axis] or 1) == 1 or not others:
+    if channels in (None, 1) or not sizes:
         return None
-    few = list(SIZES[: len(others)])
-    true = [x or y for x, y in zip(others, few, strict=True)]
+    few = list(SIZES[: len(sizes)])
+    true = [x or y for x, y in zip(sizes, few, strict=True)]
     # Without weights, there may be sizes in the formula.
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
     tries = [true] if is_small else [few, true]
@@ -545,7 +520,7 @@ def probe(cut, data_format, own=None, images=3):
         # Where it takes more positions, these tell what it computes.
         tries = [few]
     for positions in tries:
-        positions.insert(axis, sizes[axis])
+        positions.insert(axis, channels)
         try:
             probes = Probes(cut, data_format, (images, *positions), own)
         # A part of any network may raise anything.
@@ -561,18 +536,6 @@ def probe(cut, data_format, own=None, images=3):
 def _run(function, x):
     x = ops.convert_to_tensor(x, "float32")
     return ops.convert_to_numpy(ops.stop_gradient(function(x)))
-
-
-def _gradient(function, x, weights):
-    """Returns the gradient of a weighted sum of outputs."""
-
-    def run(watch):
-        given = watch(ops.convert_to_tensor(x, "float32"))
-        y = ops.cast(function(given), "float32")
-        sized = np.resize(weights, tuple(y.shape)).astype("float32")
-        return ops.sum(ops.multiply(y, sized)), given
-
-    return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
 
 
 def _range(factors):

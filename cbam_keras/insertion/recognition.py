@@ -1,9 +1,7 @@
 """Recognizes attention that somebody else wrote, by what it computes.
 
-A part of a network is a function from a feature map to another of its shape.
-The kinds of attention whose weights can have the shapes of its weights are
-filled with these and compared with it, outputs and gradients, on probes, also
-with other weights.
+Layers of ours that can have weights of its shapes are filled with these, also
+with others, and compared with it on probes: outputs and gradients.
 """
 
 import collections
@@ -76,10 +74,10 @@ def _version(arguments):
     """Returns the arguments of CBAM that are no sizes."""
     sizes = ("reduction_ratio", "hidden_units", "kernel_size")
     version = {k: x for k, x in arguments.items() if k not in sizes}
-    # What a match calls linear.
-    return version | {
-        k: "linear" for k, x in version.items() if k == "activation" and not x
-    }
+    if version.get("activation", "") is None:
+        # What a match calls linear.
+        version["activation"] = "linear"
+    return version
 
 
 def _choices(name, *values):
@@ -129,11 +127,10 @@ HIDDEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What a part computes: the same as a layer of ours with these arguments.
+    """What a part computes, but for a first difference: a layer with arguments.
 
-    The variables of the layer have values of `sources`; `None` is zeros. Where
-    there is a `first_difference`, it computes the same but for that. With
-    `halves_bias`, the part has one bias where the layer adds it for each pool.
+    The variables of the layer have values of `sources`, of which `None` is
+    zeros, times `scales`, by their names.
     """
 
     layer_class: type[AttentionLayer]
@@ -276,7 +273,7 @@ def nearest(probes: Probes) -> Match | None:
                 without.add(id(layer.bias))
             elif "call" in values and layer is not probes.cut.runner:
                 without |= {id(x) for x in layer.variables}
-        cut, found = probes.cut, None
+        cut = probes.cut
         if without:
             cut = dataclasses.replace(cut, without=without)
         # Layers may need what is replaced.
@@ -284,16 +281,13 @@ def nearest(probes: Probes) -> Match | None:
             for layer, values in changes.items():
                 stack.enter_context(_graph.attributes(layer, **values))
             found = match(Probes(cut, probes.data_format, probes.shape))
-        if found:
-            return dataclasses.replace(found, first_difference=words)
+            if found:
+                return dataclasses.replace(found, first_difference=words)
     return probes.nearest
 
 
 def _changes(probes):
-    """Yields what may be different, and layers that compute without it.
-
-    These are a mapping of layers to values of their attributes.
-    """
+    """Yields what may differ, and by layers, attributes to be without it."""
     cut, call = probes.cut, probes.cut.runner.call
     skip = {"call": lambda x, **_: x}
     if probes.adds_input:
@@ -339,12 +333,9 @@ def _changed(layer, arguments):
     with contextlib.ExitStack() as stack:
         for part in (layer, *layer._gates()):
             half = part.name.removesuffix("attention")
-            values = {
-                name.removeprefix(half): activations.get(value)
-                if name.endswith("activation")
-                else value
-                for name, value in arguments.items()
-            }
+            values = {x.removeprefix(half): y for x, y in arguments.items()}
+            for name in {"activation", "gate_activation"} & {*values}:
+                values[name] = activations.get(values[name])
             stack.enter_context(_graph.attributes(part, **values))
         yield
 
@@ -370,14 +361,11 @@ def _named(layer_class, arguments, *measured):
 
 
 def _core(array, channels):
-    """Returns a shape without the window of a 1x1 convolution.
-
-    Nor with that of a larger one from or to all channels, which no layer of
-    ours has: of features at one position, it is its center.
-    """
+    """Returns a shape without a window where ours has none."""
     shape = tuple(array.shape)
     last = shape[-2:]
     if channels in last and len({1, *last}) == 3:
+        # Of features at one position, the center of any window is enough.
         return last
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
@@ -385,10 +373,7 @@ def _core(array, channels):
 
 
 def _structures(arrays, probes):
-    """Yields layer classes with the arguments that decide on their weights.
-
-    Not all have weights of these shapes.
-    """
+    """Yields layers that may have such weights, with arguments for these."""
     channels, rank = probes.channels, len(probes.shape) - 2
     cores = collections.Counter(_core(x, channels) for x in arrays)
     if not cores:
@@ -445,11 +430,7 @@ def _structures(arrays, probes):
 
 
 def _assignments(layer, probes):
-    """Yields for each weight of a layer a variable of its shape.
-
-    The order of weights of one shape is kept at first. Biases that are missing
-    are zeros, `None`.
-    """
+    """Yields for each weight a variable of its shape, `None` for no bias."""
     theirs, groups = (collections.defaultdict(list) for _ in range(2))
     for x in probes.cut.variables:
         theirs[_core(x, probes.channels)].append(x)
@@ -479,17 +460,11 @@ def _assignments(layer, probes):
 def _assignments_of_planes(layer, probes):
     """Yields the same for triplet attention, whose gates have any order."""
     for sources in itertools.islice(_assignments(layer, probes), 1):
-        kernels = [i for i, x in enumerate(sources) if len(x.shape) > 1]
-        others = [i for i in range(len(sources)) if i not in kernels]
-        count = len(others) // len(kernels)
-        for order in itertools.permutations(range(len(kernels))):
-            placed = [*sources]
-            for gate, other in enumerate(order):
-                placed[kernels[gate]] = sources[kernels[other]]
-                for i in range(count):
-                    index = others[other * count + i]
-                    placed[others[gate * count + i]] = sources[index]
-            yield placed
+        norms = [sources[start : start + 4] for start in (3, 7, 11)]
+        gates = [*zip(sources, norms, strict=False)]
+        for order in itertools.permutations(gates):
+            kernels = [kernel for kernel, _ in order]
+            yield [*kernels, *(x for _, norm in order for x in norm)]
 
 
 def _variants(layer, probes):
