@@ -152,11 +152,7 @@ class CandidatePlaces:
                 problem = "has convolutions in a wrapped model"
             elif taken:
                 problem = f'already has attention, e.g. "{taken[0].path}"'
-            raise ValueError(
-                "`after` must say where attention goes in model "
-                f'"{self.name}". Received: after=None, and the model {problem}.'
-                f" {self._possible()}"
-            )
+            self._refuse(None, f"and the model {problem}")
         return places
 
     def matching(self, after):
@@ -351,10 +347,7 @@ def _policy(place):
     """Returns the name of the dtype policy for the output of a place."""
     policy = getattr(place.operation, "dtype_policy", None)
     dtype = place.outputs[0][0].dtype
-    if (
-        isinstance(policy, keras.dtype_policies.DTypePolicy)
-        and policy.quantization_mode is None
-        and policy.compute_dtype == dtype
-    ):
+    is_float = getattr(policy, "quantization_mode", "none") is None
+    if is_float and policy.compute_dtype == dtype:
         return policy.name
     return f"mixed_{dtype}" if dtype in ("float16", "bfloat16") else dtype

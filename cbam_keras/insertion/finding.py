@@ -293,7 +293,11 @@ def _measured(cut, values):
     formats.sort(key=lambda x: x != usual)
     best, problem = None, ""
     with cut.in_float32():
-        own = _own_features(cut, values)
+        own = values.get(id(cut.source))
+        if own is not None:
+            own = _graph.to_float32(own)[:MOST_IMAGES]
+            if not np.isfinite(own).all() or not own.any():
+                own = None
         for data_format in formats:
             try:
                 probes = probe(cut, data_format, own)
@@ -334,14 +338,6 @@ def _place(cut, data_format):
     if math.prod(x or 2 for x in sizes) == max(sizes):
         return f"{UNKNOWN}: it sees one position"
     return f"{UNKNOWN}: its outputs are not finite"
-
-
-def _own_features(cut, values):
-    x = values.get(id(cut.source))
-    if x is None:
-        return None
-    x = _graph.to_float32(x)
-    return x[:MOST_IMAGES] if np.isfinite(x).all() and x.any() else None
 
 
 def reason_of(error: BaseException) -> str:

@@ -27,17 +27,10 @@ def freeze_batch_norm(model: keras.Model) -> int:
         52
     """
     _graph.require_model("model", model)
-    in_gates = {
-        layer
-        for gate in _graph.gate_paths(model)
-        for layer in _graph.layers_within(gate)
-    }
-    frozen = [
-        layer
-        for layer in _graph.layers_within(model)
-        if isinstance(layer, keras.layers.BatchNormalization)
-        and layer not in in_gates
-    ]
+    kind = keras.layers.BatchNormalization
+    frozen = {x for x in _graph.layers_within(model) if isinstance(x, kind)}
+    for gate in _graph.gate_paths(model):
+        frozen.difference_update(_graph.layers_within(gate))
     for layer in frozen:
         layer.trainable = False
     return len(frozen)

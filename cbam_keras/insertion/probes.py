@@ -103,7 +103,13 @@ class Probes:
         """Returns what the part gives of features, with other weights."""
         y = self._call(x, values, training)
         y = ops.convert_to_numpy(ops.stop_gradient(y))
-        return np.float32(x) * self._spread(y, x.shape) if self.is_alone else y
+        if not self.is_alone:
+            return y
+        if y.ndim == 2 < x.ndim:
+            sizes = [1] * x.ndim
+            sizes[0], sizes[self.axis] = y.shape
+            y = y.reshape(sizes)
+        return np.float32(x) * np.broadcast_to(y, x.shape)
 
     def _call(self, x, values=(), training=False):
         with Values({**self.values, **dict(values)}) as scope:
@@ -111,14 +117,6 @@ class Probes:
             y = self.cut.runner(x, training=training)
         self.read |= scope.read
         return y
-
-    def _spread(self, y, shape):
-        """Returns factors with all axes of the features."""
-        if y.ndim == 2 and len(shape) > 2:
-            sizes = [1] * len(shape)
-            sizes[0], sizes[self.axis] = y.shape
-            y = y.reshape(sizes)
-        return np.broadcast_to(y, shape)
 
     @functools.cached_property
     def is_random(self):
