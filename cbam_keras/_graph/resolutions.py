@@ -56,17 +56,13 @@ def only_adjusts(step: Step) -> bool:
 
 def _is_head(step):
     """Returns whether a step gives probabilities, pixels or other values."""
-    name = _activation_of(step)
+    activation = getattr(step.operation, "activation", None)
+    name = getattr(activation, "__name__", type(activation).__name__)
     return (
         step.kind in ("Sigmoid", "Softmax", "Subtract", "Tanh")
         or name in ("sigmoid", "softmax", "tanh")
         or (step.kind.startswith("Conv") and name in ("linear", "NoneType"))
     )
-
-
-def _activation_of(step):
-    activation = getattr(step.operation, "activation", None)
-    return getattr(activation, "__name__", type(activation).__name__)
 
 
 class _Resolutions:

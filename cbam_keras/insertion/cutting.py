@@ -75,12 +75,6 @@ class Cut:
         return self.is_given or bool(self.called) or any(map(is_meant, names))
 
     @property
-    def is_one_number(self) -> bool:
-        """Whether it multiplies by one number for each image."""
-        shapes = [x.shape[1:] for x in self.nodes[-1].input_tensors]
-        return any({*shape} == {1} for shape in shapes)
-
-    @property
     def is_ours(self) -> bool:
         """Whether it is an attention layer of ours."""
         return isinstance(self.operation, AttentionLayer)

@@ -275,7 +275,8 @@ def _examine(cut, values):
     if is_gate or cut.is_given:
         return gate, None
     if cut.is_gated and not cut.own:
-        if gate.problem == ONE_CHANNEL and not cut.is_one_number:
+        is_one_number = any({*x.shape[1:]} == {1} for x in node.input_tensors)
+        if gate.problem == ONE_CHANNEL and not is_one_number:
             # A map of one channel may be no attention.
             return None, None
         if not gate.problem and not (gate.probes and gate.probes.has_factors):

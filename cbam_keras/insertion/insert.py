@@ -64,14 +64,11 @@ def insert_attention(
 ) -> keras.Model | Places:
     """Inserts attention into a trained network and keeps its predictions.
 
-    Returns a new functional model; the given model is not modified. The weights
-    are copied, layers keep their names and `trainable`, and attention layers
-    are named after the layer they follow, with `_attention` appended.
-
-    Every layer, of nested models too, is cloned from its config and keeps its
-    name, dtype and `trainable`; all variables are copied by name and verified.
-    Attention layers take the data format and precision of the layer they
-    follow, and are trainable even if that layer is frozen.
+    The given model is not modified. Every layer, of nested models too, is
+    cloned from its config and keeps its name, dtype and `trainable`; all
+    variables are copied by name and verified. Attention layers are named after
+    the layer they follow, with `_attention` appended, take its data format and
+    precision, and are trainable even if it is frozen.
 
     With `identity=True` the new model predicts what the old one did: bit for
     bit when run operation by operation, and up to rounding (at most a few
@@ -123,12 +120,11 @@ def insert_attention(
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if `instead_of`
             finds no gate or is given with `after` or `into`, if the network
-            lacks one of `stages`, if a layer of
-            `after` does not lead into one of `into`, if a name is taken, if
-            the default places already have attention or would be in a
-            subclassed model in `TimeDistributed`, if a layer cannot be cloned
-            from its config, or if `identity=True` and the attention layer has
-            no `identity_init`.
+            lacks one of `stages`, if a layer of `after` does not lead into one
+            of `into`, if a name is taken, if the default places already have
+            attention or would be in a subclassed model in `TimeDistributed`,
+            if a layer cannot be cloned from its config, or if `identity=True`
+            and the attention layer has no `identity_init`.
 
     Example:
         >>> old = keras.applications.MobileNetV2(

@@ -418,12 +418,10 @@ class Probes:
     @functools.cached_property
     def is_product(self):
         """Whether factors are a factor of channels by one of positions."""
-        factors = self.known_factors
-        corner = (slice(None), *(slice(1) for _ in factors.shape[1:-1]))
-        by_channel, by_position = factors[corner], factors[..., :1]
-        product = by_channel * by_position
+        factors = self.known_factors.reshape(len(self.x), -1, self.channels)
+        product = factors[:, :1] * factors[..., :1]
         atol = ONE_FACTOR * np.abs(factors).max() ** 2
-        return np.allclose(factors * by_channel[..., :1], product, atol=atol)
+        return np.allclose(factors * factors[:, :1, :1], product, atol=atol)
 
     @functools.cached_property
     def is_attention(self):

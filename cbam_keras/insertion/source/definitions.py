@@ -290,7 +290,10 @@ def statements_of(path: pathlib.Path) -> Iterator[ast.stmt]:
 
 
 def cells_of(path: pathlib.Path) -> Iterator[str]:
-    """Yields the code of the cells of a notebook, without magics."""
+    """Yields the text of a file, of a notebook its code without magics."""
+    if path.suffix != ".ipynb":
+        yield path.read_text("utf-8", "replace")
+        return
     notebook = json.loads(path.read_text("utf-8"))
     for cell in notebook["cells"]:
         text = PYTHON_MAGICS.sub("", "".join(cell["source"]), count=1)

@@ -75,7 +75,7 @@ def check_source(path: str | os.PathLike) -> CheckReport:
     texts, torch = {}, 0
     for file in files:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            text = _text(pathlib.Path(file))
+            text = "\n".join(cells_of(pathlib.Path(file)))
             if KERAS.search(text):
                 texts[file] = text
             else:
@@ -142,12 +142,6 @@ def _walk(folder):
         ) or any((folder / x / "pyvenv.cfg").exists() for x in inner.parents)
         if file.suffix in SUFFIXES and not is_of_others:
             yield str(file)
-
-
-def _text(file):
-    if file.suffix == ".ipynb":
-        return "\n".join(cells_of(file))
-    return file.read_text("utf-8", "replace")
 
 
 def found_in(
