@@ -5,6 +5,7 @@ import html
 import itertools
 import json
 import re
+import types
 
 import folder_checks
 import numpy as np
@@ -13,7 +14,7 @@ from report_checks import KINDS, change, network, quick
 from test_report_judged import judged
 
 from cbam_keras import report, study
-from cbam_keras.report.checklist import ASKED, YOURS
+from cbam_keras.report.checklist import ASKED, YOURS, describe_making
 from cbam_keras.study.files import machines
 
 pytest.importorskip("sklearn")
@@ -157,6 +158,22 @@ def test_a_folder_notes_when_it_was_planned_and_when_that_changed(tmp_path):
             del more[name]
         (folder / "study.json").write_text(json.dumps(more))
         assert content([0, 1, 2])["plans"] == []
+
+
+def test_networks_that_runs_have_chosen_are_counted_once():
+    def outcome(rate, seconds):
+        return types.SimpleNamespace(learning_rate=rate, seconds=seconds)
+
+    results = types.SimpleNamespace(
+        outcomes=[outcome(None, 1800), outcome(0.1, 3600)],
+        candidates=[outcome(0.1, 3600), outcome(0.3, 1800)],
+    )
+    assert describe_making(results, {})["took"] == "2.0 hours"
+    results.candidates = []
+    assert describe_making(results, {})["took"] == "30 minutes"
+    results.outcomes = []
+    nothing = {"plans": [], "machines": [], "took": ""}
+    assert describe_making(results, {}) == nothing
 
 
 def test_gpus_are_called_what_their_driver_calls_them(tmp_path, monkeypatch):

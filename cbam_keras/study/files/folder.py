@@ -117,7 +117,8 @@ class StudyFolder:
                     self._delete_leftovers()
                     # It keeps what earlier calls have added.
                     self.content = {**before, **self.content}
-                    self.add(command=options.command, **self._began(before))
+                    began = self._began(before, options.executor)
+                    self.add(command=options.command, **began)
                 try:
                     yield
                 except BaseException:
@@ -130,7 +131,7 @@ class StudyFolder:
                 self._export()
                 self._delete_features()
 
-    def _began(self, before):
+    def _began(self, before, executor):
         """Returns when what was planned, and the machines of these calls."""
         plans, machines = before.get("plans", []), before.get("machines", [])
         plan = {x: self.content[x] for x in ("seeds", "measures", "baseline")}
@@ -139,8 +140,9 @@ class StudyFolder:
         if not before or (plans and plans[-1] | plan != plans[-1]):
             now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             plans = [*plans, {"written": now, **plan}]
-        machines = [*dict.fromkeys([*machines, describe_machine()])]
-        return {"plans": plans, "machines": machines}
+        machines = [*machines, describe_machine()]
+        machines += ["workers of an executor"] * (executor is not None)
+        return {"plans": plans, "machines": [*dict.fromkeys(machines)]}
 
     @property
     def running(self) -> pathlib.Path:
