@@ -11,7 +11,7 @@ from networks import linear
 
 from cbam_keras import data, study, training
 from cbam_keras.study.plans import networks
-from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.recipes import class_weights
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 

@@ -1,7 +1,6 @@
 """Some test images of a run, and what its networks see in them, as figures."""
 
 import itertools
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -233,12 +232,6 @@ def _predict(model, images):
     starts = range(0, len(images), BATCH)
     parts = [predict(images[x : x + BATCH].astype("float32")) for x in starts]
     return np.concatenate(parts)
-
-
-def read_answers(folder: pathlib.Path) -> list[dict[str, str]]:
-    """Returns what networks answer for the images that are drawn, if any."""
-    file = folder / ANSWERS
-    return json.loads(file.read_text("utf-8")) if file.exists() else []
 
 
 def shorten(name: str) -> str:

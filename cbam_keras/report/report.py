@@ -285,7 +285,8 @@ def _add_examples(page, results, content):
     folder = results.output
     drawn = folder / EXPLANATIONS
     section = Section("What the networks look at")
-    answers = looking.read_answers(drawn)
+    file = drawn / looking.ANSWERS
+    answers = json.loads(file.read_text("utf-8")) if file.exists() else []
     captions = {looking.MASKS_FIGURE: OF_PREDICTIONS}
     if answers:
         section.tables.append(Table("Predictions", answers, note=ABOUT_ANSWERS))

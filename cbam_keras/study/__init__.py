@@ -20,7 +20,6 @@ from cbam_keras.study.files.folder import (
     versions,
 )
 from cbam_keras.study.files.outcomes import Outcome
-from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,
@@ -35,7 +34,12 @@ from cbam_keras.study.plans.networks import (
     fingerprint,
     loss_and_metrics,
 )
-from cbam_keras.study.plans.recipes import RECIPES, Recipe, find_recipe
+from cbam_keras.study.plans.recipes import (
+    RECIPES,
+    Recipe,
+    class_weights,
+    find_recipe,
+)
 from cbam_keras.study.plans.segmentation import Segmentation, make_predictor
 from cbam_keras.study.plans.study import Run, Study, Task, Variant, check_seeds
 from cbam_keras.study.plans.tasks import Classification, Regression

@@ -95,11 +95,6 @@ def new_figure(width: float, height: float, title: str) -> "Figure":
     return figure
 
 
-def capitalize(text: str) -> str:
-    """Returns a text as the label of an axis; "mIoU" becomes "MIoU"."""
-    return f"{text[:1].upper()}{text[1:]}"
-
-
 def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:
     """Draws a light grid along `"x"`, `"y"` or `"both"` and two spines."""
     axes.grid(alpha=0.3, axis=grid)

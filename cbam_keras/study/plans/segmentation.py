@@ -10,9 +10,8 @@ import numpy as np
 from cbam_keras import _checks, _graph
 from cbam_keras.data import Given, ImageData, source_of_masks
 from cbam_keras.models import losses
-from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.networks import make_loss, takes
-from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.recipes import Recipe, class_weights
 from cbam_keras.study.plans.tasks import ImageTask
 
 # What sentences call the scores.

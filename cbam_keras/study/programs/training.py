@@ -8,15 +8,9 @@ import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.study.files.folder import StudyFolder
+from cbam_keras.study.plans import recipes
 from cbam_keras.study.plans.networks import fingerprint
-from cbam_keras.study.plans.recipes import (
-    RECIPES,
-    Recipe,
-    check_single_rate,
-    find_recipe,
-    of_a_run,
-    suit_to,
-)
+from cbam_keras.study.plans.recipes import RECIPES, Recipe
 from cbam_keras.study.plans.study import Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results.figures.curves import draw_curves
@@ -76,8 +70,8 @@ def train(
         >>> sorted(path.name for path in folder.glob("resnet*"))
         ['resnet-seed0']
     """
-    recipe = find_recipe(recipe, suit_to(data))
-    check_single_rate(recipe, "training.train")
+    recipe = recipes.find_recipe(recipe, recipes.suit_to(data))
+    recipes.check_single_rate(recipe, "training.train")
     settings = {}
     if isinstance(networks, keras.Model):
         settings["layers"] = fingerprint(networks)
@@ -107,7 +101,7 @@ def train(
             kind="train",
             finish=finish,
         ),
-        **of_a_run(options),
+        **recipes.of_a_run(options),
     )
 
 

@@ -30,7 +30,7 @@ from cbam_keras.study.files.options import CallbackMakers, RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome
 from cbam_keras.study.files.rates import list_candidates
 from cbam_keras.study.plans import networks
-from cbam_keras.study.plans.class_weights import class_weights
+from cbam_keras.study.plans.recipes import class_weights
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 from cbam_keras.study.plans.tasks import Classification
 from cbam_keras.study.results import learning

@@ -16,10 +16,9 @@ from cbam_keras.data import for_fit
 from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.checkpoints import State
 from cbam_keras.study.files.outcomes import DIVERGED, ERROR, FINISHED
-from cbam_keras.study.plans.class_weights import class_weights
 from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.networks import fingerprint, is_by_name
-from cbam_keras.study.plans.recipes import Recipe
+from cbam_keras.study.plans.recipes import Recipe, class_weights
 from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.results.kept import write_predictions

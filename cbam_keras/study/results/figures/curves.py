@@ -85,7 +85,10 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
     axes = figure.subplots()
     means = {row.variant: row.mean for row in rows}
     _draw_rows(axes, rows, means.get(results.baseline), measure)
-    axes.set_xlabel(style.capitalize(measure.column), parse_math=False)
+    heading = measure.column
+    # Not "Miou" for "mIoU".
+    heading = f"{heading[:1].upper()}{heading[1:]}"
+    axes.set_xlabel(heading, parse_math=False)
     legend = style.add_legend(figure, [axes])
     # The legend is that of all rows, whose colors differ.
     for handle in filter(None, legend.legend_handles):
