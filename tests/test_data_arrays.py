@@ -105,7 +105,7 @@ def test_batches_are_read_whatever_their_order(kind):
     both = kind(shuffled(0)), kind(shuffled(1))
     named = dict(zip(("train", "test"), both, strict=True))
     assert whole(named).sizes == {"train": 65, "validation": 5, "test": 70}
-    with pytest.raises(ValueError, match='or {"train": data.0., "valida'):
+    with pytest.raises(ValueError, match="data.1.}, or .validation"):
         whole(both)
     if kind is tensors:
         assert first.class_names == ("ant", "bee", "cat", "dog", "eel")
@@ -273,8 +273,8 @@ def test_arrays_that_make_no_dataset_are_refused(given, message):
         ({"data": IMAGES}, TypeError, r"a path or arrays \(images, labels\)"),
         ({"data": iter([BOTH])}, TypeError, "iterator. Join .*np.concat"),
         ({"data": (*BOTH, LABELS)}, TypeError, "without weights.*tuple of 3"),
-        ({"augment": "mix_up"}, ValueError, "one or several of.*RandAugment"),
-        ({"augment": {"flip": 0.5}}, ValueError, "one or several of"),
+        ({"augment": "mix_up"}, ValueError, "one or more of.*RandAugment"),
+        ({"augment": {"flip": 0.5}}, ValueError, "one or more of"),
         ({"augment": "flip", "batch_size": None}, ValueError, "needs batches"),
         ({"validation_fraction": 1}, ValueError, "must be less than 1"),
         ({"seed": 2**32}, ValueError, "`seed` must be an integer from 0"),

@@ -222,6 +222,16 @@ def test_examples_of_one_group_stay_together(tmp_path):
         y_train=LABELS,
         groups_train=SUBJECTS,
     )
+    held_out = {
+        "x_val": SIGNALS[:5],
+        "y_val": LABELS[:5],
+        "groups_val": [9] * 5,
+    }
+    given = {"x_train": SIGNALS[5:], "y_train": LABELS[5:]}
+    given["groups_train"] = SUBJECTS[5:]
+    np.savez(tmp_path / "b.npz", **given, **held_out)
+    loaded = data.load(tmp_path / "b.npz", kind="signals")
+    assert {*loaded.validation.groups} == {"9"}
     for given, options in (
         ((SIGNALS, LABELS), {"groups": SUBJECTS}),
         (tmp_path / "a.npz", {}),

@@ -341,7 +341,11 @@ def _of(masks, **options):
         ),
         ({}, {"data": [A, B], "masks": [A, B]}, "columns of a data"),
         ({}, NAMED | COLORED, "left out with `colors`"),
-        ({}, COLORED | {"ignore_index": 3}, "position in `colors`.*3 colors"),
+        (
+            {},
+            COLORED | {"ignore_index": 3},
+            "position, from 0, in `colors`.*3 colors",
+        ),
         ({}, {"colors": {"a": 1, "b": (1, 1, 1)}}, "to different colors or"),
         ({"a.txt": "1 2 3 a\n4 5 6 b"}, FILE, "CVAT.*Received: {}"),
         ({}, {"mask_column": "a"}, "only for CSV files and data frames"),

@@ -16,7 +16,7 @@ from cbam_keras import _checks
 from cbam_keras.data import kinds
 from cbam_keras.data.decoding import map_in_threads
 from cbam_keras.data.examples import NUMBERS, SEVERAL, Dataset, Examples, digest
-from cbam_keras.data.splits import SPLITS, check_names
+from cbam_keras.data.splits import SPLITS, by_split
 
 FASHION_CLASSES = tuple(
     "T-shirt/top, Trouser, Pullover, Dress, Coat, Sandal, Shirt, Sneaker, Bag, "
@@ -99,8 +99,7 @@ def from_arrays(
         if groups is not None and not isinstance(groups, Mapping):
             each = groups if is_two else [groups]
             groups = dict(zip(splits_given, each, strict=False))
-    arrays = {"validation" if x == "val" else x: arrays[x] for x in arrays}
-    check_names(arrays)
+    arrays = by_split(arrays)
     pairs = {name: arrays[name] for name in SPLITS if name in arrays}
     for name in filter(lambda x: is_batches(pairs[x]), pairs):
         pairs[name] = _read(pairs[name], label_kind)
@@ -115,6 +114,7 @@ def from_arrays(
 
 def _group(dataset, groups):
     """Returns a dataset whose examples of one group stay together."""
+    groups = by_split(groups)
     names = {x: np.array([*map(str, y)], object) for x, y in groups.items()}
     counts = {x: len(y) for x, y in dataset.splits.items()}
     if {x: len(y) for x, y in names.items()} != counts:

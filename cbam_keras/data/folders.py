@@ -19,12 +19,7 @@ from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.proposals import are_subjects, propose_classes
-from cbam_keras.data.splits import (
-    SPLITS,
-    check_names,
-    check_splits,
-    name_missing,
-)
+from cbam_keras.data.splits import SPLITS, by_split, check_splits, name_missing
 
 # Files that seem to say the splits or classes of images.
 LIST = re.compile(
@@ -50,10 +45,8 @@ def from_folder(
 ) -> Dataset:
     """Returns the images of a folder, or of one for each split, as paths."""
     is_several = isinstance(data, Mapping)
-    given = data if is_several else {"train": data}
-    split_of = layouts.name_splits(map(str, given))
-    roots = {split_of.get(str(x), x): find_root(given[x]) for x in given}
-    check_names(roots)
+    given = by_split(data if is_several else {"train": data})
+    roots = {split: find_root(folder) for split, folder in given.items()}
     root = pathlib.Path(os.path.commonpath([*roots.values()]))
     places = [*roots.items()]
     left_out, endings = collections.Counter[str](), collections.Counter[str]()

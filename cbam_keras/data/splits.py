@@ -12,6 +12,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.data.examples import Dataset
+from cbam_keras.data.layouts import name_splits
 
 SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
@@ -19,13 +20,17 @@ SPLITS = ("train", "validation", "test")
 TEST_FRACTION = 0.2
 
 
-def check_names(data: Mapping) -> None:
-    """Raises unless the keys of a mapping are splits, "train" among them."""
-    if "train" not in data or not {*data} <= {*SPLITS}:
+def by_split(data: Mapping) -> dict[str, Any]:
+    """Returns values by our names of splits, or raises for other keys."""
+    split_of = name_splits(map(str, data))
+    named = {split_of.get(str(x), str(x)): data[x] for x in data}
+    is_twice = len(named) < len(data)
+    if is_twice or "train" not in named or not {*named} <= {*SPLITS}:
         raise ValueError(
             'The splits of `data` must be "train" and optionally "validation" '
             f'and "test". Received: data with the keys {list(data)}'
         )
+    return named
 
 
 def stratify(

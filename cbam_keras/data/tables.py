@@ -15,7 +15,7 @@ from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
 from cbam_keras.data.folders import ARRAYS, find_ending, make_dataset
 from cbam_keras.data.layouts import name_splits
-from cbam_keras.data.splits import SPLITS, check_names
+from cbam_keras.data.splits import SPLITS, by_split
 
 # What columns are called, where no other name is given.
 COLUMNS = ("image", "label", "split", "group", "fold")
@@ -48,9 +48,7 @@ def from_table(
     """
     pandas = _checks.require("pandas", extra="plot")
     tables = data if isinstance(data, Mapping) else {"train": data}
-    splits = name_splits(map(str, tables))
-    tables = {splits.get(str(x), x): table for x, table in tables.items()}
-    check_names(tables)
+    tables = by_split(tables)
     what = "mask" if of_masks else "label"
     left_out, notes = collections.Counter[str](), dict[str, None]()
     parts, roots, numbers = [], [], dict[str, Any]()
