@@ -242,7 +242,7 @@ def first_few(items: Sequence[object], most: int = 3) -> str:
 
 
 def count(number: int, noun: str, verb: str = "") -> str:
-    """Returns how many there are of a noun, as "1 image" or "2 images are"."""
+    """Returns a number with a noun, e.g. "1 image" or "2 images are"."""
     if number == 1:
         verb = {"are": "is", "have": "has"}.get(verb, verb)
     words = f"{number:,}", noun if number == 1 else f"{noun}s", verb
@@ -272,7 +272,7 @@ def package_of(value: object) -> str:
 
 
 def is_of_others(value: object) -> bool:
-    """Returns whether what was defined is neither of Keras nor of ours."""
+    """Returns whether a value is from neither Keras nor this package."""
     return package_of(value) not in ("keras", "cbam_keras")
 
 

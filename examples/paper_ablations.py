@@ -4,8 +4,8 @@
     python -m examples.paper_ablations --data photos --image-size 64 --epochs 20
 
 A small ResNet is trained with the attention of each row, initialized as in the
-paper: 30 trainings, three quarters of an hour on two cores. The same command
-given again resumes.
+paper: 30 training runs, three quarters of an hour on two cores. Rerun the same
+command to resume.
 """
 
 import argparse

@@ -239,7 +239,7 @@ features = partial(three, include_top=False)
 at_top = partial(insert_attention, stages="top")
 planned = partial(comparison.plan, data="mnist5k")
 own = Attention("se", stages="last")
-FORM = '`stages` must be "all", .* as "last 2", "top", or numbers.*'
+FORM = '`stages` must be "all", .* e.g. "last 2", "top", or numbers.*'
 LACKING = "network has places for attention: 1, 2, 3, top. Received: stages="
 NO_TOP = r"attention: [1-3, ]+\. .* of masks"
 

@@ -83,7 +83,7 @@ def test_an_estimate_prints_as_a_table_and_as_json():
     *_, row, _, last = str(found).splitlines()
     cells = [cell.strip() for cell in row.strip("│").split("│")]
     assert cells == ["b", "20", "3,000", "4", "3"]
-    assert last == "6 trainings of at most 4 epochs"
+    assert last == "6 training runs of at most 4 epochs"
     assert json.loads(found.json()) == {
         "networks": [dataclasses.asdict(cost) for cost in costs],
         "epochs": 4,

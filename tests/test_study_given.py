@@ -238,7 +238,7 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a": LOGITS}, {}, "pass logits=True"),
         ({"a": PLAIN[0] * 2}, {}, "pass logits=True"),
         ({"a": PLAIN[0] * 0.9}, {}, "pass logits=True"),
-        ({"a": np.array(PLAIN)}, {}, r"must be a list, as \[\*array\]"),
+        ({"a": np.array(PLAIN)}, {}, r"must be a list, e.g. \[\*array\]"),
         ({"a": PLAIN[0][:50]}, {}, r"of all 90 examples, or `folds`"),
         ({"a": np.ma.masked_less(PLAIN[0], 0.1)}, {}, "no masked values"),
         (GIVEN, {"groups": [None] * 90}, "Received: None or NaN"),

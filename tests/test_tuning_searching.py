@@ -97,7 +97,7 @@ def test_the_default_search_trains_fourteen_networks_and_twelve_again():
     found = study.estimate(tuning.Search(data="mnist5k"))
     assert [cost.network for cost in found.costs] == ["cbam-r=16-k=7"]
     assert found.trainings == 26
-    assert "14 combinations, 14 trials, and 12 trainings" in str(found)
+    assert "14 combinations, 14 trials, and 12 runs of the" in str(found)
 
 
 # Which trials a search runs.

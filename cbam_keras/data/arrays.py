@@ -427,7 +427,7 @@ def _find_problem_of_labels(images, labels):
 
 
 def _find_problem_of_numbers(images, labels):
-    """Returns what is wrong with numbers to predict, if anything."""
+    """Returns what is wrong with regression targets, if anything."""
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
         return "labels that are no numbers, NaN or infinite"
     if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:

@@ -14,7 +14,7 @@ from cbam_keras.data.kinds import IMAGES, noun_of
 # The class of pixels of no class, in masks that are loaded.
 IGNORED = 255
 
-# What labels may be in place of a class for each image: numbers to predict, or
+# What labels may be in place of a class for each image: regression targets, or
 # 0 and 1 for each of several classes.
 NUMBERS, SEVERAL = "numbers", "several"
 

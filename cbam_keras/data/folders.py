@@ -246,7 +246,7 @@ def _check_classes(root, files, endings):
     elif any(len(path) > 2 for path in paths):
         reason = "folders in the folders of classes"
     elif masks := layouts.find_masks(paths):
-        reason = f'masks beside images, as "{"/".join(min(masks))}"'
+        reason = f'masks beside images, e.g. "{"/".join(min(masks))}"'
     elif are_subjects(classes):
         names = _checks.first_few(sorted(classes))
         reason = f"folders of one word and a number each, {names}"

@@ -55,7 +55,7 @@ class LayoutError(ValueError):
 
 
 def name_splits(names: Iterable[str]) -> dict[str, str]:
-    """Returns the split of each name that says one, as "Training", "test1".
+    """Returns the split of each name that says one, e.g. "Training", "test1".
 
     "seg_train" says one beside "seg_test", and "train_station" alone does not.
     """
@@ -101,7 +101,7 @@ def _list_parts(names, by_words):
 
 
 def is_input(name: str) -> bool:
-    """Returns whether a folder is called as one of images, as "images"."""
+    """Returns whether a folder is called like one of images, e.g. "images"."""
     return _to_word(name) in INPUTS
 
 

@@ -62,7 +62,7 @@ class ImageData:
             255, or `None` without masks.
         standardization: Dictionary, by input the means and variances of the
             training split, with which networks of a study begin, or `None`.
-        targets: Tuple, the same of numbers to predict, with which they end.
+        targets: Tuple, the same of regression targets, with which they end.
         labels: `"numbers"` to predict, `"several"` classes for each image, or
             `None` for one class.
     """

@@ -21,7 +21,7 @@ BINARY = ("background", "foreground")
 # Values of a JPEG mask of two classes are this near to black or white, but for
 # this fraction of the pixels, at the edges.
 NEAR, EDGES = 32, 0.1
-# A line of CVAT's labelmap.txt, as "road:128,64,128::", or of a CSV file.
+# A line of CVAT's labelmap.txt, e.g. "road:128,64,128::", or of a CSV file.
 COLOR_LINE = re.compile(r"^ *([^#:,\n]+)[:,] *(\d+), *(\d+), *(\d+)", re.M)
 # All gray levels above one, as the numbers of instances.
 ABOVE = re.compile(r" *> *(\d+) *")

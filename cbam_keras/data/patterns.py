@@ -1,4 +1,4 @@
-"""Patterns: what the parts of a path mean, as "{split}/{class}/*"."""
+"""Patterns: what path components mean, e.g. "{split}/{class}/*"."""
 
 import re
 import unicodedata

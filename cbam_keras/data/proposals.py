@@ -42,7 +42,7 @@ NOT_DIGITS = str.maketrans("", "", string.ascii_letters + string.punctuation)
 class Proposal(NamedTuple):
     """A pattern, or folders of classes by split, with a slash at the end."""
 
-    # Those of the lowest rank are shown.
+    # Proposals of the lowest rank are shown.
     rank: int
     text: str
     pattern: str
@@ -50,7 +50,7 @@ class Proposal(NamedTuple):
 
 
 def are_subjects(names: Iterable[str]) -> bool:
-    """Returns whether names are one word and a number, as "patient_1"."""
+    """Returns whether names are a word and a number, e.g. "patient_1"."""
     matches = [SUBJECT.fullmatch(name) for name in names]
     words = {match[1].lower() if match else "" for match in matches}
     return len(matches) > 1 and len(words) == 1 and "" not in words
@@ -254,7 +254,7 @@ def _write_splits(names):
     for name in names:
         if match := layouts.SPLIT.fullmatch(name):
             before, _, after = map(write_literal, match.groups())
-            # Archives number their folders, as "a. Training Set".
+            # Archives number their folders, e.g. "a. Training Set".
             before = re.sub(r"^\w(?=[._ -])", "{}", before)
             by_text[f"{before}{{split}}{after}"].append(name)
     texts = {
@@ -354,7 +354,7 @@ def propose_masks(
         of_masks = others[0] if masks else of_images
         for image, mask in itertools.product(of_images, of_masks):
             count = min(of_images[image], of_masks[mask])
-            # Those who have other files, too, have more images and masks.
+            # People who have other files, too, have more images.
             is_half = 4 * count >= len(few)
             if is_half and (masks or _is_mask_of(mask, image)):
                 score = 0, -count, sum(is_open), -has_splits, len(image + mask)

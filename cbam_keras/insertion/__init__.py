@@ -1,14 +1,14 @@
 """Inserting attention into existing models.
 
 - `insert`: `insert_attention`.
-- `adoption`: `adopt`, attention that somebody else wrote becomes ours.
+- `adoption`: `adopt`, which converts third-party attention.
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
 - `source`: `check_source`, the same of files of source.
 - `finding`: the gates of a model, measured.
 - `context`: what the network around them tells of them.
 - `cutting`: the parts of a network that may be such attention.
-- `recognition`: the layers of ours that compute the same.
+- `recognition`: the `cbam_keras` layers that compute the same.
 - `probes`: features to measure and compare them on.
 - `training`: what they do in training only.
 - `candidates`: the layers after which attention can go.

@@ -1,4 +1,4 @@
-"""`adopt`: attention that somebody else wrote becomes ours."""
+"""`adopt`: third-party attention is converted."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ class AdoptReport(CheckReport):
     """Report of `adopt`; prints as a table, as `CheckReport` does.
 
     Attributes:
-        rows: Tuple of `CheckedGate`, of the gates that are not ours, in the
+        rows: Tuple of `CheckedGate`, of the third-party modules, in the
             order in which gates run.
         difference: Float, the largest difference between the predictions of
             both models, of the images given or random ones, relative to the
@@ -31,7 +31,7 @@ class AdoptReport(CheckReport):
     def verdict(self) -> str:
         """What changed."""
         if not self.rows:
-            return "No attention of others is found."
+            return "No third-party attention is found."
         adopted = sum(row.adopted for row in self.rows)
         text = f"{adopted} of {_checks.count(len(self.rows), 'gate')} adopted."
         if adopted:
@@ -43,7 +43,7 @@ class AdoptReport(CheckReport):
 def adopt(
     model: keras.Model, images: object = None
 ) -> tuple[keras.Model, AdoptReport]:
-    """Replaces attention that somebody else wrote by ours, with its weights.
+    """Converts third-party attention to `cbam_keras` layers, with its weights.
 
     What `check` finds equal to one of our layers, in training too, that layer
     takes the place of, with its regularizers and constraints. What has dropout,

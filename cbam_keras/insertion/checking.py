@@ -47,7 +47,7 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
     "one factor for each image, not for each channel": (
         lambda x: x.multiplies and not x.varies
     ),
-    # Those of x + x * gate are 1 and more, and a formula without weights has
+    # Factors of x + x * gate are 1 and more, and a formula without weights has
     # its own.
     f"cannot close: factors from {_LIMITS}": (
         lambda x: x.multiplies and x.values and CLOSED < x.limits[0] < 0.99
@@ -90,14 +90,14 @@ class CheckedGate:
             by it, prefixed with the names of models and layers around it.
         verdict: String, what it computes.
         called: String, the name of a class, function or layer that says what
-            it is, as `"SEBlock"`; empty where none does.
+            it is, e.g. `"SEBlock"`; empty where none does.
         agrees: Boolean, whether it is what it is called, `None` where no name
             says what it is.
         passed: Boolean, whether it was looked into, nothing is wrong with it,
             and it is what it is called.
         equals: String, the line of code that makes the layer of ours that
             computes the same; empty if there is none.
-        kind: String, the name of that layer's kind, as `"se"`.
+        kind: String, the name of that layer's kind, e.g. `"se"`.
         adopted: Boolean, whether `adopt` puts it in the place of the gate.
         low: Float, the smallest factor by which it multiplied; NaN if it does
             not multiply.

@@ -103,9 +103,9 @@ def insert_attention(
             of the nested model that the layer is in. Defaults to `None`, which
             means into all.
         instead_of: Gates whose place attention takes, and whose name: a kind
-            as `"se"`, a regular expression, or kinds and names. They are ours,
-            others that `adopt` recognizes, as those of EfficientNet, or layers
-            whose class is called attention, as `MyCBAM`. With `identity=True`
+            such as `"se"`, a regular expression, or kinds and names. Layers of
+            `cbam_keras`, what `adopt` recognizes (EfficientNet), or layers
+            whose class is called attention, e.g. `MyCBAM`. With `identity=True`
             predictions change by what these gates did, so fine-tune the
             network. Not with `after` and `into`. Defaults to `None`.
         dry_run: Boolean. If `True`, no model is built, and the places are

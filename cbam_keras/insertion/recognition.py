@@ -1,4 +1,4 @@
-"""Recognizes attention that somebody else wrote, by what it computes.
+"""Recognizes third-party attention by what it computes.
 
 Layers of ours that can have weights of its shapes are filled with these, also
 with others, and compared with it on probes: outputs and gradients.

@@ -83,7 +83,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
 
 
 def _described(value):
-    """Returns a regularizer or a constraint in words, as "L2 0.01"."""
+    """Returns a regularizer or a constraint in words, e.g. "L2 0.01"."""
     numbers = [
         f"{x:g}" for x in value.get_config().values() if isinstance(x, float)
     ]

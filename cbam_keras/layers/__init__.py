@@ -7,7 +7,7 @@ inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 - `bam`, `cbam`, `channel_attention`, `coordinate_attention`,
   `efficient_channel_attention`, `global_context`, `scse`, `simam`,
   `spatial_attention`, `squeeze_excite`, `triplet_attention`: one layer each.
-- `attention_gate`: the gate of skips, which takes two tensors.
+- `attention_gate`: the gate of skip connections, which takes two tensors.
 - `attention_layer`: their base classes.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.

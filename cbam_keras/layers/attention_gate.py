@@ -88,7 +88,7 @@ class AttentionGate(TrainableAttention):
         self.supports_masking = False
 
     def __call__(self, gating, skip=None, **kwargs):
-        # As a list, what reads models sees one argument, as of other gates.
+        # In a list, they are one argument, as other layers have.
         return super().__call__(self._pair(gating, skip), **kwargs)
 
     def build(self, input_shape):

@@ -220,7 +220,7 @@ def make_attention(
             a layer. Names are `"cbam"`, `"cbam-paper"`, `"se"`, `"channel"`,
             `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`,
             `"gc"`, `"triplet"`, and for skips `"gate"`. A callable takes
-            `name=` and returns a new layer, as `functools.partial(CBAM,
+            `name=` and returns a new layer, e.g. `functools.partial(CBAM,
             kernel_size=3)`. A layer is a template, copied without weights.
         name: String, the layer's name. Defaults to `None`: Keras chooses it.
 

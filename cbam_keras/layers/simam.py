@@ -29,7 +29,7 @@ class SimAM(AttentionLayer):
             gate of channels that hardly vary. Defaults to `0.0001`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`, as `name`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name`.
 
     Call arguments:
         See `ChannelAttention`.

@@ -35,8 +35,8 @@ def check_stages(stages: object) -> str:
     if isinstance(stages, str) and re.fullmatch(FORM, stages):
         return stages
     raise ValueError(
-        '`stages` must be "all", "first", "last", as "last 2", "top", or '
-        f'numbers from 1, as "1,3". Received: stages={stages!r}'
+        '`stages` must be "all", "first", "last", e.g. "last 2", "top", or '
+        f'numbers from 1 such as "1,3". Received: stages={stages!r}'
     )
 
 

@@ -76,7 +76,7 @@ NETWORKS = _checks.Named(NETWORKS)
 # The channels of their narrowest layers, and by which option these change.
 CHANNELS = {"width_multiplier": 64, "alpha": 32}
 SMALL_WIDTHS = {"tiny": 8, "small": 16}
-# Networks with weights for ImageNet, with the names of their functions.
+# Networks with ImageNet weights, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,
     **{

@@ -138,7 +138,7 @@ class PixelCrossentropy(IntegerLabels):
         outputs = _log_probabilities(y_pred, self.from_logits)
         predicted = ops.exp(outputs) * weight[..., None]
         target = ops.one_hot(labels, classes)
-        # Of two classes, the foreground alone.
+        # With two classes, only the foreground counts.
         first = 1 if classes == 2 else 0
         both, predicted, pixels = (
             ops.sum(x, axis=tuple(range(len(labels.shape))))[first:]

@@ -153,7 +153,7 @@ def MobileNetV2(
         stages: See `ResNet`. The first that can have attention is 2.
         stem: See `MobileNet`.
         alpha: Positive number, by which all widths are multiplied. They are
-            rounded to a multiple of 8, at least 8 and at least 90 % of the
+            rounded to a multiple of 8, at least 8 and at least 90% of the
             product; the last, 1280, only grows. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenetv2"`.
 
@@ -205,7 +205,7 @@ def EfficientNetLite0(
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
 ) -> OwnParts:
-    """Builds EfficientNet-Lite0, a small network with weights for ImageNet.
+    """Builds EfficientNet-Lite0, a small network with ImageNet weights.
 
     4.65 million parameters, 385 million multiply-accumulates. Images must be
     RGB, scaled by `(images - 127) / 128`.

@@ -28,8 +28,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     if not path.endswith(endings) or not os.path.isfile(path):
         raise ValueError(
             "`weights` must be None or a file that exists and ends in one of "
-            f'{", ".join(endings)}. Received: weights="{path}". For weights '
-            "of ImageNet, use `insert_attention` in a network of "
+            f'{", ".join(endings)}. Received: weights="{path}". For ImageNet '
+            "weights, use `insert_attention` in a network of "
             "keras.applications, or models.EfficientNetLite0"
         )
     if path.endswith(TORCH_ENDINGS):

@@ -92,7 +92,7 @@ def _draw_heat(folder, files, dataset, described, content):
     probabilities = {name: x[rows] for name, x in probabilities.items()}
     class_names = content["class_names"]
     classes = [class_names[label] for label in labels]
-    # Of the true class, as in the paper.
+    # The heat is of the true class, as in the paper.
     heat = {
         name: explain.grad_cam(model, pixels, [*labels], batch_size=BATCH)
         for name, model in _show(networks, "Explaining")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import jinja2
 
 FOLDER = pathlib.Path(__file__).parent
-# With which figures are drawn, in dots per inch.
+# The resolution of figures, in dots per inch.
 DPI = 150
 # Figures of more networks make a page too long.
 MAX_NETWORKS = 6

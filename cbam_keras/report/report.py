@@ -227,7 +227,7 @@ def _add_results(page, results, content):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
     if _files.AS_PDF.get():
-        # Those that the run has drawn are drawn again.
+        # Figures of the run are drawn again.
         file = results.output / "comparison.png"
         if file.exists():
             _files.write_figure(file, results.plot())

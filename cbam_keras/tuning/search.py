@@ -203,7 +203,7 @@ class Search:
             study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
             about=f"{len(points):,} combinations, {trials:,} trials{over}, and "
-            f"{again:,} trainings of the confirmation. Each is counted as this "
+            f"{again:,} runs of the confirmation. Each is counted as this "
             "network:",
         )
 
@@ -339,7 +339,7 @@ def search(
     It is `study.run(Search(...), **options)`. Trials begin with no attention,
     SE and CBAM nearest to the paper's; the others are in a random order.
 
-    The highest of many accuracies is partly luck. So the trials decide on one
+    The best of many trials is optimistically biased, so they decide on one
     setting with attention: the best or, of those within a standard error of
     its score, sqrt(a (1 - a) / n) with n validation images, the one of fewest
     multiply-accumulates, then parameters. It and no attention are retrained

@@ -63,7 +63,7 @@ def _parse(arguments):
     text = "small (default), resnet18 and so on, EfficientNetLite0, or a "
     text += "network of keras.applications"
     add("--backbone", default="small", metavar="NAME", help=text)
-    text = "start from weights for ImageNet"
+    text = "initialize with ImageNet weights"
     add("--weights", choices=["imagenet"], help=text)
     text = "what is compared: none, se, cbam (default) and the other names of "
     text += "`cbam-keras train`"

@@ -35,7 +35,7 @@ class Annotation(NamedTuple):
 # An image, by its path or encoded, and its objects.
 Entry = tuple[str | bytes, list[Annotation]]
 # Why and where boxes and images are left out or clipped, by a noun and what is
-# done with it, as "box" and "left out".
+# done with it, e.g. "box" and "left out".
 Problems = collections.defaultdict[tuple[str, str], list[tuple[str, str]]]
 
 

@@ -231,7 +231,7 @@ class Reader:
             # It may raise anything.
             except Exception as error:
                 problem = problem or error
-            # Of a network that is not built, no call counts.
+            # A network that is not built has no calls.
             del self.calls[before:]
         raise problem or Unknown("builds no model")
 

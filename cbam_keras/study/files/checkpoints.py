@@ -147,7 +147,7 @@ def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
 def leftovers(folder: pathlib.Path, state: State) -> list[pathlib.Path]:
     """Returns the files that a state does not name."""
     kept: set[str | None] = {STATE, _files.LOCK}
-    # Those of a candidate stay until its run has chosen.
+    # Files of a candidate stay until its run has chosen.
     if state.ended is None or not state.ended["file"]:
         kept |= {state.latest, state.best}
     else:

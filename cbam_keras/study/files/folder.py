@@ -256,7 +256,7 @@ class StudyFolder:
         if before["kind"] != self.study.kind:
             raise self._refused(f"another run ({before['kind']})")
         old, new = before["settings"], dict(self.content["settings"])
-        # Those of version 0.6 do not say.
+        # Settings of version 0.6 do not say.
         old.setdefault("numerics", new["numerics"])
         # A call may have others: the states say what each network was.
         for key in ("variants", "data"):
@@ -280,7 +280,7 @@ class StudyFolder:
             other = peek_state(path.parent)
             if other is not None and other.history:
                 self.refuse_changes({"data": other.data}, {"data": described})
-                # Those of a run agree with one another.
+                # The workers of a run agree with one another.
                 break
         state = checkpoints.read_state(self.place(variant.name, run))
         if state is None or not state.history:
@@ -393,7 +393,7 @@ def features_lock(
 
 
 def default_output(study: Study) -> pathlib.Path:
-    """Returns the default folder of a run, as `runs/train-mnist5k-small`."""
+    """Returns the default folder of a run, e.g. `runs/train-mnist5k-small`."""
     name = study.task.name
     if name is None:
         raise ValueError(
@@ -444,7 +444,7 @@ def _plain(value):
 def _flat(value, name=""):
     """Yields the values in nested mappings, with their dotted names."""
     if isinstance(value, list) and any(isinstance(x, dict) for x in value):
-        # As layers are.
+        # The layers of a network are such a list.
         value = dict(enumerate(value))
     if not isinstance(value, dict):
         # The data of all seeds differ alike.

@@ -57,7 +57,7 @@ class Measure:
         key: String, the name of this number in the result of `evaluate`.
         heading: String, the name in tables and sentences. Defaults to `""`.
         scale: Positive number, by which tables multiply. Defaults to `100`.
-        unit: String, as `"dB"`; `""` for none. Differences of percentages are
+        unit: String, e.g. `"dB"`; `""` for none. Differences of percentages are
             in points. Defaults to `"%"`.
         lower_is_better: Boolean, whether lower is better. Defaults to `False`.
         digits: Integer, the number of decimals. Defaults to `2`.
@@ -98,7 +98,7 @@ class Measure:
         return "points" if self.unit == "%" else self.unit
 
     def in_points(self, numbers: str) -> str:
-        """Returns differences with their unit, as "+1.24 points"."""
+        """Returns differences with their unit, e.g. "+1.24 points"."""
         return f"{numbers} {self.unit_of_differences}".rstrip()
 
     def merit(self, value: float) -> float:
@@ -253,7 +253,7 @@ def measure_numbers(
 def guess_number(
     measure: str | Callable, train: np.ndarray, test: np.ndarray
 ) -> float:
-    """Returns a measure for one number for all, the best in training."""
+    """Returns the metric of the constant baseline, the best in training."""
     best = np.median if measure == "mae" else np.mean
     constant = best(train, axis=tuple(range(train.ndim - 1)))
     predicted = np.broadcast_to(constant, test.shape)
@@ -271,7 +271,7 @@ def sensitivity_of(rule: str) -> float | None:
         return None
     raise ValueError(
         '`threshold` must be "youden", or the least sensitivity on validation '
-        f'images, as "sensitivity=0.95". Received: threshold={rule!r}'
+        f'images, e.g. "sensitivity=0.95". Received: threshold={rule!r}'
     )
 
 

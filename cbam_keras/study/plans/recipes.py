@@ -47,7 +47,7 @@ class Recipe:
             accuracy is worse than the best by more than a standard error, with
             `"step"` the best one. Defaults to `"cosine"`.
         step_epochs: Positive integer, for `schedule="step"`. Defaults to `30`.
-        augment: How training images are augmented, as `("crop", "flip")` or
+        augment: How training images are augmented, e.g. `("crop", "flip")` or
             `[keras.layers.RandomRotation(0.1)]`; see `cbam_keras.data.load`.
             Defaults to `()`.
         image_size: Positive integer or `(H, W)`, the size that images are
@@ -258,7 +258,7 @@ def _check_loss(loss):
         return _checks.momentum("loss", loss)
     raise ValueError(
         f'`loss` must be None, "{FOCAL}", a number in [0, 1) for label '
-        "smoothing, or a keras.losses.Loss, as "
+        "smoothing, or a keras.losses.Loss, e.g. "
         f"keras.losses.CategoricalHinge(). Received: {loss=}"
     )
 

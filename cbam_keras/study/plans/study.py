@@ -34,7 +34,7 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What files are called, as `"seed0"` or `"seed0-fold2"`."""
+        """What files are called, e.g. `"seed0"` or `"seed0-fold2"`."""
         return str(self).replace(", ", "-").replace(" ", "")
 
     def __str__(self) -> str:
@@ -55,7 +55,7 @@ class Task(Generic[Loaded]):
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
             compared by. It is a fraction, and larger is better.
-        measure_name: String, what sentences call it, as "test accuracy".
+        measure_name: String, what sentences call it, e.g. "test accuracy".
         measures: Sequence of `Measure`, in place of `measure` and
             `measure_name`: other numbers, or several. The first is compared.
         metrics: Sequence of strings, the logs of `fit` that the history keeps.
@@ -103,7 +103,7 @@ class Task(Generic[Loaded]):
         raise NotImplementedError
 
     def guess(self, data: Loaded) -> float | None:
-        """Returns what is compared of one answer for all, if it is known."""
+        """Returns the metric of the constant baseline, if it is known."""
         return getattr(data, "commonest", None)
 
     def check(self, model: keras.Model, data: Loaded) -> None:

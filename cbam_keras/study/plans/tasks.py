@@ -209,14 +209,14 @@ class Classification(PredictionTask):
         threshold: For two classes, how to choose the probability from which
             the second one counts as predicted, for sensitivity and specificity
             in reports: `"youden"` (their highest sum on the validation images),
-            or a minimum sensitivity there, as `"sensitivity=0.95"`. All other
+            or a minimum sensitivity there, e.g. `"sensitivity=0.95"`. All other
             results take the more probable class. Defaults to `None`: 0.5.
         multi_label: Boolean, whether an image may have several classes. Labels
             are arrays of 0 and 1, `(N, classes)`, networks end in a sigmoid or
             logits, the loss is binary crossentropy, and a class counts as
             predicted from 0.5. The measure is `"average_precision"`,
             `"macro_f1"` or `"auc"`, a mean over classes. Defaults to `False`.
-        options: Further arguments of `data.load`, as `download=True`. A recipe
+        options: Further arguments of `data.load`, `download=True` etc. A recipe
             or a study decides the others.
 
     Raises:
@@ -372,7 +372,7 @@ class Regression(PredictionTask):
     ) -> ImageData:
         if not isinstance(recipe.loss, keras.losses.Loss | None):
             raise ValueError(
-                "`loss` of numbers must be None or a keras.losses.Loss, as "
+                "`loss` of numbers must be None or a keras.losses.Loss, e.g. "
                 f"keras.losses.Huber(). Received: loss={recipe.loss!r}"
             )
         loaded = super().load(recipe, folds, fold)

@@ -91,7 +91,7 @@ def plan(
     Args:
         attentions: Sequence of names that `layers.make_attention` takes,
             `"none"`, and layers of your own: classes, or callables that take
-            `name`, as `layers.Attention`. Or `"all"`: `"none"` and each
+            `name`, e.g. `layers.Attention`. Or `"all"`: `"none"` and each
             attention layer. `"wider"` and `"hidden"` are controls without
             attention, with as many parameters as the largest network with it:
             by more channels in each layer, of a network in
@@ -378,7 +378,7 @@ def _in_place_of(build, instead_of, images, attention=None):
 
 def model_options(model: object) -> dict[str, object]:
     """Returns options of attention layers that differ for one network."""
-    # Of 8, 16 and 32 channels, 16 would leave 1, 1 and 2 hidden units.
+    # A ratio of 16 would leave 1, 1 and 2 units of 8, 16 and 32 channels.
     return {"reduction_ratio": 4} if model == "tiny" else {}
 
 
@@ -397,7 +397,7 @@ def default_recipe(
         return dataclasses.replace(recipe, least_steps=recipes.LEAST_STEPS)
     if weights is not None:
         return recipes.suit_to(data, recipes.RECIPES["fine-tuning"])
-    # Of four rates this one suits it best, without attention and with.
+    # This is the best of four rates, without attention and with.
     rate = 0.03 if model == "tiny" else 0.01
     few = {"cluttered_mnist": 3, "mnist5k": 2}
     epochs = few.get(data, 1) if isinstance(data, str) else 1

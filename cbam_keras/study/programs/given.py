@@ -1,4 +1,4 @@
-"""`results_of`: predictions that any program has made, as results."""
+"""`results_of`: predictions from any framework, as results."""
 
 import dataclasses
 import itertools
@@ -92,10 +92,10 @@ def results_of(
     logits: bool = False,
     pattern: str | None = None,
 ) -> Given:
-    """Returns the results of predictions that any program has made.
+    """Returns the results of predictions from any framework.
 
     They have the tables, intervals, verdict and figures of a study, without
-    what only a training knows. `results.write(folder)` writes its page.
+    what only a training run knows. `results.write(folder)` writes its page.
 
     Args:
         predictions: Mapping of the names of networks to a list of runs, as of
@@ -112,7 +112,7 @@ def results_of(
             or one-hot, `(N, classes)`. For regression the targets, `(N,)` or
             `(N, ...)`; scores have none. Defaults to `None`: those of files.
         task: `"classification"`, `"regression"`, or `"scores"` for one number
-            an example, as an IoU. Defaults to `None`: regression for floats
+            an example, e.g. an IoU. Defaults to `None`: regression for floats
             `(N,)` as labels and predictions, else classification.
         class_names: Sequence of strings, the classes in the order of the
             probabilities. Defaults to `None`: numbers.
@@ -122,7 +122,7 @@ def results_of(
         measure: What is compared, see `Classification` and `Regression`; of
             scores a `Measure`, by which a lower one may be better. Defaults to
             `None`: `"test_accuracy"`, `"mae"`, and a higher score.
-        groups: Array `(N,)`, what each example belongs to, as a patient.
+        groups: Array `(N,)`, what each example belongs to, e.g. a patient.
             Intervals then draw groups. Defaults to `None`: each is its own.
         folds: What says that runs are folds of a cross-validation: their
             number, or `True`, where each run is a tuple of the indices of its
@@ -135,7 +135,7 @@ def results_of(
             taken, or the sigmoid of single ones and of several labels. Defaults
             to `False`.
         pattern: String, how files in a folder are called, with `{network}`,
-            `{seed}` and `{fold}`, as `"{network}/{seed}/probs.npz"`. Defaults
+            `{seed}` and `{fold}`, e.g. `"{network}/{seed}/probs.npz"`. Defaults
             to `None`: as `none_s0.npz` or `none-seed0_fold2.csv`.
 
     Returns:
@@ -287,7 +287,7 @@ def _check_runs(runs, count, folds):
         if folds is None and len(rows) != count:
             raise ValueError(
                 f"`predictions` must be of all {count:,} examples, or `folds` "
-                "say which are of what; several runs must be a list, as "
+                "say which are of what; several runs must be a list, e.g. "
                 f"[*array]. Received: an array of shape {scores.shape}"
             )
         different = len(np.unique(rows))

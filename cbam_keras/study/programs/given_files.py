@@ -39,7 +39,7 @@ BASELINES = ("none", "baseline", "plain", "control")
 EXAMPLE = (
     "files as none_s0.npz and cbam_s0.npz, with the arrays probs, (N, classes) "
     "or (N,), and labels, (N,); or .csv with a column for each class and "
-    "label. Other names are said by pattern= (--pattern), as "
+    "label. Describe other names with pattern= (--pattern), e.g. "
     '"{network}/{seed}/probs.npz"'
 )
 # What a file holds, by the names above.
@@ -109,7 +109,7 @@ def _translate(pattern):
     if pieces.count("{network}") != 1 or {*"{}"} & {*others}:
         raise ValueError(
             "`pattern` must have {network} once, and may have {seed} and "
-            f'{{fold}}, as "{{network}}/{{seed}}/probs.npz". Received: '
+            f'{{fold}}, e.g. "{{network}}/{{seed}}/probs.npz". Received: '
             f"{pattern=}"
         )
     text = "".join(PARTS_OF_PATTERN.get(x) or re.escape(x) for x in pieces)

@@ -269,7 +269,7 @@ def _read_labels(every, labels, class_names):
             "`class_names` must be no numbers where labels are numbers, since "
             "a label is the place of its class. Received: "
             f"class_names={_checks.shown(class_names)}. Give the labels as "
-            "text, as labels.astype(str), if they are these names"
+            "text, by labels.astype(str), if they are these names"
         )
     return names, _find_places(labels, names, "labels")
 

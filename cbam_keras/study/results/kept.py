@@ -73,7 +73,7 @@ class Predictions:
 
     @property
     def has_learned(self) -> bool:
-        """Whether the mean recall is above that of one answer for all."""
+        """Whether the mean recall is above that of the constant baseline."""
         if not self.are_finite or self.kind == LABELS:
             return self.are_finite
         count = len(self.present)

@@ -23,7 +23,7 @@ from cbam_keras.study.results.kept import (
 )
 
 # On fewer images a perfectly calibrated network has a large calibration error:
-# 8 % on 200, 24 % on 22.
+# 8% on 200, 24% on 22.
 MANY_IMAGES = 1_000
 # How often a bootstrap draws the test images, and how often at once.
 RESAMPLED, AT_ONCE = 1_000, 50
@@ -341,7 +341,7 @@ def _areas(scores, is_positive, times):
         np.add.reduceat(x, starts, axis=1) for x in (positive, times)
     )
     negative = all_of - above
-    # Of equal scores half count as in order.
+    # Half of the pairs with equal scores count as in order.
     below = np.cumsum(negative, axis=1) - negative / 2
     pairs = positive.sum(axis=1) * negative.sum(axis=1)
     pairs[pairs == 0] = np.nan

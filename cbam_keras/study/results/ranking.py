@@ -358,5 +358,5 @@ class Ranking(_terminal.Tabular):
 
 
 def _short(measure):
-    """Returns the heading of a column, as "val accuracy (%)"."""
+    """Returns the heading of a column, e.g. "val accuracy (%)"."""
     return measure.column.replace("validation", "val", 1)

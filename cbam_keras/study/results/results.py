@@ -31,7 +31,7 @@ from cbam_keras.study.results.ranking import Ranking
 from cbam_keras.study.results.statistics import Measured
 from cbam_keras.study.results.tables import Row
 
-# The kind of results of predictions that any program has made.
+# The kind of results of predictions from any framework.
 GIVEN = "predictions"
 
 
@@ -320,7 +320,7 @@ class Results(_terminal.Tabular):
 
     @functools.cached_property
     def collapsed(self) -> dict[str, list[Run]]:
-        """The runs in which networks have learned nothing, by variant."""
+        """The runs in which networks have collapsed, by variant."""
         useless = predictions.select(self, lambda x: not x.has_learned)
         return {variant: [*by_run] for variant, by_run in useless.items()}
 

@@ -19,7 +19,7 @@ from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
 MIN_SEEDS = 3
 # A comparison that needs more seeds is not made by seeds.
 MOST_SEEDS = 10_000
-# Where fewer images differ, intervals of one run each cover less than 92 %.
+# Where fewer images differ, intervals of one run each cover less than 92%.
 LEAST_DIFFER = 5
 # Metrics are computed in float32: equal differences differ by a smaller part.
 METRIC_ROUNDING = 1e-6
@@ -187,7 +187,7 @@ class Measured:
         return 1 - float(np.nan_to_num(missed).mean())
 
     def detectable(self, comparisons: int = 1, power: float = POWER) -> float:
-        """Returns the true difference that so many of such studies find."""
+        """Returns the minimum detectable difference at this power."""
         optimize = _checks.require("scipy.optimize", extra="plot")
         most = self.standard_error
         while self.find_power(most, comparisons) < power:
@@ -234,7 +234,7 @@ def _variance_by_columns(changes, weights, parts):
     of_seed = np.average(changes, axis=1, weights=weights)
     mean = of_seed.mean()
     rest = np.square(changes - of_seed[:, None] - of_column + mean)
-    # Of one run there is no rest.
+    # One run has no residual.
     by_both = (rest @ weights).sum() / max(pairs - 1, 1) / (columns - 1)
     by_column = np.square(of_column - mean) @ weights / (columns - 1)
     squares, cubes = (parts**2).sum(), (parts**3).sum()
@@ -246,7 +246,7 @@ def _variance_by_columns(changes, weights, parts):
 def interval_of_fraction(
     is_right: np.ndarray, groups: np.ndarray
 ) -> tuple[float, float]:
-    """Returns the 95 % interval of how many are right, by Wilson.
+    """Returns the 95% confidence interval of a fraction, by Wilson.
 
     Examples of one group are alike: their number is divided by the design
     effect, and the quantile is Student's. One group tells nothing.
@@ -278,7 +278,7 @@ def interval_of_fraction(
 
 
 def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
-    """Returns the 95 % interval of resampled values, without those of NaN."""
+    """Returns the 95% interval of resampled values, without those of NaN."""
     ends = np.nanquantile(resampled, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
     return float(ends[0]), float(ends[1])
 
@@ -334,7 +334,7 @@ def ends_of(found: Measured, measure: Measure) -> tuple[float, float] | None:
 
 def find_clear(networks: Mapping[str, Measured]) -> set[str]:
     """Returns the networks that verdicts call better or worse."""
-    # Of one run each it is said of these networks, with two seeds of nothing.
+    # One run each is about these networks only; two seeds are not judged.
     p_values = {
         name: 1.0 if x.p_value is None or x.pairs == 2 else x.p_value
         for name, x in networks.items()
@@ -344,7 +344,7 @@ def find_clear(networks: Mapping[str, Measured]) -> set[str]:
 
 
 def describe_runs(count: int, folds: int | None) -> str:
-    """Returns how many seeds or folds there are, as "5 folds x 2 seeds"."""
+    """Returns how many seeds or folds there are, e.g. "5 folds x 2 seeds"."""
     seeds, rest = divmod(count, folds or 1)
     if folds and seeds > 1 and not rest:
         return f"{folds} folds x {seeds} seeds"

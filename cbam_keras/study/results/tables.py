@@ -31,7 +31,7 @@ FEW_IMAGES = 1_000
 # cover in 63% of studies on 20, in 92% on 50 and 200, in 95% on 1,000.
 MANY_SCORES = 1_000
 DEVIATION = "\N{PLUS-MINUS SIGN}: standard deviation over training runs."
-# What a verdict says where networks have learned nothing.
+# What a verdict says of collapsed networks.
 ADVICE = "Train longer or change the learning rate before comparing."
 NOTHING = Measured()
 
@@ -145,7 +145,7 @@ def networks_table(results: Any, title: str) -> Table:
             cell["parameters"] = number_cell("{:,}", row.parameters)
         if are_counted and len(rows) >= MANY:
             cell["MMACs"] = number_cell("{:,.4g}", row.macs, 1e-6)
-        # Or how its runs failed.
+        # Without a mean, the cell says how its runs failed.
         cell[first.column] = mean_cell(row, first) or "; ".join(row.failures)
         cell[difference] = difference_cell(row, first)
         for measure, by_name in further.items():

@@ -35,7 +35,7 @@ class Estimate:
 
     @property
     def trainings(self) -> int:
-        """The number of all trainings."""
+        """The number of all training runs."""
         return self.times * len(self.costs)
 
     def json(self) -> str:
@@ -55,12 +55,12 @@ class Estimate:
                 "parameters": f"{cost.parameters:,}",
                 "MACs": f"{cost.macs:,}" if cost.macs else "not counted",
                 "epochs": str(self.epochs),
-                "trainings": str(self.times),
+                "training runs": str(self.times),
             }
             for cost in self.costs
         ]
         table = _terminal.Table(self.about, rows)
-        trainings = _checks.count(self.trainings, "training")
+        trainings = _checks.count(self.trainings, "training run")
         epochs = _checks.count(self.epochs, "epoch")
         return f"{table}\n{trainings} of at most {epochs}"
 

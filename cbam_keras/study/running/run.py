@@ -49,7 +49,7 @@ SECONDS_OF_WAITING = 0.5
 
 
 class Plan(Protocol):
-    """What can be run besides a `Study`, as `tuning.Search`."""
+    """What can be run besides a `Study`, e.g. `tuning.Search`."""
 
     def estimate(self) -> Estimate:
         """Counts what would be trained."""
@@ -103,7 +103,7 @@ def run(
             as `dask.distributed.Client(...).get_executor()`. All must see the
             output folder, and have Python at the same path. Defaults to `None`.
         callbacks: Sequence of functions without arguments that make a Keras
-            callback for each network, as `lambda: MyCallback(3)`. Errors are
+            callback for each network, e.g. `lambda: MyCallback(3)`. Errors are
             recorded as the network's. A resumed network gets new ones, without
             their state. Defaults to `()`.
         command: String, the command line that the report names. Defaults to
@@ -220,7 +220,7 @@ def estimate(study: Study | Plan) -> Estimate:
             "the best is the lowest or the highest"
         )
     elif learning.can_ask(study):
-        count = _checks.count(len(costs), "further training")
+        count = _checks.count(len(costs), "further run")
         notes.append(f"at most {count} for networks that learn slowly")
     return Estimate(
         tuple(costs),
