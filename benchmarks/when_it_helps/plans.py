@@ -39,7 +39,7 @@ def kinds(plan, *more, **arguments):
 
 
 def wider(width, stem, images):
-    """Returns the network `"small"` or `"tiny"` with 25 % more channels."""
+    """Returns the network `"small"` or `"tiny"` with 25% more channels."""
     x = keras.layers.Rescaling(1 / 255)(keras.Input(images.image_shape))
     classes = len(images.class_names)
     return networks.tiny(width, stem=stem, input_tensor=x, classes=classes)

@@ -193,7 +193,7 @@ def test_sentences_have_other_numbers_of_the_studies():
     rows = results.results_of(results.stored()["cifar10-converged"]).rows
     seconds = {row.variant: row.seconds_per_epoch for row in rows}
     longer = seconds["cbam"] / seconds["none"] - 1
-    assert f"CBAM took {100 * longer:.0f} % longer on the GPU" in page
+    assert f"CBAM took {100 * longer:.0f}% longer on the GPU" in page
     studies = recompute.read()
     for name, where in (
         ("photographs-again", "above {:.1f} points on these 2,000 photographs"),

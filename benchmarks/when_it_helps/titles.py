@@ -5,7 +5,7 @@ from benchmarks.measured import TITLES as MEASURED_TITLES
 TITLES = MEASURED_TITLES | {
     "cbam-paper": "CBAM, the paper's initialization",
     "cbam-not-normalized": "CBAM, not normalized",
-    "none-wide": "no attention, 25 % more channels",
+    "none-wide": "no attention, 25% more channels",
     "none-longer": "no attention, trained for longer",
     "none-16-epochs": "no attention, 16 epochs",
     "none-20-epochs": "no attention, 20 epochs",

@@ -365,7 +365,7 @@ def _core(array, channels):
     shape = tuple(array.shape)
     last = shape[-2:]
     if channels in last and len({1, *last}) == 3:
-        # Of features at one position, the center of any window is enough.
+        # The center of any window is enough for features at one position.
         return last
     while len(shape) > 2 and shape[0] == 1:
         shape = shape[1:]
