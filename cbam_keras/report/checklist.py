@@ -11,7 +11,7 @@ from cbam_keras.study.results.results import Results
 
 # What is asked for, in our words, a template of the sentence that answers it,
 # and the lists that ask.
-ASKED, YOURS = FOLDER / "page.checklist.csv", "Yours to write."
+QUESTIONS, YOURS = FOLDER / "page.checklist.csv", "Yours to write."
 LISTS = (
     "What four lists ask for, in other words than theirs: REFORMS (2024; "
     "numbers of its items to 3d), CLAIM (2024), TRIPOD+AI (2024) and that of "
@@ -49,7 +49,7 @@ def add_checklist(
         "detectable": seen and measure.in_points(measure.number(seen)),
     }
     environment = find_template("page.html", autoescape=False).environment
-    with ASKED.open(encoding="utf-8", newline="") as file:
+    with QUESTIONS.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             answer = environment.from_string(row["answer"]).render(known)
             rows.append(row | {"answer": " ".join(answer.split()) or YOURS})

@@ -141,7 +141,8 @@ class StudyFolder:
             now = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
             plans = [*plans, {"written": now, **plan}]
         machines = [*machines, describe_machine()]
-        machines += ["workers of an executor"] * (executor is not None)
+        if executor is not None:
+            machines.append("workers of an executor")
         return {"plans": plans, "machines": [*dict.fromkeys(machines)]}
 
     @property
