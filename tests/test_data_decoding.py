@@ -65,7 +65,7 @@ def test_the_size_of_an_image_is_that_of_its_pixels(kind, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = _encode(SMOOTH, kind, exif=exif, quality=95)
-    (head,) = data.read_headers([content], "")
+    head = data.read_header(content)
     pixels = data.pil_decode(content, 3)
     turns = (0, 0, 2, 2, 1, 3, 3, 1)[orientation - 1]
     is_mirrored = orientation in (2, 4, 5, 7)

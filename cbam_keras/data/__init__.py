@@ -28,7 +28,7 @@ from cbam_keras.data.decoding import (
     pil_resize,
     read_all,
     read_example,
-    read_headers,
+    read_header,
 )
 from cbam_keras.data.digits import EMBEDDED, load_digits
 from cbam_keras.data.examples import (

@@ -100,16 +100,8 @@ def _read_pixels(image):
     return np.asarray(image.convert("RGB"))
 
 
-def read_headers(
-    items: Sequence[str | bytes], title: str
-) -> list[Header | str]:
-    """Returns the header of each image, or the reason why it is not read."""
-    # Without Pillow, no image is to blame.
-    list_formats()
-    return list(map_in_threads(_read_header, items, title))
-
-
-def _read_header(item):
+def read_header(item: str | bytes) -> Header | str:
+    """Returns what is known of an image, or the reason why it is not read."""
     pil = _checks.require("PIL.Image", extra="data")
     try:
         with _open(item) as file:
@@ -247,12 +239,14 @@ def read_all(
 
 def keep_readable(dataset: Dataset) -> Dataset:
     """Returns files of images that can be read, and warns of the others."""
+    # Without Pillow, no image is to blame.
+    list_formats()
     splits, headers, skipped = {}, dict[str, Header](), list[str]()
     hashed, reasons = list[tuple[str, str]](), collections.Counter[str]()
     for split, examples in dataset.splits.items():
         # A table may repeat a path.
         paths = [*dict.fromkeys(examples.images)]
-        heads = read_headers(paths, f"Checking {split}")
+        heads = map_in_threads(read_header, paths, f"Checking {split}")
         for path, head in zip(paths, heads, strict=True):
             name = dataset.name_of(path)
             if isinstance(head, str):

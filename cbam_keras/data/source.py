@@ -4,6 +4,7 @@ import dataclasses
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -151,7 +152,7 @@ class Source:
         """
         if "dataset" in self._kept:
             return self._kept["dataset"]
-        dataset, numbered, total = self._read(), {}, 0
+        dataset, numbered, total = self._find_reader()(), {}, 0
         # Without any image, an error says why.
         if self.masks is not None and any(map(len, dataset.splits.values())):
             dataset = encode(dataset, self.masks)
@@ -184,36 +185,28 @@ class Source:
             names=examples.paths,
         )
 
-    def _read(self):
-        has_masks = self.masks is not None
+    def _find_reader(self):
+        """Returns the function that reads such data, with its arguments."""
+        data, masks, kind = self.data, self.masks, self.kind
         match self.origin:
             case "table":
-                return from_table(
-                    self.data,
-                    {x: getattr(self, f"{x}_column") for x in COLUMNS},
-                    self.image_folder,
-                    of_masks=has_masks,
-                    kind=self.kind,
+                columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
+                read = partial(
+                    from_table, of_masks=masks is not None, kind=kind
                 )
-            case "folder" if has_masks:
-                return from_pairs(
-                    self.data, self.masks.folder, self.masks.images
-                )
+                return partial(read, data, columns, self.image_folder)
+            case "folder" if masks is not None:
+                return partial(from_pairs, data, masks.folder, masks.images)
             case "folder":
-                return from_folder(self.data, self.pattern, self.kind)
+                return partial(from_folder, data, self.pattern, kind)
             case "embedded":
-                return from_embedded(self.data)
+                return partial(from_embedded, data)
             case "arrays":
-                return from_arrays(
-                    self.data,
-                    of_masks=has_masks,
-                    kind=self.kind,
-                    label_kind=self.labels,
-                    groups=self.groups,
-                )
-        if self.data == "fashion_mnist" and self.data_dir is None:
-            return load_fashion_mnist()
-        return from_tfds(self.data, self.data_dir, self.download)
+                options |= {"label_kind": self.labels, "groups": self.groups}
+                return partial(from_arrays, data, **options)
+        if data == "fashion_mnist" and self.data_dir is None:
+            return load_fashion_mnist
+        return partial(from_tfds, data, self.data_dir, self.download)
 
     def count_folds(self, folds: int | None = None) -> int | None:
         """Returns `folds`, or the number of those that the data say."""
