@@ -188,13 +188,12 @@ class Source:
     def _find_reader(self):
         """Returns the function that reads such data, with its arguments."""
         data, masks, kind = self.data, self.masks, self.kind
+        options = {"of_masks": masks is not None, "kind": kind}
         match self.origin:
             case "table":
                 columns = {x: getattr(self, f"{x}_column") for x in COLUMNS}
-                read = partial(
-                    from_table, of_masks=masks is not None, kind=kind
-                )
-                return partial(read, data, columns, self.image_folder)
+                place = self.image_folder
+                return partial(from_table, data, columns, place, **options)
             case "folder" if masks is not None:
                 return partial(from_pairs, data, masks.folder, masks.images)
             case "folder":
