@@ -1,8 +1,9 @@
 """`Recipe`: how a network is trained, and its optimizer."""
 
 import dataclasses
+import functools
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -114,31 +115,11 @@ class Recipe:
     cache: bool = True
 
     def __post_init__(self) -> None:
-        checked: dict[str, object] = {
-            "seed": _checks.seed("seed", self.seed),
-            "frozen_epochs": _checks.positive_integer(
-                "frozen_epochs", self.frozen_epochs, or_zero=True
-            ),
-            "image_size": _checks.image_size("image_size", self.image_size),
-        }
-        for name in ("epochs", "batch_size", "step_epochs"):
-            checked[name] = _checks.positive_integer(name, getattr(self, name))
+        checked = {x: y(x, getattr(self, x)) for x, y in CHECKED.items()}
         checked["learning_rate"] = _check_rates(self.learning_rate)
-        checked["weight_decay"] = _checks.positive_number(
-            "weight_decay", self.weight_decay, or_zero=True
-        )
-        checked["momentum"] = _checks.momentum("momentum", self.momentum)
-        for name, choices in (
-            ("optimizer", ("adamw", "sgd")),
-            ("schedule", SCHEDULES),
-            ("class_weight", (None, BALANCED, SQRT)),
-        ):
-            checked[name] = _checks.one_of(name, getattr(self, name), choices)
         for name in ("patience", "least_steps"):
             if (value := getattr(self, name)) is not None:
                 checked[name] = _checks.positive_integer(name, value)
-        for name in ("frozen", "cache"):
-            checked[name] = _checks.boolean(name, getattr(self, name))
         if self.frozen and self.frozen_epochs:
             raise ValueError(
                 "`frozen_epochs` must be 0 with frozen=True, which freezes in "
@@ -285,13 +266,28 @@ def _decay_by_steps(recipe, steps_per_epoch):
 
 
 SCHEDULES = {"cosine": _decay_by_cosine, "step": _decay_by_steps}
-
+# What checks an argument of a recipe, and returns it as a plain value.
+CHECKED: dict[str, Callable[[str, Any], Any]] = {
+    "epochs": _checks.positive_integer,
+    "batch_size": _checks.positive_integer,
+    "step_epochs": _checks.positive_integer,
+    "frozen_epochs": functools.partial(_checks.positive_integer, or_zero=True),
+    "weight_decay": functools.partial(_checks.positive_number, or_zero=True),
+    "momentum": _checks.momentum,
+    "seed": _checks.seed,
+    "image_size": _checks.image_size,
+    "frozen": _checks.boolean,
+    "cache": _checks.boolean,
+    "optimizer": functools.partial(_checks.one_of, choices=("adamw", "sgd")),
+    "schedule": functools.partial(_checks.one_of, choices=SCHEDULES),
+    "class_weight": functools.partial(
+        _checks.one_of, choices=(None, BALANCED, SQRT)
+    ),
+}
 
 RECIPES: dict[str, Recipe] = {
     "default": Recipe(),
-    # Woo, Park, Lee and Kweon, 2018, section 4, and the defaults of the
-    # authors' training script (github.com/Jongchan/attention-module), which
-    # is that of He, Zhang, Ren and Sun, 2016.
+    # Section 4 of the paper, and the defaults of its authors' script.
     "imagenet": Recipe(
         epochs=90,
         batch_size=256,
@@ -302,8 +298,7 @@ RECIPES: dict[str, Recipe] = {
         augment=("random_resized_crop", "flip"),
         image_size=224,
     ),
-    # For images like CIFAR's. The numbers of github.com/kuangliu/
-    # pytorch-cifar; the warm-up is ours.
+    # Of github.com/kuangliu/pytorch-cifar, but for the warm-up.
     "small_images": Recipe(
         epochs=200,
         batch_size=128,
@@ -312,14 +307,12 @@ RECIPES: dict[str, Recipe] = {
         optimizer="sgd",
         augment=("crop", "flip"),
     ),
-    # For photographs and a pretrained network whose layers are frozen. AdamW
-    # at Keras' usual rate for new layers. The numbers are ours.
+    # For photographs and a pretrained network. The numbers are ours.
     "fine-tuning": Recipe(
         epochs=4, learning_rate=1e-3, augment=("flip",), frozen_epochs=2
     ),
-    # For photographs and a pretrained network of which only the new layers are
-    # trained. Without augmentation, so that frozen layers run once an image.
-    # A classifier alone needs a higher learning rate than one with attention.
+    # Without augmentation frozen layers run once an image. A classifier alone
+    # needs a higher learning rate than one with attention.
     "frozen": Recipe(
         epochs=20, learning_rate=(1e-3, 3e-3, 1e-2, 3e-2), frozen=True
     ),

@@ -1,5 +1,6 @@
 """A network without attention and with others, compared."""
 
+import contextlib
 import dataclasses
 import functools
 import inspect
@@ -24,7 +25,6 @@ from cbam_keras.layers import (
 from cbam_keras.layers.stages import (
     ALL,
     TOP,
-    Stage,
     StageError,
     check_stages,
     choose_stages,
@@ -170,7 +170,7 @@ def plan(
     kinds = attention_layers(
         attentions, model_options(model), layer_options, has_masks
     )
-    layers = placed(kinds, stages, model, instead_of)
+    layers = _in_places(kinds, stages, model, instead_of)
     recipe = recipes.find_recipe(recipe, default)
     build, label = network_of(model, weights, recipe)
     settings: dict[str, Any] = {"model": label, "weights": weights}
@@ -195,7 +195,7 @@ def plan(
     return Study(
         task=task,
         variants=variants,
-        seeds=seeds_of(seeds, folds, recipe, task),
+        seeds=_find_seeds(seeds, folds, recipe, task),
         recipe=recipe,
         baseline=baseline,
         settings=settings,
@@ -298,12 +298,7 @@ def _draw(results, folder):
     _files.write_figure(results.output / "comparison.png", results.plot())
 
 
-def seeds_of(
-    seeds: int | Sequence[int] | None,
-    folds: int | None,
-    recipe: Recipe,
-    task: ImageTask,
-) -> tuple[int, ...]:
+def _find_seeds(seeds, folds, recipe, task):
     """Returns the seeds of a run; a single one is that of the recipe."""
     if seeds is None:
         seeds = SEEDS if folds is None and not task.is_loaded else 1
@@ -345,12 +340,11 @@ def network_of(
             return NETWORKS[model], str(label)
         make = segmenter if is_unet else classifier
         return functools.partial(make, model, weights, is_frozen), str(label)
-    try:
+    is_function = False
+    with contextlib.suppress(TypeError):
         # A function without arguments cannot take `attention`.
         inspect.signature(model).bind(None)
         is_function = not hasattr(model, "call")
-    except TypeError:
-        is_function = False
     if not is_function:
         raise TypeError(
             "`model` must be a name, or a function of `attention` that returns "
@@ -416,7 +410,7 @@ def placements(
     asked = [x if x == EACH else check_stages(x) for x in asked]
     chosen = dict.fromkeys(asked)
     if [*chosen] != [ALL]:
-        available = list_stages(model, place, instead_of)
+        available = _list_stages(model, place, instead_of)
         numbers = [x for x in available if x != TOP]
         # A single stage is all.
         each = map(str, numbers if len(numbers) > 1 else [])
@@ -437,11 +431,7 @@ def placements(
     return list(chosen)
 
 
-def list_stages(
-    model: Network,
-    place: str = "attention",
-    instead_of: str | Sequence[str] | None = None,
-) -> list[Stage]:
+def _list_stages(model, place, instead_of):
     """Returns the stages of a network that can have attention."""
     build, _ = network_of(model, None, Recipe())
     if instead_of is not None:
@@ -459,16 +449,11 @@ def list_stages(
     )
 
 
-def placed(
-    layers: dict[str, Attention | None],
-    stages: str | Sequence[str],
-    model: Network,
-    instead_of: str | Sequence[str] | None = None,
-) -> dict[str, Attention | None]:
+def _in_places(layers, stages, model, instead_of):
     """Returns each kind in each choice of stages, by its name."""
     places = dict.fromkeys(map(_place_of, layers))
     choices = {x: placements(stages, model, x, instead_of) for x in places}
-    every: dict[str, Attention | None] = {}
+    every = {}
     for name, attention in layers.items():
         if attention is None:
             every[name] = attention

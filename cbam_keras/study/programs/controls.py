@@ -3,10 +3,7 @@
 import bisect
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import keras
+from collections.abc import Sequence
 
 from cbam_keras import _graph
 from cbam_keras.models import NETWORKS, UNET, hidden_network, wider_network
@@ -42,17 +39,11 @@ def control(
         )
     arguments = str(model), weights, is_frozen
     builds = [variant.build for variant in others]
-    build = functools.partial(build_control, name, arguments, builds, {})
+    build = functools.partial(_build, name, arguments, builds, {})
     return Variant(name, build, {"control": CONTROLS[name]})
 
 
-def build_control(
-    name: str,
-    arguments: tuple[str, str | None, bool],
-    others: Sequence[Callable[[Any], keras.Model]],
-    sizes: dict[str, int],
-    images: Any,
-) -> keras.Model:
+def _build(name, arguments, others, sizes, images):
     """Builds the smallest control as large as others; `sizes` is a cache."""
     make = wider_network if name == WIDER else hidden_network
     key = f"{images.input_shape} {images.output_shape}"
