@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.matching import Matching, gates_in, make_plan
+from cbam_keras.convert.matching import gates_in, make_plan
 from cbam_keras.convert.names import GATES
 from cbam_keras.convert.torch_files import describe_source, read, to_numpy
 
@@ -166,9 +166,7 @@ def load_torch_weights(
     return Report(loaded, tuple(unused))
 
 
-def _input_shape(
-    layer: keras.layers.Layer, shapes: Mapping[str, tuple[int, ...]]
-) -> tuple[int | None, ...]:
+def _input_shape(layer, shapes):
     """Returns the input shape to build a layer for, from its weights."""
     channels = None
     for gate in gates_in(layer):
@@ -195,9 +193,7 @@ def _input_shape(
     return (None, None, None, *channels)
 
 
-def _find_difference(
-    target: keras.layers.Layer, plan: Matching, names: Collection[str]
-) -> str:
+def _find_difference(target, plan, names):
     """Returns a difference in what is computed that weights do not show."""
     differ = "the weights fit, but the predictions differ"
     subsampled = [
@@ -250,9 +246,7 @@ def _describe(target: keras.layers.Layer) -> str:
     return f'{type(target).__name__} layer "{target.name}"'
 
 
-def _list_with_count(
-    label: str, names: Collection[str], details: Mapping[str, Any] | None = None
-) -> str:
+def _list_with_count(label, names, details=None):
     """Returns the first of some names as text, with a detail after each."""
     if not names:
         return f"{label} (0)."

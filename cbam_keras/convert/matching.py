@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection
 
 import keras
 import numpy as np
@@ -172,9 +172,7 @@ def gates_in(layer: keras.layers.Layer) -> tuple[GateKeys, ...]:
     return GATES[kinds[0]] if kinds else ()
 
 
-def _best_gate(
-    layer: keras.layers.Layer, names: Collection[str], module: str = ""
-) -> tuple[GateKeys, list[Slot]]:
+def _best_gate(layer, names, module=""):
     """Returns the implementation whose names fit best, and the slots."""
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))
@@ -186,9 +184,7 @@ def _best_gate(
     return max(plans, key=lambda plan: sum(x.name in names for x in plan[1]))
 
 
-def _gate_slots(
-    layer: keras.layers.Layer, gate: GateKeys, prefix: str
-) -> Iterator[Slot]:
+def _gate_slots(layer, gate, prefix):
     left = {id(variable): variable for variable in layer.weights}
     for path, name in gate.weights.items():
         owner, part = layer, layer
@@ -222,9 +218,7 @@ def _gate_slots(
     yield from (Slot(x.path, x) for x in left.values())
 
 
-def _variables(
-    layer: keras.layers.Layer, table: Mapping[str, str], prefix: str
-) -> Iterator[Slot]:
+def _variables(layer, table, prefix):
     for attribute, name in table.items():
         variable = getattr(layer, attribute)
         if variable is not None:

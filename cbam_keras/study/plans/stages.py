@@ -73,8 +73,6 @@ def _first_unfrozen(layers, unfreeze):
 
 
 def _unfreeze(model):
-    # TensorFlow's tracking skips an assignment that changes nothing, so that
-    # the layers inside would stay as they are.
     model.trainable = False
     model.trainable = True
 
