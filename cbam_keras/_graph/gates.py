@@ -122,10 +122,8 @@ def _maps(layer, inputs):
         channel, spatial = layer.attention_maps(inputs)
     else:
         # A map of both is shown by its means.
-        gate_map = layer.attention_map(inputs)
-        channel, spatial = (
-            gate_map if kind in layer._gated else None for kind in MAPS
-        )
+        x, gated = layer.attention_map(inputs), layer._gated
+        channel, spatial = (x if kind in gated else None for kind in MAPS)
     first = layer.data_format == "channels_first"
     if channel is not None:
         channel = to_float32(channel)

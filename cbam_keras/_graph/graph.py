@@ -60,13 +60,10 @@ def is_graph(layer: keras.Operation) -> bool:
     """Returns whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
         # Called with several inputs it has no graph and loops over its layers.
-        return type(layer).call is keras.Sequential.call and hasattr(
-            layer, "inputs"
-        )
-    functional = _functional_class()
-    return isinstance(layer, functional) and (
-        type(layer).call is functional.call
-    )
+        is_own = type(layer).call is keras.Sequential.call
+        return is_own and hasattr(layer, "inputs")
+    kind = _functional_class()
+    return isinstance(layer, kind) and type(layer).call is kind.call
 
 
 def model_per_frame(operation: keras.Operation) -> keras.Model | None:
@@ -216,6 +213,5 @@ def run_nodes(
             (node.arguments.args, node.arguments.kwargs),
         )
         outputs = keras.tree.flatten(call(node.operation, *args, **kwargs))
-        values.update(
-            (id(x), y) for x, y in zip(node.outputs, outputs, strict=True)
-        )
+        pairs = zip(node.outputs, outputs, strict=True)
+        values.update((id(x), y) for x, y in pairs)

@@ -190,6 +190,4 @@ class _Resolutions:
                 levels.append(set())
             levels[-1] |= sizes[size]
             before = size
-        return [
-            level for level in levels if any(step.convolves for step in level)
-        ]
+        return [x for x in levels if any(step.convolves for step in x)]

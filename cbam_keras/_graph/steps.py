@@ -284,13 +284,11 @@ def walk(
 
     def visit(operation, *args, **kwargs):
         path = prefix + operation.name
+        x = args[0] if args else kwargs.get("inputs")
         if graph.is_graph(operation):
-            nested = graph.in_order(
-                operation, args[0] if args else kwargs["inputs"]
-            )
+            nested = graph.in_order(operation, x)
             return walk(operation, nested, call, f"{path}/")
         if inner := graph.model_per_frame(operation):
-            x = args[0] if args else kwargs["inputs"]
             frames = call(f"{path}/fold", Fold(), x)
             (y,) = walk(inner, keras.tree.flatten(frames), call, f"{path}/")
             unfold = Unfold(operation, x.shape[1])
@@ -302,10 +300,8 @@ def walk(
 
 def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]]) -> Graph:
     """Returns the graph of a model for inputs of other shapes, if it can be."""
-    inputs = [
-        keras.KerasTensor(shape, x.dtype)
-        for shape, x in zip(shapes, model.inputs, strict=True)
-    ]
+    pairs = zip(shapes, model.inputs, strict=True)
+    inputs = [keras.KerasTensor(shape, x.dtype) for shape, x in pairs]
     try:
         return Graph(model, inputs)
     except (ValueError, TypeError):
@@ -368,9 +364,8 @@ def _order(step, x, y):
     if len(after) != len(before):
         return None
     # The same sizes in another order are permuted axes, without a data format.
-    permuted = _is_permuted(x, y) and (
-        _declared_channel_axis(step.operation, y) is None
-    )
+    declared_axis = _declared_channel_axis(step.operation, y)
+    permuted = _is_permuted(x, y) and declared_axis is None
     reshapes = step.kind in ("Lambda", "Reshape")
     return None if before != after and (permuted or reshapes) else same
 

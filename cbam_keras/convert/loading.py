@@ -221,10 +221,8 @@ def _find_difference(target, plan, names):
         # The names of a gate alone do not imply the pools.
         if gate.pools and layer is not target:
             channel = getattr(layer, "channel_attention", layer)
-            ours["pool_types"], theirs["pool_types"] = (
-                channel.pool_types,
-                gate.pools,
-            )
+            ours["pool_types"] = channel.pool_types
+            theirs["pool_types"] = gate.pools
             if {*channel.pool_types} != {*gate.pools}:
                 compared.append("pool_types")
         if compared:

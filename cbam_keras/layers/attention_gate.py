@@ -113,9 +113,8 @@ class AttentionGate(TrainableAttention):
             self._channels_last(x, None)[0]
             for x in self._prepare(self._pair(gating, skip))
         )
-        theta = self._convolve(
-            skip, self.theta_kernel, strides=self.subsampling
-        )
+        kernel, strides = self.theta_kernel, self.subsampling
+        theta = self._convolve(skip, kernel, strides=strides)
         phi = _resize(self._dense(gating, *self.phi), theta)
         gate = self._gate(self._dense(ops.relu(theta + phi), *self.psi))
         return self._as_input(_resize(gate, skip))
@@ -200,7 +199,6 @@ def _resize(x, like):
         high = ops.minimum(low + 1, count - 1)
         weights = places - ops.cast(low, x.dtype)
         weights = ops.reshape(weights, (-1, *[1] * (len(x.shape) - 1 - axis)))
-        x = ops.take(x, low, axis=axis) * (1 - weights) + (
-            ops.take(x, high, axis=axis) * weights
-        )
+        below, above = (ops.take(x, i, axis=axis) for i in (low, high))
+        x = below * (1 - weights) + above * weights
     return x

@@ -249,9 +249,8 @@ class TrainableAttention(AttentionLayer):
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self._gate_scale = (
-            _scale_to_one(self.gate_activation) if identity_init else None
-        )
+        scale = _scale_to_one(self.gate_activation) if identity_init else None
+        self._gate_scale = scale
         # Whether the last parameters start at zero.
         self._zero_last = self.identity_init
 

@@ -81,26 +81,20 @@ class BAM(TrainableAttention):
         window = (self.kernel_size,) * (len(input_shape) - 2)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.channel_norm = self._add_batch_norm("channel_norm", hidden)
-        self.excite = self._add_dense(
-            "excite", (hidden, channels), last=self.combine == "add"
-        )
+        last = self.combine == "add"
+        self.excite = self._add_dense("excite", (hidden, channels), last=last)
         self.reduce = self._add_dense("reduce", (channels, hidden))
-        self.dilated = [
-            self._add_dense(f"dilated{i}", (*window, hidden, hidden))
-            for i in range(2)
-        ]
-        self.spatial_norms = [
-            self._add_batch_norm(f"spatial_norm{i}", hidden) for i in range(3)
-        ]
+        shape = (*window, hidden, hidden)
+        self.dilated = [self._add_dense(f"dilated{i}", shape) for i in range(2)]
+        norms = [f"spatial_norm{i}" for i in range(3)]
+        self.spatial_norms = [self._add_batch_norm(x, hidden) for x in norms]
         self.spatial = self._add_dense("spatial", (hidden, 1), last=True)
 
     def _map(self, x, training, mask):
         channel = self._channel_logits(x, training, mask)
         spatial = self._spatial_logits(x, training, mask)
-        logits = (
-            channel + spatial if self.combine == "add" else channel * spatial
-        )
-        return self._gate(logits)
+        adds = self.combine == "add"
+        return self._gate(channel + spatial if adds else channel * spatial)
 
     def _gate(self, logits):
         gate = 1.0 + self.gate_activation(logits)

@@ -123,23 +123,17 @@ class ChannelAttention(TrainableAttention):
         channels = self._check_input_shape(input_shape)
         # This is floor(C / r + 1/2) in integers: no quotient is rounded.
         ratio = self.reduction_ratio
-        hidden = self.hidden_units or max(
-            1, (2 * channels + ratio) // (2 * ratio)
-        )
+        rounded = (2 * channels + ratio) // (2 * ratio)
+        hidden = self.hidden_units or max(1, rounded)
         if self.hidden_units is None:
             self._check_hidden_units(channels, hidden)
-        self.squeeze_kernel = self._add_parameter(
-            "squeeze_kernel", (channels, hidden)
-        )
-        self.excite_kernel = self._add_parameter(
-            "excite_kernel", (hidden, channels), last=True
-        )
+        add = self._add_parameter
+        self.squeeze_kernel = add("squeeze_kernel", (channels, hidden))
+        self.excite_kernel = add("excite_kernel", (hidden, channels), last=True)
         self.squeeze_bias = self.excite_bias = None
         if self.use_bias:
-            self.squeeze_bias = self._add_parameter("squeeze_bias", (hidden,))
-            self.excite_bias = self._add_parameter(
-                "excite_bias", (channels,), last=True
-            )
+            self.squeeze_bias = add("squeeze_bias", (hidden,))
+            self.excite_bias = add("excite_bias", (channels,), last=True)
 
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per channel.

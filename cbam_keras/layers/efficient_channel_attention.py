@@ -69,7 +69,6 @@ class EfficientChannelAttention(TrainableAttention):
 
     def _map(self, x, training, mask):
         means = self._mean(x, mask)
-        logits = self._convolve(
-            ops.reshape(means, (-1, x.shape[-1], 1)), self.kernel
-        )
+        row = ops.reshape(means, (-1, x.shape[-1], 1))
+        logits = self._convolve(row, self.kernel)
         return self._gate(ops.reshape(logits, (-1, *means.shape[1:])))

@@ -187,10 +187,8 @@ class Attention:
             return f"{path}({', '.join(arguments)})"
         if made.args:
             path = f"functools.partial({', '.join([path, *arguments])})"
-        return (
-            f"cbam_keras.layers.Attention({path}, {made.keywords!r}, "
-            f"stages={self.stages!r})"
-        )
+        given = f"{path}, {made.keywords!r}, stages={self.stages!r}"
+        return f"cbam_keras.layers.Attention({given})"
 
     def takes(self, option: str) -> bool:
         """Returns whether the layer has an argument of this name."""

@@ -77,17 +77,15 @@ class SCSE(TrainableAttention):
         hidden = self._dense(self._mean(x, mask), *self.squeeze)
         channel = self._dense(self.activation(hidden), *self.excite)
         spatial = self._dense(x, *self.spatial)
-        return tuple(
-            self._as_input(self._gate(logits)) for logits in (channel, spatial)
-        )
+        maps = self._gate(channel), self._gate(spatial)
+        return tuple(map(self._as_input, maps))
 
     def call(
         self, inputs, training=None, mask=None, return_attention_maps=False
     ):
         inputs = self._prepare(inputs)
-        maps = self.attention_maps(
-            inputs, training, **self._mask_argument(mask)
-        )
+        options = self._mask_argument(mask)
+        maps = self.attention_maps(inputs, training, **options)
         outputs = inputs * self._joined(inputs, *maps)
         return (outputs, maps) if return_attention_maps else outputs
 

@@ -94,9 +94,8 @@ class SpatialAttention(TrainableAttention):
         self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
 
     def build(self, input_shape):
-        channels = self._check_input_shape(
-            input_shape, any_count="conv" not in self.pool_types
-        )
+        any_count = "conv" not in self.pool_types
+        channels = self._check_input_shape(input_shape, any_count)
         spatial_rank = len(input_shape) - 2
         maps = len(self.pool_types)
         self.pool_kernel = None

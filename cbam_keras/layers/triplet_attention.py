@@ -86,12 +86,10 @@ class TripletAttention(TrainableAttention):
                 for kind in ("max", "avg")
             ]
             # Where all is masked, pools are 0: padding to the convolution.
-            logits = self._convolve(
-                ops.concatenate(pooled, axis=3), self.kernels[plane]
-            )
+            maps = ops.concatenate(pooled, axis=3)
+            logits = self._convolve(maps, self.kernels[plane])
             unmasked = None if mask is None else ops.any(unmasked, axis=3)
-            logits = self._normalize(
-                logits, self.batch_norms[plane], training, unmasked
-            )
+            batch_norm = self.batch_norms[plane]
+            logits = self._normalize(logits, batch_norm, training, unmasked)
             gates.append(ops.transpose(self._gate(logits), order))
         return sum(gates[1:], start=gates[0]) / 3.0

@@ -220,9 +220,8 @@ def wider_network(
     usual = inspect.signature(build).parameters
     option = "alpha" if "alpha" in usual else "width_multiplier"
     factor = usual[option].default + more / CHANNELS[option]
-    return _build_network(
-        functools.partial(build, **{option: factor}), images, None
-    )
+    build = functools.partial(build, **{option: factor})
+    return _build_network(build, images, None)
 
 
 def segmenter(

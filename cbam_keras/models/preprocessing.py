@@ -51,6 +51,5 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     else:
         # Some backends would change what they need not cast.
         images = ops.copy(ops.cast(images, "float32"))
-    return keras.applications.imagenet_utils.preprocess_input(
-        images, data_format, mode="torch"
-    )
+    preprocess = keras.applications.imagenet_utils.preprocess_input
+    return preprocess(images, data_format, mode="torch")

@@ -69,9 +69,7 @@ def _find_difference(model: keras.Model, path: str) -> str:
         saved = json.loads(archive.read("config.json"))
     if saved["class_name"] != "Functional":
         return f"holds a {saved['class_name']} model"
-    stored = _pick_decisive(
-        layer["config"] for layer in saved["config"]["layers"]
-    )
+    stored = _pick_decisive(x["config"] for x in saved["config"]["layers"])
     built = _pick_decisive(layer.get_config() for layer in model.layers)
     differ = [
         name

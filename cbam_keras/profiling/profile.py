@@ -191,13 +191,10 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
         counted.update(id(v) for v in layer.weights)
         return sum(math.prod(variable.shape) for variable in new)
 
-    for steps_of_layer in calls.values():
-        first = steps_of_layer[0]
+    for layer_steps in calls.values():
+        first = layer_steps[0]
         layer = first.operation
-        counts = [
-            count_macs(layer, step.inputs, step.outputs)
-            for step in steps_of_layer
-        ]
+        counts = [count_macs(layer, x.inputs, x.outputs) for x in layer_steps]
         group, macs = NOT_COUNTED
         if NOT_COUNTED not in counts:
             group, macs = counts[0][0], sum(n or 0 for _, n in counts)

@@ -15,9 +15,7 @@ def attend(passes, layer, x, training, formula):
 
     `passes` is a module as `contract` describes; `formula` computes the same.
     """
-    weights = [
-        variable.value for gate in layer._gates() for variable in gate.variables
-    ]
+    weights = [x.value for gate in layer._gates() for x in gate.variables]
     differentiated = passes.needs_gradient(x, weights, training)
     if not differentiated and not passes.fuses_inference():
         return formula(x, training)
@@ -55,10 +53,8 @@ class FusedOperation:
         sizes = (math.prod(space), self.channels)
         self.sizes = sizes[::-1] if first else sizes
         # The axis over which each gate pools, and the shape that this gives.
-        self.axes = [
-            1 if gate._pools_positions is not first else 2
-            for gate in self.gates
-        ]
+        pools = [gate._pools_positions for gate in self.gates]
+        self.axes = [1 if x != first else 2 for x in pools]
         self.pooled_shapes = [
             (1, self.sizes[1]) if axis == 1 else (self.sizes[0], 1)
             for axis in self.axes
@@ -134,9 +130,8 @@ class FusedOperation:
             elif index > 0:
                 product = self.passes.scale(x, residuals[0].map, x)
             by_type = {"avg": pooled.sum, "max": pooled.max}
-            gate_map, vjp = map_of(
-                index, [by_type[kind] for kind in gate.pool_types]
-            )
+            values = [by_type[kind] for kind in gate.pool_types]
+            gate_map, vjp = map_of(index, values)
             residuals.append(Residuals(gate_map, pooled.argmax, vjp))
         y = self.passes.scale(product, residuals[-1].map, x)
         return self.passes.reshape(y, self.shape), residuals
@@ -167,9 +162,8 @@ class FusedOperation:
                 before = _current_values(scope, gate)
                 gate_map = self._map(index, values)
                 after = _current_values(scope, gate)
-            changed = [
-                old is not new for old, new in zip(before, after, strict=True)
-            ]
+            pairs = zip(before, after, strict=True)
+            changed = [old is not new for old, new in pairs]
             self.updated.extend(itertools.compress(gate.variables, changed))
             return gate_map, list(itertools.compress(after, changed))
 

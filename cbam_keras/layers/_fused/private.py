@@ -17,18 +17,15 @@ def tape_may_record() -> bool:
 
 def xla_compiles(graph: Any) -> bool:
     """Returns whether XLA compiles what a graph is part of, or `True`."""
-    function = _find(
-        "tensorflow.python.ops.control_flow_util", "GraphOrParentsInXlaContext"
-    )
+    module = "tensorflow.python.ops.control_flow_util"
+    function = _find(module, "GraphOrParentsInXlaContext")
     return function is None or function(graph)
 
 
 def is_branch(graph: Any) -> bool:
     """Returns whether a graph is traced within a `tf.cond`, or `True`."""
-    branch = _find(
-        "tensorflow.python.ops.control_flow_v2_func_graphs",
-        "CondBranchFuncGraph",
-    )
+    module = "tensorflow.python.ops.control_flow_v2_func_graphs"
+    branch = _find(module, "CondBranchFuncGraph")
     if not hasattr(branch, "outer_graph"):
         return True
     return any(isinstance(x, branch) for x in with_outer_graphs(graph))

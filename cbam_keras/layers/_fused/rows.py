@@ -33,9 +33,8 @@ def convolve_by_rows(maps, kernel, dilation_rate):
     _, height, width, count = maps.shape
     size = kernel.shape[0]
     margin = size // 2 * dilation_rate
-    bands = ops.einsum(
-        "ijo,yjm->imyo", band(width, kernel, dilation_rate), kernel[..., 0]
-    )
+    places = band(width, kernel, dilation_rate)
+    bands = ops.einsum("ijo,yjm->imyo", places, kernel[..., 0])
     bands = ops.reshape(bands, (width * count, size * width))
     rows = ops.reshape(maps, (-1, width * count)) @ bands
     rows = ops.reshape(rows, (-1, height, size, width))

@@ -298,9 +298,8 @@ def _graph():
 @functools.cache
 def _on_cpu():
     # Other devices sum quickly what is fused, and matrix products round there.
-    return {
-        device.device_type for device in tf.config.list_physical_devices()
-    } <= {"CPU", "XLA_CPU"}
+    devices = tf.config.list_physical_devices()
+    return {x.device_type for x in devices} <= {"CPU", "XLA_CPU"}
 
 
 @functools.cache

@@ -103,9 +103,8 @@ class _Function(torch.autograd.Function):
         ctx.vjp, ctx.formula = backward, formula
         # Moving averages change before the gradient, which does not need them.
         ctx.fixed = [None if x.requires_grad else x for x in arguments[1:]]
-        ctx.save_for_backward(
-            arguments[0], *(x for x in arguments[1:] if x.requires_grad)
-        )
+        learned = (x for x in arguments[1:] if x.requires_grad)
+        ctx.save_for_backward(arguments[0], *learned)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
@@ -128,10 +127,7 @@ def _without_autocast(x):
 def _differentiable_vjp(ctx, dy, x, learned):
     """Returns the cotangents through the formula, to differentiate again."""
     learned = iter(learned)
-    arguments = [
-        x,
-        *(next(learned) if value is None else value for value in ctx.fixed),
-    ]
+    arguments = [x, *(next(learned) if y is None else y for y in ctx.fixed)]
     differentiable = [tensor for tensor in arguments if tensor.requires_grad]
     with torch.enable_grad():
         gradients = torch.autograd.grad(
