@@ -7,7 +7,7 @@ maps, Grad-CAM and insertion rely on them. `attention` is what
 `layers.make_attention` takes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 from keras import KerasTensor, layers
@@ -115,6 +115,15 @@ def attach(
             f"{tuple(x.shape)} into {tuple(y.shape)}"
         )
     return y
+
+
+def number_blocks(stages: Sequence[Sequence]) -> Iterator[tuple]:
+    """Yields the stage and size of each block, and its stride and name."""
+    for stage, sizes in enumerate(stages, 1):
+        for index, size in enumerate(sizes, 1):
+            stride = 2 if stage > 1 and index == 1 else 1
+            name = f"stage{stage}_block{index}"
+            yield stage, size, {"stride": stride, "name": name}
 
 
 def stem_block(x: KerasTensor, width: int, kind: str) -> KerasTensor:

@@ -103,15 +103,11 @@ def MobileNet(
         x = blocks.batch_norm(x, name="stem_bn")
         x = blocks.attach(x, attentions[1], name="stem_attention")
         x = blocks.relu(x, name="stem_relu")
-        for stage, (width, depth) in enumerate(MOBILENET, 1):
-            for index in range(1, depth + 1):
-                x = blocks.depthwise_separable_block(
-                    x,
-                    _scale_width(width, alpha),
-                    stride=2 if stage > 1 and index == 1 else 1,
-                    attention=attentions[stage],
-                    name=f"stage{stage}_block{index}",
-                )
+        sizes = [[_scale_width(width, alpha)] * n for width, n in MOBILENET]
+        for stage, width, place in blocks.number_blocks(sizes):
+            x = blocks.depthwise_separable_block(
+                x, width, attention=attentions[stage], **place
+            )
         return x
 
     return OwnParts(body, attentions[TOP])
@@ -271,27 +267,20 @@ def _inverted_residuals(x, stem, ends, stages, attentions, **options):
     The first and the last convolution have the widths of `ends`.
     """
     normalize = options["normalize"]
-    x = blocks.conv(
-        x,
-        ends[0],
-        3,
-        stride=1 if stem == "small" else 2,
-        name="stem_conv",
-        padding=options.get("padding", "pytorch"),
-    )
+    padding = options.get("padding", "pytorch")
+    first = {"stride": 1 if stem == "small" else 2, "padding": padding}
+    x = blocks.conv(x, ends[0], 3, name="stem_conv", **first)
     x = blocks.relu6(normalize(x, name="stem_bn"), name="stem_relu")
-    for stage, shapes in enumerate(stages, 1):
-        for index, (width, kernel_size) in enumerate(shapes, 1):
-            x = blocks.inverted_residual_block(
-                x,
-                width,
-                kernel_size=kernel_size,
-                stride=2 if stage > 1 and index == 1 else 1,
-                expansion=6 if stage > 1 else 1,
-                attention=attentions.get(stage),
-                name=f"stage{stage}_block{index}",
-                **options,
-            )
+    for stage, (width, kernel_size), place in blocks.number_blocks(stages):
+        x = blocks.inverted_residual_block(
+            x,
+            width,
+            kernel_size=kernel_size,
+            expansion=6 if stage > 1 else 1,
+            attention=attentions.get(stage),
+            **place,
+            **options,
+        )
     x = blocks.conv(x, ends[1], 1, name="head_conv")
     return blocks.relu6(normalize(x, name="head_bn"), name="head_relu")
 

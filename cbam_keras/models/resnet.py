@@ -121,6 +121,7 @@ def ResNet(
         )
     stem_width = _checks.positive_integer("stem_width", stem_width)
     build_block = _choose_block(block, groups, base_width, downsample_in)
+    sizes = [[width] * n for n, width in zip(depths, widths, strict=True)]
     numbers = range(1, len(depths) + 1)
     if isinstance(attention, (list, tuple)):
         if len(attention) != len(depths):
@@ -138,17 +139,8 @@ def ResNet(
 
     def body(x):
         x = blocks.stem_block(x, stem_width, stem)
-        for stage, (depth, width) in enumerate(
-            zip(depths, widths, strict=True), 1
-        ):
-            for index in range(1, depth + 1):
-                x = build_block(
-                    x,
-                    width,
-                    stride=2 if stage > 1 and index == 1 else 1,
-                    attention=attentions[stage],
-                    name=f"stage{stage}_block{index}",
-                )
+        for stage, width, place in blocks.number_blocks(sizes):
+            x = build_block(x, width, attention=attentions[stage], **place)
         return x
 
     # A list has attention for stages only.
