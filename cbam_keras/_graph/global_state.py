@@ -22,11 +22,8 @@ def same_randomness() -> Iterator[None]:
 def random_states(layer: keras.Layer) -> list[keras.Variable]:
     """Returns the states of random layers, which are in no `.keras` file."""
     ids = {id(variable) for variable in layer.weights}
-    return [
-        variable
-        for variable in layer.variables
-        if id(variable) not in ids and "seed_generator" in variable.path
-    ]
+    others = [x for x in layer.variables if id(x) not in ids]
+    return [x for x in others if "seed_generator" in x.path]
 
 
 @contextlib.contextmanager

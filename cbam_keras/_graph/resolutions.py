@@ -127,10 +127,8 @@ class _Resolutions:
         if None in lasts:
             return []
         for last in lasts if is_headless else ():
-            sizes = [
-                self.graph.sizes(step.outputs[0])
-                for step in (last, *filter(self._is_map, self.graph.steps))
-            ]
+            steps = (last, *filter(self._is_map, self.graph.steps))
+            sizes = [self.graph.sizes(step.outputs[0]) for step in steps]
             is_finer = any(is_coarser(size, sizes[0]) for size in sizes)
             if is_finer or _is_head(last) or last.kind == "Reshape":
                 return []

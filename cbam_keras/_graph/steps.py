@@ -248,11 +248,8 @@ class Graph:
         image = self.image
         all_axes = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
-            candidates = [
-                _axes_after(step, x, all_axes[id(x)])
-                for x in step.inputs
-                if id(x) in all_axes
-            ]
+            maps = [x for x in step.inputs if id(x) in all_axes]
+            candidates = [_axes_after(step, x, all_axes[id(x)]) for x in maps]
             candidates = [axes for axes in candidates if axes is not None]
             if candidates and len(step.outputs) == 1:
                 all_axes[id(step.outputs[0])] = candidates[0]

@@ -199,10 +199,8 @@ def _gate_slots(layer, gate, prefix):
         if isinstance(part, layers.BatchNormalization):
             slots = [*_variables(part, BATCH_NORM, f"{prefix}{name}.")]
         elif isinstance(part, tuple):
-            slots = [
-                Slot(f"{prefix}{name}.{kind}", variable)
-                for kind, variable in zip(("weight", "bias"), part, strict=True)
-            ]
+            pairs = zip(("weight", "bias"), part, strict=True)
+            slots = [Slot(f"{prefix}{name}.{kind}", x) for kind, x in pairs]
         elif gate.maps and key == "kernel":
             if {*owner.pool_types} != {*gate.maps}:
                 # A kernel for other maps may have the same shape.

@@ -109,10 +109,8 @@ class AttentionGate(TrainableAttention):
 
     def attention_map(self, gating, skip=None, training=None):
         """Returns a factor per position; see `SpatialAttention`."""
-        gating, skip = (
-            self._channels_last(x, None)[0]
-            for x in self._prepare(self._pair(gating, skip))
-        )
+        inputs = self._prepare(self._pair(gating, skip))
+        gating, skip = (self._channels_last(x, None)[0] for x in inputs)
         kernel, strides = self.theta_kernel, self.subsampling
         theta = self._convolve(skip, kernel, strides=strides)
         phi = _resize(self._dense(gating, *self.phi), theta)

@@ -157,12 +157,8 @@ class ChannelAttention(TrainableAttention):
 
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
-        hidden = [
-            self.activation(
-                self._dense(x, self.squeeze_kernel, self.squeeze_bias)
-            )
-            for x in pooled
-        ]
+        weights = self.squeeze_kernel, self.squeeze_bias
+        hidden = [self.activation(self._dense(x, *weights)) for x in pooled]
         weights = self.excite_kernel, self.excite_bias
         if self.combine == "gates":
             gates = [self._gate(self._dense(x, *weights)) for x in hidden]

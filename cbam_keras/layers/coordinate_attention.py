@@ -73,10 +73,9 @@ class CoordinateAttention(TrainableAttention):
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.batch_norm = self._add_batch_norm("batch_norm", hidden)
         # Each spatial axis has one.
-        self.excite = [
-            self._add_dense(f"excite{axis}", (hidden, channels), last=True)
-            for axis in range(len(input_shape) - 2)
-        ]
+        names = [f"excite{axis}" for axis in range(len(input_shape) - 2)]
+        shape = (hidden, channels)
+        self.excite = [self._add_dense(x, shape, last=True) for x in names]
 
     def _map(self, x, training, mask):
         positions = self._positions(x)

@@ -25,14 +25,9 @@ class GateNormalization(layers.BatchNormalization):
             mean, variance = self._batch_moments(inputs, mask)
             self._track(self.moving_mean, mean)
             self._track(self.moving_variance, variance)
+        options = {"offset": self.beta, "scale": self.gamma}
         return ops.batch_normalization(
-            inputs,
-            mean,
-            variance,
-            axis=-1,
-            offset=self.beta,
-            scale=self.gamma,
-            epsilon=self.epsilon,
+            inputs, mean, variance, axis=-1, epsilon=self.epsilon, **options
         )
 
     def _batch_moments(self, inputs, mask):
@@ -41,11 +36,8 @@ class GateNormalization(layers.BatchNormalization):
         if mask is not None:
             mask = ops.expand_dims(mask, -1)
             count = ops.sum(ops.cast(mask, "int32"))
-        options = {
-            "axis": tuple(range(len(inputs.shape) - 1)),
-            "dtype": self.compute_dtype,
-            "mask": mask,
-        }
+        axes = tuple(range(len(inputs.shape) - 1))
+        options = {"axis": axes, "dtype": self.compute_dtype, "mask": mask}
         mean = pool(inputs, "avg", **options)
         variance = pool(ops.square(inputs - mean), "avg", **options)
         if isinstance(count, int) and count > 0:

@@ -20,11 +20,9 @@ def scale_for_squares(x, axis):
     is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
     bits = 1024 if is_double else 128
     largest = maximum(ops.abs(x), axis, keepdims=True)
-    return ops.where(
-        largest > 2.0 ** (3 * bits // 8),
-        ops.full_like(largest, 2.0 ** (-5 * bits // 8)),
-        ops.ones_like(largest),
-    )
+    is_large = largest > 2.0 ** (3 * bits // 8)
+    scale = ops.full_like(largest, 2.0 ** (-5 * bits // 8))
+    return ops.where(is_large, scale, ops.ones_like(largest))
 
 
 def _lp_pool(x, axis, keepdims):

@@ -102,11 +102,9 @@ class SpatialAttention(TrainableAttention):
         if "conv" in self.pool_types:
             self.pool_kernel = self._add_parameter("pool_kernel", (channels, 1))
         # Batch normalization would amplify zeros: its gamma starts at zero.
-        self.kernel = self._add_parameter(
-            "kernel",
-            (self.kernel_size,) * spatial_rank + (maps, 1),
-            last=not self.use_batch_norm,
-        )
+        shape = (self.kernel_size,) * spatial_rank + (maps, 1)
+        last = not self.use_batch_norm
+        self.kernel = self._add_parameter("kernel", shape, last=last)
         self.bias = None
         if self.use_bias:
             self.bias = self._add_parameter("bias", (1,), last=True)
@@ -141,12 +139,9 @@ class SpatialAttention(TrainableAttention):
             maps = ops.where(mask, maps, ops.zeros_like(maps))
             mask = ops.squeeze(mask, axis)
         # TensorFlow has no channels_first convolution on a CPU.
-        logits = self._convolve(
-            ops.moveaxis(maps, axis, last),
-            self.kernel,
-            self.bias,
-            self.dilation_rate,
-        )
+        maps = ops.moveaxis(maps, axis, last)
+        kernel, bias = self.kernel, self.bias
+        logits = self._convolve(maps, kernel, bias, self.dilation_rate)
         if self.batch_norm is not None:
             logits = self._normalize(logits, self.batch_norm, training, mask)
         return self._as_input(self._gate(logits))

@@ -205,11 +205,9 @@ def wider_network(
     """Builds a network, or the decoder of a U-Net, with more channels."""
     if name.startswith(UNET):
         arguments = name.removeprefix(UNET), weights, is_frozen, images
-        widths = [
-            layer.filters
-            for layer in segmenter(*arguments).layers
-            if re.fullmatch(r"decoder_stage\d+_conv1", layer.name)
-        ]
+        pattern, network = r"decoder_stage\d+_conv1", segmenter(*arguments)
+        first = [x for x in network.layers if re.fullmatch(pattern, x.name)]
+        widths = [layer.filters for layer in first]
         wider = [x + x * more // min(widths) for x in widths]
         return segmenter(*arguments, widths=wider)
     if name in SMALL_WIDTHS:

@@ -39,8 +39,5 @@ def pyramid(model: keras.Model) -> keras.Model:
             "the networks of `cbam_keras.models` do. Get a network inside "
             f'another model by `get_layer`. Received: model "{model.name}"'
         )
-    return keras.Model(
-        model.input,
-        [last[stage].output for stage in sorted(last)],
-        name=f"{model.name}_pyramid",
-    )
+    maps = [last[stage].output for stage in sorted(last)]
+    return keras.Model(model.input, maps, name=f"{model.name}_pyramid")

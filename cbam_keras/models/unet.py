@@ -105,12 +105,9 @@ def UNet(
         below = x
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            skip = blocks.attach(
-                skip,
-                of_skips.get(stage),
-                name=f"{block}_skip_attention",
-                gating=below,
-            )
+            name_of_skip = f"{block}_skip_attention"
+            kind = of_skips.get(stage)
+            skip = blocks.attach(skip, kind, name=name_of_skip, gating=below)
             x = layers.Concatenate(axis, name=f"{block}_concat")([x, skip])
         for number in (1, 2):
             x = blocks.conv(x, width, 3, name=f"{block}_conv{number}")

@@ -232,10 +232,8 @@ def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
         _checks.fits(axes, shape) and all(shape)
         for axes, shape in zip(expected, shapes, strict=True)
     ):
-        takes = ", ".join(
-            f'{axes} as "{x.name}"'
-            for axes, x in zip(expected, model.inputs, strict=True)
-        )
+        pairs = zip(expected, model.inputs, strict=True)
+        takes = ", ".join(f'{axes} as "{x.name}"' for axes, x in pairs)
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "
             "e.g. input_shape=(224, 224, 3). Received: input_shape="

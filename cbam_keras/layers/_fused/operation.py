@@ -22,12 +22,9 @@ def attend(passes, layer, x, training, formula):
     operation = FusedOperation(passes, layer, x, training)
     if not differentiated:
         return operation.output(x)
-    y, *state = passes.custom_vjp(
-        operation.forward,
-        operation.backward,
-        functools.partial(operation.formula, formula),
-        (x, *weights),
-    )
+    formula = functools.partial(operation.formula, formula)
+    functions = operation.forward, operation.backward, formula
+    y, *state = passes.custom_vjp(*functions, (x, *weights))
     for variable, value in zip(operation.updated, state, strict=True):
         variable.assign(value)
     return y
@@ -55,10 +52,8 @@ class FusedOperation:
         # The axis over which each gate pools, and the shape that this gives.
         pools = [gate._pools_positions for gate in self.gates]
         self.axes = [1 if x != first else 2 for x in pools]
-        self.pooled_shapes = [
-            (1, self.sizes[1]) if axis == 1 else (self.sizes[0], 1)
-            for axis in self.axes
-        ]
+        over_1, over_2 = (1, self.sizes[1]), (self.sizes[0], 1)
+        self.pooled_shapes = [over_1 if x == 1 else over_2 for x in self.axes]
         # Variables to which the call gives new values, as moving averages.
         self.updated = []
 
@@ -117,13 +112,10 @@ class FusedOperation:
         product, residuals = x, []
         for index, gate in enumerate(self.gates):
             chained = index > 0 and not self.parallel
+            before = residuals[0].map if chained else None
+            axis, kinds = self.axes[index], gate.pool_types
             pooled = self.passes.pool(
-                x,
-                residuals[0].map if chained else None,
-                self.axes[index],
-                gate.pool_types,
-                self.dtype,
-                with_argmax,
+                x, before, axis, kinds, self.dtype, with_argmax
             )
             if chained:
                 product = pooled.product
@@ -148,10 +140,9 @@ class FusedOperation:
             )
             for kind, value in zip(gate.pool_types, values, strict=True)
         ]
-        return self.passes.reshape(
-            gate._map_from_pools(pooled, self.training),
-            (-1, *self.pooled_shapes[index]),
-        )
+        gate_map = gate._map_from_pools(pooled, self.training)
+        shape = (-1, *self.pooled_shapes[index])
+        return self.passes.reshape(gate_map, shape)
 
     def _map_with_vjp(self, index, values, weights):
         """Returns the map of a gate, what it updates, and the map's vjp."""
@@ -172,19 +163,11 @@ class FusedOperation:
     def _map_vjp(self, index, residuals, dmap):
         """Returns the cotangents of a gate's pools and of its weights."""
         values, weights = residuals.vjp(dmap)
-        by_type = {
-            kind: self.passes.cast(value, dmap.dtype)
-            for kind, value in zip(
-                self.gates[index].pool_types, values, strict=True
-            )
-        }
-        cotangents = PoolCotangents(
-            self.axes[index],
-            by_type.get("avg"),
-            by_type.get("max"),
-            residuals.argmax,
-        )
-        return cotangents, weights
+        values = [self.passes.cast(value, dmap.dtype) for value in values]
+        by_type = dict(zip(self.gates[index].pool_types, values, strict=True))
+        average, maximum = by_type.get("avg"), by_type.get("max")
+        axis, argmax = self.axes[index], residuals.argmax
+        return PoolCotangents(axis, average, maximum, argmax), weights
 
 
 def _stateless(gates, weights):

@@ -12,13 +12,8 @@ COMPILED_ROWS = 128
 
 def convolve(maps, kernel, dilation_rate):
     """Returns what `decorator.convolve` does, by Keras' operation."""
-    return ops.conv(
-        maps,
-        kernel,
-        padding="same",
-        data_format="channels_last",
-        dilation_rate=dilation_rate,
-    )
+    options = {"padding": "same", "data_format": "channels_last"}
+    return ops.conv(maps, kernel, dilation_rate=dilation_rate, **options)
 
 
 def can_convolve(maps):

@@ -84,11 +84,9 @@ def vjp(function, values, weights):
         gate_map, state = function(values, weights)
 
     def map_vjp(dmap):
+        sources = [list(values), list(weights)]
         return tape.gradient(
-            gate_map,
-            [list(values), list(weights)],
-            dmap,
-            unconnected_gradients="zero",
+            gate_map, sources, dmap, unconnected_gradients="zero"
         )
 
     return gate_map, state, map_vjp

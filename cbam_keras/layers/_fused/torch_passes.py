@@ -130,13 +130,9 @@ def _differentiable_vjp(ctx, dy, x, learned):
     arguments = [x, *(next(learned) if y is None else y for y in ctx.fixed)]
     differentiable = [tensor for tensor in arguments if tensor.requires_grad]
     with torch.enable_grad():
-        gradients = torch.autograd.grad(
-            ctx.formula(*arguments),
-            differentiable,
-            dy,
-            create_graph=True,
-            allow_unused=True,
-        )
+        y = ctx.formula(*arguments)
+        options = {"create_graph": True, "allow_unused": True}
+        gradients = torch.autograd.grad(y, differentiable, dy, **options)
     gradients = iter(gradients)
     return [next(gradients) if x.requires_grad else None for x in arguments]
 
@@ -201,11 +197,9 @@ class Backward:
                 dmap1 += _weighted_sum(self.x, pools.sum, axis)
             if pools.max is not None:
                 maxima = self.x.gather(pools.axis, pools.argmax) * pools.max
-                dmap1.scatter_add_(
-                    pools.axis,
-                    pools.argmax.transpose(1, 2),
-                    maxima.transpose(1, 2).to(dmap1.dtype),
-                )
+                index = pools.argmax.transpose(1, 2)
+                maxima = maxima.transpose(1, 2).to(dmap1.dtype)
+                dmap1.scatter_add_(pools.axis, index, maxima)
         return dmap1.to(self.x.dtype)
 
     def dx(self, map1, map2, to_dp, to_dx):
