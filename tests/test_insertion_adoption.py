@@ -502,4 +502,4 @@ def test_gates_of_the_networks_of_keras_are_adopted(name, end, count):
     _, report = adopt(model)
     assert len(report.rows) == count
     assert all(row.adopted and row.kind == "se" for row in report.rows)
-    assert report.difference < 1e-5
+    assert report.passed and report.difference < 1e-5

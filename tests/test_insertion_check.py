@@ -126,8 +126,7 @@ SENTENCES = [
     (one_factor, "one factor for each image"),
     (
         two_mlps,
-        f"cannot close: factors from {LEAST:.2f} to {MOST:.2f}; those of "
-        "ChannelAttention from 0.00 to 1.00",
+        f"cannot close: factors from {LEAST:.2f} to {MOST:.2f}",
     ),
     (
         partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),

@@ -10,6 +10,7 @@ from keras import layers, ops
 from pasted import (
     CHANNELS,
     Both,
+    Channel,
     Weights,
     both,
     channel,
@@ -57,6 +58,50 @@ def eca_of_bias(x):
     y = layers.Reshape((CHANNELS, 1))(layers.GlobalAveragePooling2D()(x))
     y = layers.Conv1D(1, 3, padding="same", activation="sigmoid")(y)
     return x * layers.Reshape((1, 1, CHANNELS))(y)
+
+
+def normalized(gate):
+    """Returns a gate whose product is normalized, and activated."""
+
+    def more(x):
+        return layers.ReLU()(layers.BatchNormalization()(gate(x)))
+
+    return more
+
+
+class NormalizedGate(Channel):
+    def build(self, shape):
+        super().build(shape)
+        self.norm = layers.BatchNormalization()
+
+    def call(self, x):
+        return self.norm(super().call(x))
+
+
+def both_hard(x):
+    x = channel(x, gate="hard_sigmoid")
+    pools = [f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max)]
+    conv = layers.Conv2D(1, 7, padding="same", use_bias=False)
+    return x * ops.hard_sigmoid(conv(ops.concatenate(pools, axis=-1)))
+
+
+class ZeroScaled(layers.Layer):
+    """Attention of channels to channels, whose scale begins with 0."""
+
+    def build(self, shape):
+        self.gamma = self.add_weight(shape=(1,), initializer="zeros")
+
+    def call(self, x):
+        y = ops.reshape(x, (-1, x.shape[1] * x.shape[2], x.shape[3]))
+        weights = ops.softmax(ops.transpose(y, (0, 2, 1)) @ y)
+        return x + self.gamma * ops.reshape(y @ weights, (-1, *x.shape[1:]))
+
+
+def steps_of_mean(x):
+    """A map of a sequence, of two pools that are one."""
+    pools = [ops.mean(x, axis=-1, keepdims=True) for _ in range(2)]
+    conv = layers.Conv1D(1, 7, padding="same", activation="sigmoid")
+    return conv(ops.concatenate(pools, axis=-1))
 
 
 def triplet(x, epsilon=1e-5, order=(0, 1, 2)):
@@ -111,6 +156,12 @@ EPSILON = "first difference: epsilon 0.001 of"
         (closed_bracket, SHAPE, "unlike ours: factors by rows, columns, ch"),
         (eca_of_relu, SHAPE, "first difference: a convolution of one weig"),
         (eca_of_bias, SHAPE, "first difference: biases"),
+        (normalized(eca_of_bias), SHAPE, "first difference: biases"),
+        (normalized(spatial), SHAPE, "SpatialAttention()"),
+        (NormalizedGate(), SHAPE, "ChannelAttention(reduction_ratio=4)"),
+        (both_hard, SHAPE, "CBAM(reduction_ratio=4, gate_activation='hard_s"),
+        (ZeroScaled(), SHAPE, "does not multiply features by factors"),
+        (steps_of_mean, (20, CHANNELS), "unlike ours: factors by steps"),
         (other_slopes, SHAPE, "unlike ours: factors by rows, columns, ch"),
         (triplet, SHAPE, "TripletAttention()"),
         pytest.param(
@@ -300,3 +351,30 @@ def test_a_gate_that_was_never_trained_is_noted():
     report = check(model)
     assert only(report).note.startswith("as initialized: all biases are 0")
     assert report.passed
+
+
+def test_images_in_another_range_are_noted():
+    inputs = keras.Input((8, 9, 3))
+    backbone = keras.Sequential([layers.Rescaling(1 / 255), layers.Dense(12)])
+    model = keras.Model(inputs, channel(backbone(inputs)))
+    images = np.random.default_rng(0).random((2, 8, 9, 3), "float32")
+    assert not check(model, 255 * images).note
+    report = check(model, images)
+    assert report.passed and "images from 0 to 1; this network" in report.note
+    assert report.note.endswith("divides by 255 itself")
+    model = keras.Model(inputs, channel(backbone(inputs / 255)))
+    assert check(model, 255 * images).note == report.note
+
+
+def test_networks_of_imagenet_expect_their_range_once_trained():
+    inputs = keras.Input((8, 9, 3))
+    network = keras.Sequential([layers.Dense(12), layers.BatchNormalization()])
+    network.name = "mobilenet_1.00_224"
+    model = keras.Model(inputs, channel(network(inputs / 255)))
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3))
+    assert not check(model, images).note
+    network.layers[-1].moving_mean.assign(np.ones(12))
+    words = "images from 0 to 1; mobilenet_1.00_224 expects -1 to 1"
+    assert check(model, images).note == words
+    model = keras.Model(inputs, channel(network(inputs / 127.5 - 1)))
+    assert not check(model, images).note

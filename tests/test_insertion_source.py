@@ -143,6 +143,40 @@ class SEBlock(keras.layers.Layer):
     raise SystemExit(1)
 """,
     "syntax.py": "import keras\ndef se_block(x):\n    print 'x'",
+    "forms.py": """
+import tensorflow as tf
+from tensorflow.keras import layers
+
+def eca_block(x):
+    y = tf.reduce_mean(x, axis=[1, 2], keepdims=True)
+    y = tf.reshape(y, [tf.shape(y)[0], tf.shape(y)[-1], 1])
+    y = layers.Conv1D(1, 3, padding="same", use_bias=False)(y)
+    y = tf.reshape(y, [tf.shape(x)[0], 1, 1, tf.shape(x)[-1]])
+    return x * tf.sigmoid(y)
+
+def eca_mixed(x):
+    y = layers.Reshape((1, 32))(layers.GlobalAveragePooling2D()(x))
+    return x * layers.Conv1D(32, 3, padding="same", activation="sigmoid")(y)
+
+def SEBlock(input_filters, ratio=0.25):
+    def block(inputs):
+        y = layers.GlobalAveragePooling2D(keepdims=True)(inputs)
+        y = layers.Dense(input_filters * ratio, activation="relu")(y)
+        y = layers.Dense(input_filters, activation="sigmoid")(y)
+        return layers.multiply([inputs, y])
+
+    return block
+
+def attention_gate(x, g, inter_channels):
+    y = layers.add([layers.Conv2D(inter_channels, 1)(z) for z in (x, g)])
+    y = layers.Conv2D(1, 1, activation="sigmoid")(tf.nn.relu(y))
+    return layers.multiply([x, y])
+""",
+    "fragment.py": """
+def se_block(x):
+    y = Dense(4, "relu")(GlobalAveragePooling2D()(x))
+    return multiply([x, Dense(32, "sigmoid")(y)])
+""",
     "plain.py": "import keras\ndef block(x):\n    return x",
     "of_torch.py": "import torch\nclass SE(torch.nn.Module):\n    pass",
     "first.py": """
@@ -220,6 +254,25 @@ def test_calls_that_do_not_reach_an_output_are_counted(report):
     lost = find(report, "lost.py")
     assert "called 0 times, no attention in this model" in lost.verdict
     assert not lost.passed
+
+
+@pytest.mark.parametrize(
+    "file, name, state, words",
+    [
+        ("fragment.py", "", "sound", "SqueezeExcite(reduction_ratio=8)"),
+        ("forms.py", "eca_block", "sound", "EfficientChannelAttention("),
+        ("forms.py", "SEBlock", "sound", "SqueezeExcite(reduction_ratio=4)"),
+        ("forms.py", "attention_gate", "sound", "unlike ours: factors by rows"),
+    ],
+)
+def test_usual_forms_are_called(report, file, name, state, words):
+    row = find(report, file, name)
+    assert row.state == state and row.verdict.startswith(words)
+
+
+def test_factors_that_mix_images_are_wrong(report):
+    (row,) = [x for x in report.rows if x.gate.startswith("eca_mixed")]
+    assert row.state == "wrong" and "mixes the images" in row.verdict
 
 
 def test_gates_without_a_definition_are_those_of_models(report):

@@ -10,12 +10,12 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks, _terminal
+from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.candidates import kind_of
 from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
+from cbam_keras.insertion.context import range_note
 from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
-from cbam_keras.insertion.recognition import in_ours
 from cbam_keras.insertion.training import trains_otherwise
 
 # A gate whose factors stay above the first cannot close, and one whose factors
@@ -226,7 +226,10 @@ def check(
         >>> report.passed, report.rows[0].verdict
         (False, 'does nothing: returns its input')
     """
-    return CheckReport(tuple(map(row_of, gates_of(model, images))))
+    rows = tuple(map(row_of, gates_of(model, images)))
+    is_given = _graph.is_graph(model) and images is not None
+    note = range_note(model, images) if is_given else ""
+    return CheckReport(rows, note=note)
 
 
 def row_of(gate: Gate) -> CheckedGate:
@@ -292,8 +295,6 @@ def _verdict(gate):
         words = f"nearest of ours: {near.words}; first difference: "
         return True, words + near.first_difference
     text = words.format(probes=probes)
-    if words.startswith("cannot"):
-        text += in_ours(probes)
     return words in RIGHT, text
 
 
@@ -306,7 +307,8 @@ def _claim(gate):
     # A block that adds its input is not what it is named for.
     if probes.adds_input and claim != "BAM" and not equal:
         return "", ""
-    if not (equal or probes.has_factors or probes.adds):
+    is_known = equal or probes.has_factors
+    if not is_known and (claim in AXES or not probes.adds):
         return "", ""
     if claim in AXES or equal:
         return cut.called, differs(claim, equal, probes.gated)

@@ -4,54 +4,47 @@ import inspect
 import re
 from typing import Any
 
-from cbam_keras.layers import (
-    BAM,
-    CBAM,
-    SCSE,
-    AttentionLayer,
-    ChannelAttention,
-    CoordinateAttention,
-    EfficientChannelAttention,
-    GlobalContext,
-    SimAM,
-    SpatialAttention,
-    SqueezeExcite,
-    TripletAttention,
-)
+from cbam_keras import layers
 
 # What follows the name of a gate without a space, as in "seblock".
 _KIND = "(?:block|layer|module|net|unit|gate|attention|attn|att)?s?"
 _ATTENTION = "_?(?:wise_?)?(?:attention|attn|att|gate)"
 # The claims that a name can make, the layer that keeps each, and its patterns
 # in the words of a name, joined by "_".
-CLAIMS: dict[str, tuple[type[AttentionLayer], str]] = {
-    "CBAM": (CBAM, f"cbam{_KIND}|convolutional_block_attention"),
-    "BAM": (BAM, f"bam{_KIND}|bottleneck_attention"),
-    "scSE": (SCSE, f"sc_?se{_KIND}|(?:spatial_channel|channel_spatial)_se"),
+CLAIMS: dict[str, tuple[type[layers.AttentionLayer], str]] = {
+    "CBAM": (layers.CBAM, f"cbam{_KIND}|convolutional_block_attention"),
+    "BAM": (layers.BAM, f"bam{_KIND}|bottleneck_attention"),
+    "scSE": (
+        layers.SCSE,
+        f"sc_?se{_KIND}|(?:spatial_channel|channel_spatial)_se",
+    ),
     "SE": (
-        SqueezeExcite,
+        layers.SqueezeExcite,
         f"c?_?se_?{_KIND}|squeeze_?(?:(?:and|n)_?)?excit(?:e|ation)",
     ),
     "ECA": (
-        EfficientChannelAttention,
+        layers.EfficientChannelAttention,
         f"eca{_KIND}|efficient_channel_attention",
     ),
-    "SimAM": (SimAM, "sim_?am"),
+    "SimAM": (layers.SimAM, "sim_?am"),
     "coordinate attention": (
-        CoordinateAttention,
+        layers.CoordinateAttention,
         f"coord(?:inate)?{_ATTENTION}",
     ),
-    "triplet attention": (TripletAttention, f"triplet{_ATTENTION}"),
-    "global context": (GlobalContext, "global_?context|gc_?(?:block|net|att)"),
+    "triplet attention": (layers.TripletAttention, f"triplet{_ATTENTION}"),
+    "global context": (
+        layers.GlobalContext,
+        "global_?context|gc_?(?:block|net|att)",
+    ),
 }
 REDUCTION = "reduction_ratio"
 # Claims of an axis alone.
 AXES = {"channel attention": "channel", "spatial attention": "spatial"}
 
-# What layers are that no claim names.
+# The halves of CBAM, which no claim names.
 HALVES = {
-    ChannelAttention: "the channel half of CBAM",
-    SpatialAttention: "the spatial half of CBAM",
+    layers.ChannelAttention: "channel",
+    layers.SpatialAttention: "spatial",
 }
 # Activations of a gate that no paper has.
 _NO_SIGMOID = {"tanh": "a tanh", "relu": "a ReLU"}
@@ -114,13 +107,13 @@ def differs(claim: str, computed: Any, gated: set[str]) -> str:
         return "is none"
     expected, layer_class = CLAIMS[claim][0], computed.layer_class
     if layer_class is not expected:
-        is_half = expected is CBAM and layer_class in HALVES
-        # One pool alone makes it SE.
-        is_half = is_half or (expected, layer_class) == (CBAM, SqueezeExcite)
-        if is_half:
-            half = "spatial" if layer_class is SpatialAttention else "channel"
-            return f"is its {half} half"
-        names = {kind: name for name, (kind, _) in CLAIMS.items()} | HALVES
+        # One pool alone makes the channel half SE.
+        halves = {layers.SqueezeExcite: "channel", **HALVES}
+        if expected is layers.CBAM and layer_class in halves:
+            return f"is its {halves[layer_class]} half"
+        if layer_class in HALVES:
+            return f"is the {HALVES[layer_class]} half of CBAM"
+        names = {kind: name for name, (kind, _) in CLAIMS.items()}
         return f"is {names[layer_class]}"
     return next(
         (f"not the paper's: {x}" for x in _departures(computed.arguments)), ""

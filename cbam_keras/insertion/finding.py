@@ -27,6 +27,8 @@ MOST_IMAGES = 4
 FAILED = "could not be run"
 UNKNOWN = "not looked into"
 MIXES = "mixes the images of a batch"
+# Ends of classes of what may follow a gate.
+AFTER = ("Normalization", "Activation", "ReLU", "Relu", "Dropout")
 ONE_CHANNEL = "sees one channel: its channel half is one number"
 
 
@@ -159,11 +161,12 @@ def _gates_of_function(function, shape):
     given = Cut(name, x, y, nodes, is_given=True)
     whole, _ = _examine(given, {})
     probes = whole.probes
+    does_more = _does_more(whole)
     if whole.match or whole.problem == ONE_CHANNEL:
         return [whole]
-    if whole.adds and whole.nearest:
+    if whole.adds and whole.nearest and not does_more:
         return [whole]
-    if probes and probes.is_attention:
+    if probes and probes.is_attention and not does_more:
         # A sum of its input and of a gate is what that gate is.
         if not probes.adds_input or whole.nearest:
             return [whole]
@@ -178,9 +181,9 @@ def _gates(model, values, prefix="", inside=""):
     gates: list[Gate] = []
     for cut in cuts(model, prefix, inside):
         gate, meant = _examine(cut, values)
-        if gate is None:
+        if gate is None or cut.own and _does_more(gate):
             inner = _within(cut, values) if cut.own else []
-            gates += inner or ([meant] if meant else [])
+            gates += inner or filter(None, [gate or meant])
             continue
         products = {id(x.outputs[0]) for x in cut.nodes}
         within = [x for x in gates if id(x.cut.product) in products]
@@ -229,6 +232,18 @@ def _beside(cut, first):
     return dataclasses.replace(cut, product=maps[0], nodes=nodes)
 
 
+def _does_more(gate):
+    """Returns whether something else follows what a gate gives."""
+    last = gate.cut.operation
+    if gate.match or gate.problem or gate.probes.is_alone:
+        return False
+    if gate.cut.own:
+        # Its `call` may raise anything.
+        with contextlib.suppress(Exception):
+            last = _graph.origin(look_into(gate.cut).outputs[0]).operation
+    return type(last).__name__.endswith(AFTER)
+
+
 def _within(cut, values):
     """Returns the gates inside of a layer of a user's class."""
     name = type(cut.own).__name__
@@ -241,7 +256,9 @@ def _within(cut, values):
     inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
     with contextlib.suppress(Exception):
         _run_graph(inner, inputs, values)
-    return _gates(inner, values, f"{cut.path}/", name)
+    gates = _gates(inner, values, f"{cut.path}/", name)
+    # Some may read weights of the layer itself.
+    return [x for x in gates if not (x.probes and x.probes.untracked)]
 
 
 def _examine(cut, values):

@@ -62,8 +62,8 @@ class Probes:
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        # What of ours is equal on most of them, and is usual with such weights.
-        self.nearest = self.usual = None
+        # What of ours is equal on most of them.
+        self.nearest = None
         # Whether the part gives factors alone.
         self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
@@ -309,10 +309,16 @@ class Probes:
     @functools.cached_property
     def adds(self):
         """Whether it adds numbers of channels and of positions."""
-        added = np.moveaxis(self.run(self.x) - self.x, self.axis, -1)
-        added = added.reshape(len(added), -1, self.channels)
-        of_both = added[:, :1] + added[..., :1] - added[:, :1, :1]
-        return np.abs(added - of_both).max() <= 1e-5 * np.abs(self.x).max()
+        for values in self._several:
+            added = np.moveaxis(
+                self.run(self.x, values) - self.x, self.axis, -1
+            )
+            added = added.reshape(len(added), -1, self.channels)
+            of_both = added[:, :1] + added[..., :1] - added[:, :1, :1]
+            size = max(np.abs(self.x).max(), np.abs(added).max())
+            if np.abs(added - of_both).max() > 1e-5 * size:
+                return False
+        return True
 
     @property
     def adds_input(self):
@@ -368,16 +374,16 @@ class Probes:
         same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
         for pools, changed in same.items():
             changed = np.moveaxis(changed + 0 * x, -1, self.axis)
-            pairs = (
-                [self.factors(z, values) for z in (self.positive, changed)]
-                for values in self._several
-            )
-            # What positions get, too, is divided out.
-            shares = (
-                [y / np.maximum(y.max(-1, keepdims=True), 1e-30) for y in x]
-                for x in pairs
-            )
-            if all(np.ptp(x, axis=0).max() < ONE_FACTOR for x in shares):
+            differences = []
+            for values in self._several:
+                features = (self.positive, changed)
+                pair = np.stack([self.factors(z, values) for z in features])
+                # What positions get, too, is divided out: 0 of a hard sigmoid.
+                most = pair.max(-1, keepdims=True)
+                known = most.min(0) > 0
+                shares = known * np.ptp(pair / np.maximum(most, 1e-30), axis=0)
+                differences.append(shares.max() if known.any() else 1)
+            if max(differences) < ONE_FACTOR:
                 return pools
         return ()
 
@@ -409,8 +415,10 @@ class Probes:
     def multiplies(self):
         """Whether each output is a factor times its input."""
         absent = self.generator.random(self.shape) < 0.1
-        for x in (self.x, self.positive):
-            y = np.abs(self.run(np.where(absent, 0, x)))
+        for x, values in itertools.product(
+            (self.x, self.positive), self._several
+        ):
+            y = np.abs(self.run(np.where(absent, 0, x), values))
             if y[absent].max() > 1e-6 * y.max():
                 return False
         return True

@@ -21,25 +21,9 @@ import keras
 import numpy as np
 from keras import activations, ops
 
-from cbam_keras import _graph
-from cbam_keras.insertion.cutting import Cut
+from cbam_keras import _graph, layers
+from cbam_keras.insertion.claims import HALVES
 from cbam_keras.insertion.probes import Probes
-from cbam_keras.layers import (
-    BAM,
-    CBAM,
-    SCSE,
-    VARIANTS,
-    Attention,
-    AttentionLayer,
-    ChannelAttention,
-    CoordinateAttention,
-    EfficientChannelAttention,
-    GlobalContext,
-    SimAM,
-    SpatialAttention,
-    SqueezeExcite,
-    TripletAttention,
-)
 from cbam_keras.layers.cbam import ORDERS
 
 # More assignments of weights of one shape are not tried.
@@ -86,7 +70,7 @@ def _choices(name, *values):
 
 def _of_half(half, options):
     """Returns arguments of a gate of CBAM as CBAM takes them."""
-    names = inspect.signature(CBAM).parameters
+    names = inspect.signature(layers.CBAM).parameters
     prefixed = {f"{half}_{name}": value for name, value in options.items()}
     return {
         name if name in names else name.removeprefix(f"{half}_"): value
@@ -110,10 +94,10 @@ POOLS: list[dict[str, Any]] = [
 ]
 SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 CHOICES: dict[type, list[list[dict[str, Any]]]] = {
-    SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
-    BAM: [_choices("combine", "add", "multiply")],
-    SCSE: [_choices("combine", "max", "add")],
-    GlobalContext: [_choices("fusion", "add", "multiply")],
+    layers.SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
+    layers.BAM: [_choices("combine", "add", "multiply")],
+    layers.SCSE: [_choices("combine", "max", "add")],
+    layers.GlobalContext: [_choices("fusion", "add", "multiply")],
 }
 STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
@@ -133,7 +117,7 @@ class Match:
     zeros, times `scales`, by their names.
     """
 
-    layer_class: type[AttentionLayer]
+    layer_class: type[layers.AttentionLayer]
     arguments: Mapping[str, Any]
     difference: float = math.nan
     sources: Sequence[keras.Variable | None] = ()
@@ -143,12 +127,12 @@ class Match:
     @property
     def code(self) -> str:
         """The line of code that makes the layer."""
-        code = repr(Attention(self.layer_class, self.arguments))
+        code = repr(layers.Attention(self.layer_class, self.arguments))
         name = keras_2_hard_sigmoid.__name__
         return code.replace(repr(keras_2_hard_sigmoid), name)
 
     def set_weights(
-        self, layer: AttentionLayer, values: Mapping[int, Any]
+        self, layer: layers.AttentionLayer, values: Mapping[int, Any]
     ) -> None:
         """Gives a layer values of the weights of the part, by their ids."""
         pairs = zip(layer.weights, self.sources, strict=True)
@@ -178,15 +162,16 @@ class Match:
         """The code, and whose version it is."""
         words = self.code.removeprefix("cbam_keras.")
         version = _version(self.arguments)
-        if self.layer_class is CBAM:
-            same = (x for x in PUBLISHED if _version(VARIANTS[x]) == version)
-            return words + "".join(f", as {PUBLISHED[x]}" for x in same)
-        halves = {ChannelAttention: "channel", SpatialAttention: "spatial"}
-        half = halves.get(self.layer_class)
+        if self.layer_class is layers.CBAM:
+            for name, author in PUBLISHED.items():
+                if _version(layers.VARIANTS[name]) == version:
+                    words += f", as {author}"
+            return words
+        half = HALVES.get(self.layer_class)
         return f"{words}, a {half} gate alone" if half else words
 
 
-def of_ours(layer: AttentionLayer) -> Match:
+def of_ours(layer: layers.AttentionLayer) -> Match:
     """Returns the match of an attention layer of ours."""
     layer_class, config = type(layer), layer.get_config()
     names = {*inspect.signature(layer_class).parameters} & {*config}
@@ -210,7 +195,7 @@ def match(probes: Probes) -> Match | None:
             layer = layer_class(**arguments, dtype="float32")
             # What global context gates depends on how it is fused.
             is_of_gates = probes.multiplies and probes.gated == {*layer._gated}
-            if not is_of_gates and layer_class is not GlobalContext:
+            if not is_of_gates and layer_class is not layers.GlobalContext:
                 continue
             with warnings.catch_warnings():
                 # Users did not choose these sizes.
@@ -220,10 +205,8 @@ def match(probes: Probes) -> Match | None:
         except ValueError:
             continue
         variants = [*_variants(layer, probes)]
-        if variants and is_of_gates and not probes.usual:
-            probes.usual = _named(layer_class, arguments | variants[0][1])
         assigned = _assignments(layer, probes)
-        if layer_class is TripletAttention:
+        if layer_class is layers.TripletAttention:
             assigned = _assignments_of_planes(layer, probes)
         for order, sources in enumerate(assigned):
             trials += [
@@ -248,20 +231,6 @@ def match(probes: Probes) -> Match | None:
         if count and not name:
             return probes.nearest
     return None
-
-
-def in_ours(probes: Probes) -> str:
-    """Returns the limits of factors of our layer of such weights, in words."""
-    if probes.usual is None:
-        return ""
-    x = keras.Input(probes.shape[1:])
-    layer = probes.usual.layer_class(**probes.usual.arguments)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        y = layer(x)
-    cut = Cut("", x, y, _graph.nodes_between([x], [y]))
-    low, high = Probes(cut, probes.data_format, probes.shape).limits
-    return f"; those of {type(layer).__name__} from {low:.2f} to {high:.2f}"
 
 
 def nearest(probes: Probes) -> Match | None:
@@ -349,8 +318,9 @@ def fitted(array: Any, shape: Sequence[int]) -> np.ndarray:
 
 def _named(layer_class, arguments, *measured):
     """Returns a match, with the arguments that are no defaults."""
-    if layer_class is ChannelAttention and arguments["pool_types"] == ("avg",):
-        layer_class = SqueezeExcite
+    is_channel = layer_class is layers.ChannelAttention
+    if is_channel and arguments["pool_types"] == ("avg",):
+        layer_class = layers.SqueezeExcite
         del arguments["pool_types"]
     if arguments.get("hidden_units"):
         del arguments["reduction_ratio"]
@@ -377,7 +347,7 @@ def _structures(arrays, probes):
     channels, rank = probes.channels, len(probes.shape) - 2
     cores = collections.Counter(_core(x, channels) for x in arrays)
     if not cores:
-        yield SimAM, {"regularization": probes.regularization}
+        yield layers.SimAM, {"regularization": probes.regularization}
     mlps = [
         {
             "reduction_ratio": channels // x[1],
@@ -407,26 +377,26 @@ def _structures(arrays, probes):
         if len(pools) == count and use_bias + 4 * batch_norm <= cores[1,]
     ]
     if probes.is_product:
-        yield from ((ChannelAttention, mlp) for mlp in mlps)
-        yield from ((SpatialAttention, x) for x in convolutions)
+        yield from ((layers.ChannelAttention, mlp) for mlp in mlps)
+        yield from ((layers.SpatialAttention, x) for x in convolutions)
         for mlp, convolution in itertools.product(mlps, convolutions):
-            yield CBAM, mlp | _of_half("spatial", convolution)
+            yield layers.CBAM, mlp | _of_half("spatial", convolution)
     # Scales of quantized layers have no axes.
     for size, *others in filter(None, cores):
         if others == [1, 1]:
-            yield EfficientChannelAttention, {"kernel_size": size}
+            yield layers.EfficientChannelAttention, {"kernel_size": size}
         if others == [size, 2, 1]:
-            yield TripletAttention, {"kernel_size": size}
+            yield layers.TripletAttention, {"kernel_size": size}
     for width in {x[1] for x in cores if len(x) == 2 and x[0] == channels}:
         ratio = {"reduction_ratio": channels // width}
-        yield SCSE, ratio
-        yield GlobalContext, ratio
+        yield layers.SCSE, ratio
+        yield layers.GlobalContext, ratio
         fixed = {"reduction_ratio": channels, "min_hidden_units": width}
         is_default = width == max(8, channels // 32)
-        yield CoordinateAttention, {} if is_default else fixed
+        yield layers.CoordinateAttention, {} if is_default else fixed
         for x in cores:
             if len(x) > 2 and x[-2:] == (width, width):
-                yield BAM, {**ratio, "kernel_size": x[0]}
+                yield layers.BAM, {**ratio, "kernel_size": x[0]}
 
 
 def _assignments(layer, probes):
@@ -471,9 +441,9 @@ def _variants(layer, probes):
     """Yields how unusual arguments are that no weights show, and these."""
     choices = [*CHOICES.get(type(layer), [])]
     pools = [x for x in POOLS if probes.pools in (x["pool_types"], ())]
-    if type(layer) is ChannelAttention:
+    if type(layer) is layers.ChannelAttention:
         choices.append(pools if probes.pools else [])
-    if type(layer) is CBAM:
+    if type(layer) is layers.CBAM:
         # The features that a spatial gate has scaled have other pools.
         orders = ORDERS[::2] if probes.pools else ORDERS[1:2]
         choices.append([_of_half("channel", x) for x in pools])
@@ -482,14 +452,14 @@ def _variants(layer, probes):
     gates = GATES
     if not probes.multiplies:
         gates = GATES[:1]
-    elif type(layer) is not BAM:
+    elif type(layer) is not layers.BAM:
         gates = SIGNS.get(probes.sign, GATES)
     for name, values in (("gate_activation", gates), ("activation", HIDDEN)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))
     for places in itertools.product(*(range(len(x)) for x in choices)):
         rare = sum(i > 1 for i in places)
-        if rare < 2 or type(layer) is not CBAM:
+        if rare < 2 or type(layer) is not layers.CBAM:
             variant = collections.ChainMap(
                 *(x[i] for x, i in zip(choices, places, strict=True))
             )

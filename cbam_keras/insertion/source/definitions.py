@@ -98,11 +98,10 @@ class Source:
         self.reads: list[Source] = []
         self.futures: list[ast.stmt] = []
         self.statements = [] if path.is_dir() else [*statements_of(path)]
-        own = {**vars(builtins), "__import__": self._import}
-        if not any("keras" in ast.dump(x) for x in self.statements):
-            # A fragment without its imports.
-            own = {**vars(keras.layers), "K": keras.backend, **own}
-        self.namespace["__builtins__"] = own
+        # A fragment may lack its imports.
+        own = {"keras": keras, "layers": keras.layers, "K": keras.backend}
+        own = {**vars(keras.layers), **own, **vars(builtins)}
+        self.namespace["__builtins__"] = {**own, "__import__": self._import}
         self._run(self.statements)
 
     def closure(self) -> list["Source"]:

@@ -76,10 +76,12 @@ def check_source(path: str | os.PathLike) -> CheckReport:
     for file in files:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             text = "\n".join(cells_of(pathlib.Path(file)))
-            if KERAS.search(text):
+            is_keras = KERAS.search(text)
+            if not is_keras and TORCH.search(text):
+                torch += 1
+            # A fragment may lack its imports.
+            elif is_keras or GATE.search(text):
                 texts[file] = text
-            else:
-                torch += bool(TORCH.search(text))
     rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
     for row in found_in([*texts], only, alone=not os.path.isdir(path)):
         # A file that cannot be read may have none.

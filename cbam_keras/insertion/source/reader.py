@@ -25,19 +25,22 @@ from cbam_keras.insertion.checking import (
     unknown,
 )
 from cbam_keras.insertion.claims import claim_of, is_meant
-from cbam_keras.insertion.finding import FAILED, gates_of
+from cbam_keras.insertion.finding import FAILED, MIXES, gates_of
 from cbam_keras.insertion.source import keras_2
 from cbam_keras.insertion.source.definitions import Source, Unknown
 
 # More memory the process does not get, in bytes.
 MEMORY = 16 * 2**30
-# Features of 32 channels in ranks 4, 3 and 5, and images of a network.
+# Features of 32 channels in ranks 4, 3 and 5, others for gates that name their
+# sizes, and images of a network.
 SHAPES = [(12, 10, 32), (12, 32), (6, 5, 4, 32)]
+SHAPES += [(12, 12, 32), (12, 10, 64), (12, 10, 128)]
 IMAGES = [(64, 64, 3), (224, 224, 3), (64, 8), (16, 16, 16, 1)]
 # Values of arguments that have no default, by patterns of their names.
 USUAL: dict[str, Any] = {
     r".*r.tio|r|red|.*reduction.*|squeeze.*": 8,
-    r".*(channel|filter|unit|plane|feature).*|ch|c|n?f|.*dim|k|inr?|out": 32,
+    r".*(channel|filter|unit|plane|feature).*|inter.*|ch|c|n?f|.*dim|k": 32,
+    r"inr?|out": 32,
     r"kernel.*|k_?size|ks": 7,
     r".*name|prefix|scope": "gate",
     r".*(classes|labels)|n_?class": 4,
@@ -51,14 +54,17 @@ USUAL: dict[str, Any] = {
     r"w|width": 10,
     r".*bias|include_top|is_?[a-z].*|use_.*": True,
 }
-# The first argument of a function of features.
+# The first argument of a function of features, and another tensor, in whose
+# place the same features are.
+_NO_NUMBER = "(?!.*(shape|size|dim|name|channel|filter|unit))"
 FEATURES = re.compile(
-    "x|y|ip|net|fm|z|u|(?!.*(shape|size|dim|name))"
-    ".*(input|tensor|feature|layer|inp|map).*",
+    f"x|y|ip|net|fm|z|u|{_NO_NUMBER}.*(input|tensor|feature|layer|inp|map).*",
     re.I,
 )
-# Another tensor, which no value replaces.
-TENSOR = re.compile("g|.*(input|tensor|inp_|_map|gating|skip|hidden|query).*")
+TENSOR = re.compile(
+    f"g|{_NO_NUMBER}.*(input|tensor|inp_|_map|gating|skip|hidden|query).*", re.I
+)
+SAME_FEATURES = object()
 PRODUCT = re.compile("multiply|mul|scale|dot", re.I)
 
 
@@ -100,13 +106,22 @@ class Definition:
         return is_function and has_model and ast.Return in kinds
 
     @property
+    def arguments(self) -> list[str]:
+        """The names of the arguments of a function."""
+        if not isinstance(self.node, ast.FunctionDef):
+            return []
+        return [x.arg for x in self.node.args.posonlyargs + self.node.args.args]
+
+    @property
     def may_be_gate(self) -> bool:
         """Whether it looks like a gate, by its name or by a product."""
         is_named = is_meant(self.name)
         if isinstance(self.node, ast.FunctionDef):
-            arguments = self.node.args.posonlyargs + self.node.args.args
-            first = arguments[0].arg if arguments else ""
-            is_kind = FEATURES.fullmatch(first) and not self.builds_model
+            # Or a function that returns one of features.
+            inner = any(isinstance(x, ast.FunctionDef) for x in self.node.body)
+            is_of_features = any(map(FEATURES.fullmatch, self.arguments[:1]))
+            is_kind = is_of_features or inner and is_named
+            is_kind = is_kind and not self.builds_model
         else:
             is_kind = self.value is None and is_named or _is_layer(self.value)
         return bool(is_kind and (is_named or self.multiplies))
@@ -209,7 +224,7 @@ class Reader:
             if is_asked and (words or alone or gate.source is source):
                 key = gate.source.path, gate.name
                 if key not in self.known:
-                    self.known[key] = [*self._examine(gate, calls)]
+                    self.known[key] = self._examine(gate, calls)
                 yield from (_with(words, row) for row in self.known[key])
 
     def _calls_of(self, gate):
@@ -236,13 +251,19 @@ class Reader:
         raise problem or Unknown("builds no model")
 
     def _examine(self, gate, calls):
-        """Yields rows of a gate, called in the first way that works."""
+        """Returns rows of a gate, called in the first way that works.
+
+        Features of another rank count where one of our layers does the same.
+        """
         if gate.value is None:
-            yield gate.row(gate.source.missing.get(gate.name, "not defined"))
-            return
+            reason = gate.source.missing.get(gate.name, "not defined")
+            return [gate.row(reason)]
         others = gate.names & gate.source.namespace.keys() - {gate.name}
-        others, problem = any(map(is_meant, others)), None
-        for make, shape in _ways(gate, calls):
+        others, problem, rows = any(map(is_meant, others)), None, None
+        ranks, tried = _ranks(gate), set()
+        for make, shape in _ways(gate, ranks, calls):
+            if len(shape) in tried:
+                continue
             x = keras.Input(shape)
             try:
                 y = _symbols(make()(x))[0]
@@ -251,27 +272,28 @@ class Reader:
                 problem = problem or error
                 continue
             found = gates_of(make(), shape)
-            if failed := [z.problem for z in found if FAILED in z.problem]:
+            failed = [z.problem for z in found if FAILED in z.problem]
+            if failed and MIXES not in failed[0]:
                 # Keras 2 may have run it.
                 problem = problem or Unknown(failed[0].partition(": ")[2])
                 continue
-            for part in found:
-                is_whole = part.cut.is_given
-                if is_whole and not _fits(y.shape, x.shape):
-                    continue
-                # Gates of other definitions have rows of their own.
-                if not is_whole and others and not claim_of(gate.name):
-                    continue
-                is_gate = part.probes and part.probes.is_attention
-                is_gate = part.match or is_gate and not is_whole
-                if is_gate or is_meant(gate.name):
-                    yield _placed(part, gate)
-            return
-        if isinstance(problem, Unknown) and others:
-            # A block of several tensors: its gates have rows of their own.
-            return
-        if claim_of(gate.name) or is_meant(gate.name) and gate.multiplies:
-            yield gate.row(problem)
+            tried.add(len(shape))
+            is_ours = any(part.match for part in found)
+            if rows is None or is_ours:
+                rows = [
+                    _placed(part, gate)
+                    for part in found
+                    if _is_row(part, gate, others, _fits(y.shape, x.shape))
+                ]
+            if is_ours or len(ranks) == 1:
+                break
+        if rows is not None:
+            return rows
+        # The gates of a block of several tensors have rows of their own.
+        is_of_several = any(map(TENSOR.fullmatch, gate.arguments[1:]))
+        is_block = others and (is_of_several or isinstance(problem, Unknown))
+        is_gate = claim_of(gate.name) or is_meant(gate.name) and gate.multiplies
+        return [gate.row(problem)] if is_gate and not is_block else []
 
 
 def main() -> None:
@@ -351,21 +373,39 @@ def _arguments(function, skipped, usual):
         if not is_needed or x.default is not x.empty:
             continue
         values = [v for p, v in usual.items() if re.fullmatch(p, x.name, re.I)]
-        if not values or usual is USUAL and TENSOR.fullmatch(x.name):
+        if usual is USUAL and TENSOR.fullmatch(x.name):
+            values = [SAME_FEATURES]
+        if not values:
             raise Unknown(f"needs `{x.name}`")
         arguments[x.name] = values[0]
     return arguments
 
 
-def _ways(gate, calls):
+def _is_row(part, gate, others, fits):
+    """Returns whether a part of a definition has a row."""
+    is_whole = part.cut.is_given
+    # Gates of other definitions have rows of their own.
+    is_other = not is_whole and others and not claim_of(gate.name)
+    if is_other or is_whole and not fits:
+        return False
+    is_attention = part.probes and part.probes.is_attention and not is_whole
+    return bool(part.match or is_attention or is_meant(gate.name))
+
+
+def _ranks(gate):
+    """Returns the ranks of positions that layers of a gate, or beside it, have.
+
+    Others may convolve channels in one dimension.
+    """
+    every = (Definition(gate.source, x) for x in gate.source.definitions)
+    several = [gate.names, set().union(*(x.names for x in every))]
+    kind = re.compile("(?:[23]|Pooling1)D$")
+    ranks = ({x[-2] for x in names if kind.search(x)} for names in several)
+    return next(filter(None, ranks), set())
+
+
+def _ways(gate, ranks, calls):
     """Yields ways to call a gate: functions that give it, and features."""
-    every = {
-        x
-        for name in gate.source.definitions
-        for x in Definition(gate.source, name).names
-    }
-    ranks = {x[-2] for x in gate.names if re.search("[123]D$", x)}
-    ranks = ranks or {x[-2] for x in every if re.search("[123]D$", x)}
     first = {("1",): SHAPES[1], ("3",): SHAPES[2]}.get((*ranks,), SHAPES[0])
     for shape in sorted(SHAPES, key=lambda x: x is not first):
         yield functools.partial(_usual, gate.value, shape), shape
@@ -379,7 +419,10 @@ def _ways(gate, calls):
 def _usual(value, shape):
     """Returns a layer of a class, or a function, with usual arguments."""
     if not inspect.isclass(value):
-        return _function(value, (), _arguments(value, 1, USUAL))
+        first = next(iter(inspect.signature(value).parameters))
+        if FEATURES.fullmatch(first):
+            return _function(value, (), _arguments(value, 1, USUAL))
+        return value(**_arguments(value, 0, USUAL))
     layer = value(**_arguments(value, 0, USUAL))
     arguments = _arguments(layer.call, 1, USUAL)
     # Keras 2 built inner layers also where a class gives its output shape.
@@ -390,7 +433,8 @@ def _usual(value, shape):
 
 def _function(function, args, kwargs):
     def gate(x):
-        return function(x, *args, **kwargs)
+        named = {k: x if y is SAME_FEATURES else y for k, y in kwargs.items()}
+        return function(x, *args, **named)
 
     default = type(function).__name__
     gate.__name__ = getattr(function, "__name__", default)
