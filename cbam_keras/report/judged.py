@@ -6,76 +6,18 @@ from collections.abc import Mapping
 from cbam_keras import _files, _terminal
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.report.page import MAX_NETWORKS, Figure, Page, Section
+from cbam_keras.report.page import MAX_NETWORKS, TEXTS, Figure, Page, Section
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import figures, predictions
 from cbam_keras.study.results.kept import CLASSES, OF_CLASSES, OF_NUMBERS
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import DEVIATION
 
+NOTES, CAPTIONS = TEXTS["notes"], TEXTS["captions"]
 TABLES = "tables"
-# Headings of scores, in percent.
-SCORE_HEADINGS = {
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "auc": "AUC",
-    "average_precision": "AP",
-    "ece": "ECE (%)",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "ppv": "PPV",
-    "npv": "NPV",
-}
-TITLES = {
-    "per_class": "Per class (%)",
-    "calibration": "Calibration",
-    "thresholds": "Thresholds (%)",
-    "mcnemar": "McNemar's test",
-}
 # The columns of a class in a paper.
 OF_CLASS = "class", "precision", "recall", "F1"
 AT_THRESHOLD = "variant", "sensitivity", "specificity", "ppv", "npv", "auc"
-BY_CLASS = (
-    "A class without test examples has no scores; a class that is never "
-    "predicted has precision 0. AUC: one class vs. rest; AP: average precision."
-)
-CALIBRATED = (
-    "Expected calibration error (ECE, 15 equal-mass bins): mean gap between "
-    "confidence and accuracy, biased upward on small test sets, so omitted "
-    "below 1,000 examples. Brier score: at most 2. Lower is better for both."
-)
-OF_PREDICTED = (
-    "Test examples, networks of the first seed or fold. Top: predictions and "
-    "targets, equal on the line. Bottom: residuals (prediction - target)."
-)
-OF_THRESHOLD = (
-    'The positive class is "{1}". Sensitivity: fraction of "{1}" detected; '
-    'specificity: fraction of "{0}" not flagged; PPV and NPV: fractions of '
-    "positive and of negative predictions that are correct at this prevalence. "
-    "Brackets: Wilson 95% CI over the test examples of one run{2}; AUC: "
-    "bootstrap. Other sections use the most probable class. The threshold"
-)
-# Numbers of examples, and p-values, in McNemar's table.
-OF_MCNEMAR = {
-    "both_right": "both right",
-    "alone_right": "network alone right",
-    "baseline_right": "baseline alone right",
-    "both_wrong": "both wrong",
-}
-P_VALUES = {"mid_p": "mid-p", "exact_p": "exact p"}
-MCNEMAR = (
-    "McNemar's test compares each run of a network with the same run of the "
-    "baseline on these examples; it does not generalize to other runs. The "
-    "verdict is based on the confidence interval of the difference."
-)
-OF_ROC = "Means over seeds; bands: one standard deviation."
-OF_RELIABILITY = (
-    "Each point: one of 15 bins of equally many {}s, all seeds pooled. Above "
-    "the diagonal: underconfident."
-)
-OF_CONFUSION = "Examples by true (rows) and predicted class"
-OF_GROUPS = " (effective sample size from the design effect of groups)"
 
 
 def add_judged(page: Page, results: Results, content: Json) -> None:
@@ -86,10 +28,10 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
     tables = _tables(results, frames)
     if results.predicts == OF_NUMBERS:
         drawn = figures.plot_numbers(results)
-        figure = _write(results, "numbers.png", drawn, OF_PREDICTED)
+        figure = _write(results, "numbers.png", drawn, CAPTIONS["predicted"])
         page.sections.append(Section("Numbers", figures=[figure]))
     if results.predicts in OF_CLASSES:
-        classes = Section("Classes", [BY_CLASS], [tables["per_class"]])
+        classes = Section("Classes", [NOTES["classes"]], [tables["per_class"]])
         page.sections += [classes, _curves(results, frames, tables)]
     if results.predicts == CLASSES:
         page.sections.append(_confusion(results, tables))
@@ -97,10 +39,15 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
             frames[f"confusion-{name}"] = results.confusion(name)
     if "calibration" in tables:
         drawn = figures.plot_reliability(results)
-        caption = OF_RELIABILITY.format(results.noun)
+        caption = CAPTIONS["reliability"].format(results.noun)
         figure = _write(results, "calibration.png", drawn, caption)
         found = [tables["calibration"]]
-        section = Section("Calibration", [CALIBRATED], found, figures=[figure])
+        section = Section(
+            "Calibration",
+            [NOTES["calibration"]],
+            found,
+            figures=[figure],
+        )
         page.sections.append(section)
     frames["results"] = results.to_dataframe()
     texts = _latex(results, frames, tables)
@@ -115,7 +62,7 @@ def _tables(results, frames):
         rows = [_cells(results, x) for x in frame.to_dict("records")]
         below = used if "seed" in frame else f"{note} {used}".strip()
         if rows:
-            title = f"{TITLES[name]}, {results.seeds_in_words}"
+            title = f"{TEXTS['titles'][name]}, {results.seeds_in_words}"
             tables[name] = Table(title, rows, note=below)
     return tables
 
@@ -132,7 +79,7 @@ def _curves(results, frames, tables):
     section = Section("Threshold")
     if predictions.with_probabilities(results):
         drawn = figures.plot_roc(results)
-        figure = _write(results, "roc.png", drawn, OF_ROC)
+        figure = _write(results, "roc.png", drawn, CAPTIONS["roc"])
         section = Section("ROC", figures=[figure])
     if "thresholds" not in tables:
         return section
@@ -163,7 +110,7 @@ def _confusion(results, tables):
         figure = _write(results, f"confusion-{name}.png", drawn, caption)
         section.figures.append(figure)
     if "mcnemar" in tables:
-        section.texts.append(MCNEMAR)
+        section.texts.append(NOTES["mcnemar"])
         section.tables.append(tables["mcnemar"])
     return section
 
@@ -178,14 +125,14 @@ def _cells(results: Results, row: Mapping) -> dict[str, str]:
     cells |= {x: form.format(row[x]) for x, form in forms.items() if x in row}
     if "images" in row:
         cells[f"{results.noun}s"] = f"{row['images']:,}"
-    for key, heading in SCORE_HEADINGS.items():
+    for key, heading in TEXTS["scores"].items():
         if key in row:
             cells[heading] = _mean_cell(row, key)
         if f"{key}_low" in row and cells[heading]:
             low, high = (100 * row[f"{key}_{end}"] for end in ("low", "high"))
             cells[heading] += f" [{low:.1f}, {high:.1f}]"
-    cells |= {y: f"{row[x]:,}" for x, y in OF_MCNEMAR.items() if x in row}
-    for name, heading in P_VALUES.items():
+    cells |= {y: f"{row[x]:,}" for x, y in TEXTS["counts"].items() if x in row}
+    for name, heading in TEXTS["p_values"].items():
         if name in row:
             is_small = row[name] < 0.001
             form = "< 0.001" if is_small else "{:.3f}"
@@ -206,8 +153,8 @@ def _mean_cell(
 
 def describe_threshold(results: Results) -> str:
     """Returns how the threshold was chosen, as sentences."""
-    of_groups = OF_GROUPS if results.has_groups else ""
-    text = OF_THRESHOLD.format(*results.class_names, of_groups)
+    of_groups = NOTES["groups"] if results.has_groups else ""
+    text = NOTES["threshold"].format(*results.class_names, of_groups)
     rule = results.threshold
     if rule is None:
         return f"{text} is 0.5, the default."
@@ -227,7 +174,7 @@ def _latex(results, frames, tables):
             cells = frame.map("{:,}".format)
             cells.insert(0, "true class", frame.index, allow_duplicates=True)
             rows = cells.to_dict("records")
-            texts[name] = Table(OF_CONFUSION, rows).latex()
+            texts[name] = Table(CAPTIONS["confusion"], rows).latex()
     for name, table in tables.items():
         if name != "per_class":
             texts[name] = table.latex()

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import io
 import pathlib
+import tomllib
 from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 FOLDER = pathlib.Path(__file__).parent
 # The resolution of figures, in dots per inch.
 DPI = 150
+# Captions, notes and headings.
+TEXTS = tomllib.loads((FOLDER / "page.texts.toml").read_text("utf-8"))
 # Figures of more networks make a page too long.
 MAX_NETWORKS = 6
 

@@ -12,7 +12,14 @@ from cbam_keras._terminal import Table
 from cbam_keras.report import looking
 from cbam_keras.report.checklist import add_checklist, describe_making
 from cbam_keras.report.judged import add_judged
-from cbam_keras.report.page import Figure, Page, Section, find_template, render
+from cbam_keras.report.page import (
+    TEXTS,
+    Figure,
+    Page,
+    Section,
+    find_template,
+    render,
+)
 from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
 from cbam_keras.study.plans.measures import validation_key
 from cbam_keras.study.results.figures.curves import draw_curves
@@ -21,42 +28,7 @@ from cbam_keras.study.results.predictions import count_labels
 from cbam_keras.study.results.results import read_results
 
 SPLIT_WORDS = {"train": "training", "test": "testing"}
-# What our own names of networks and data mean.
-MEANINGS = {
-    "tiny": "a residual network of 20,000 parameters",
-    "mnist5k": "5,000 digits of MNIST, 28 x 28 pixels",
-    "cluttered_mnist": "a digit among 4 pieces of others, 48 x 48 pixels",
-    "crowded_mnist": "a digit among 12 pieces of others, 48 x 48 pixels",
-}
-OF_PREDICTIONS = (
-    "Test images, true masks and predictions; wrong pixels are magenta, images "
-    "with most of them first."
-)
-OF_HEAT = (
-    "Grad-CAM of {}: bright regions increase the score of the true class (no "
-    "color: none does). P: probability of the true class."
-)
-OF_ATTENTION = (
-    "Attention maps of {} in each layer, for the first of these images. "
-    "Curves: channel weights, in descending order."
-)
-ABOUT_ANSWERS = (
-    "Test images, networks of the first seed or fold. Errors are marked "
-    "\N{MULTIPLICATION SIGN} and come first."
-)
 RESUME = "The same command resumes the run."
-OF_FILES = (
-    "After import cbam_keras, keras.saving.load_model(file) loads a network "
-    "for raw data (images in [0, 255]); its test predictions are in "
-    "*.predictions.npz. Choose by validation score. LaTeX tables: tables/."
-)
-# Files with figures, and their captions.
-FIGURES = {
-    "comparison.png": "Small dots: seeds; large dots: means; bars: 95% CI of "
-    "the difference from the baseline (dashed).",
-    "curves.png": "Loss and metric per epoch. Thin lines: training. Bold lines "
-    "with markers: validation.",
-}
 
 
 def write(
@@ -162,7 +134,8 @@ def _add_question(page, results, content):
     data = next(iter(settings["data"].values()))
     subject = settings.get("model", "your own"), data["name"]
     page.title = "{}: {} on {}".format(content["kind"], *subject)
-    known = [f"{x}: {MEANINGS[x]}" for x in subject if x in MEANINGS]
+    meanings = TEXTS["meanings"]
+    known = [f"{x}: {meanings[x]}" for x in subject if x in meanings]
     page.about = "; ".join(known)
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
@@ -232,7 +205,7 @@ def _add_results(page, results, content):
         if file.exists():
             _files.write_figure(file, results.plot())
         draw_curves(results)
-    section.figures = _read_figures(results.output, FIGURES)
+    section.figures = _read_figures(results.output, TEXTS["figures"])
 
 
 def _add_files(page, results, content):
@@ -253,7 +226,9 @@ def _add_files(page, results, content):
     ]
     if rows:
         tables = [Table("Networks by seed", rows)]
-        page.sections.append(Section("Files", [OF_FILES], tables))
+        page.sections.append(
+            Section("Files", [TEXTS["notes"]["files"]], tables)
+        )
 
 
 def _list_classes(results, class_names):
@@ -287,13 +262,16 @@ def _add_examples(page, results, content):
     section = Section("What the networks look at")
     file = drawn / looking.ANSWERS
     answers = json.loads(file.read_text("utf-8")) if file.exists() else []
-    captions = {looking.MASKS_FIGURE: OF_PREDICTIONS}
+    texts = TEXTS["captions"]
+    captions = {looking.MASKS_FIGURE: texts["masks"]}
     if answers:
-        section.tables.append(Table("Predictions", answers, note=ABOUT_ANSWERS))
+        note = TEXTS["notes"]["answers"]
+        section.tables.append(Table("Predictions", answers, note=note))
         names = [*answers[0]][2:]
-        captions[looking.HEAT] = OF_HEAT.format(", ".join(names))
+        captions[looking.HEAT] = texts["heat"].format(", ".join(names))
         captions |= {
-            f"attention-{name}.png": OF_ATTENTION.format(name) for name in names
+            f"attention-{name}.png": texts["attention"].format(name)
+            for name in names
         }
     section.figures = _read_figures(drawn, captions)
     page.sections.append(section)
