@@ -25,6 +25,7 @@ from cbam_keras import (
 from cbam_keras.cli.command import AT_A_TIME, PLANS
 from cbam_keras.layers import CBAM
 from cbam_keras.report import looking
+from cbam_keras.study.results.results import read_results
 
 RUNS = {
     "train": (comparison, "compare"),
@@ -263,7 +264,7 @@ def drawn(tiny, monkeypatch):
     calls = []
 
     def draw(folder, content):
-        results = study.Results.of(folder, content)
+        results = read_results(folder, content)
         calls.append([*results.networks()])
 
     pretended.install(monkeypatch)

@@ -119,7 +119,7 @@ def measures_of_classes(first: str | None, several: bool) -> list[Measure]:
     usual: Sequence[str] = OF_SEVERAL if several else (ACCURACY,)
     choices = usual if several else (ACCURACY, *MEASURES)
     # A short name of it.
-    first = ACCURACY if first == "accuracy" else first or usual[0]
+    first = ACCURACY if str(first) == "accuracy" else first or usual[0]
     _checks.one_of("measure", first, choices)
     return [
         TEST_ACCURACY
