@@ -73,7 +73,7 @@ def draw_photographs():
         axes.set(xticks=[], yticks=[])
         chance = predicted[number, index]
         axes.set_xlabel(
-            f"{name}, {100 * chance:.0f} %", fontsize=TEXT, labelpad=8
+            f"{name}, {100 * chance:.0f}%", fontsize=TEXT, labelpad=8
         )
     return figure
 

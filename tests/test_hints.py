@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 from _cbam_keras_command.options import nearest
 from _cbam_keras_command.parser import build_parser
@@ -85,6 +86,29 @@ def test_accuracy_is_the_test_accuracy():
     given = study.results_of({"a": scores}, [0, 1, 0], measure="accuracy")
     assert given.rows[0].mean == pytest.approx(2 / 3)
     assert build_parser().parse_args(["train", "--measure", "accuracy"])
+
+
+def test_a_network_without_attention_has_none_to_replace():
+    words = r"of attention in model \"resnet18\" \(found: none\). Received"
+    with pytest.raises(ValueError, match=words):
+        insert_attention(models.ResNet18(), instead_of="se")
+
+
+def test_a_pasted_lambda_of_keras_3_gives_its_weights(tmp_path):
+    def build():
+        image = keras.Input((4, 4, 2))
+        mean = keras.layers.Lambda(lambda x: ops.mean(x, -1, keepdims=True))
+        x = keras.layers.Conv2D(1, 3)(mean(image))
+        return keras.Model(image, x)
+
+    old, file = build(), tmp_path / "old.keras"
+    old.save(file)
+    # As the page says, which then has the code build the network.
+    with pytest.raises(NotImplementedError, match="infer the shape of the Lam"):
+        keras.saving.load_model(file, safe_mode=False)
+    new = build()
+    new.load_weights(file)
+    assert np.array_equal(*(x.get_weights()[0] for x in (old, new)))
 
 
 def test_a_dense_model_is_told_what_attention_needs():

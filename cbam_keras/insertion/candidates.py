@@ -205,10 +205,10 @@ class CandidatePlaces:
         if not selected:
             listed = [f'"{x.path}" ({kind})' for x, kind in gates.items()]
             raise ValueError(
-                "`instead_of` must be a kind, a name or a regular expression "
-                f'of gates of model "{self.name}", which no layer wraps: '
-                f"{_checks.first_few(listed, 20) or 'it has none'}. Received: "
-                f"instead_of={instead_of!r}"
+                "`instead_of` must be an attention type, a name or a regular "
+                f'expression of attention in model "{self.name}" (found: '
+                f"{_checks.first_few(listed, 20) or 'none'}). Received: "
+                f"{instead_of=}"
             )
         return selected
 
