@@ -117,7 +117,7 @@ class Definition:
         """Whether it looks like a gate, by its name or by a product."""
         is_named = is_meant(self.name)
         if isinstance(self.node, ast.FunctionDef):
-            # Or a function that returns one of features.
+            # It may be a function that returns one of features.
             inner = any(isinstance(x, ast.FunctionDef) for x in self.node.body)
             is_of_features = any(map(FEATURES.fullmatch, self.arguments[:1]))
             is_kind = is_of_features or inner and is_named

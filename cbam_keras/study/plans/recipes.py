@@ -298,7 +298,7 @@ RECIPES: dict[str, Recipe] = {
         augment=("random_resized_crop", "flip"),
         image_size=224,
     ),
-    # Of github.com/kuangliu/pytorch-cifar, but for the warm-up.
+    # As github.com/kuangliu/pytorch-cifar has it, but for the warm-up.
     "small_images": Recipe(
         epochs=200,
         batch_size=128,
