@@ -97,7 +97,7 @@ def as_cell(value: Any) -> Any:
     return f"'{value}" if is_formula else value
 
 
-def write_arrays(path: str | os.PathLike, arrays: Mapping[str, Any]) -> None:
+def write_arrays(path: str | os.PathLike, arrays: Json) -> None:
     """Writes arrays as a compressed `.npz` file, whole or not at all."""
     with replacing(path) as beside:
         np.savez_compressed(beside, **arrays)

@@ -195,7 +195,7 @@ def _check(options, path):
     return insertion.check(model)
 
 
-def progress_of(options: Options) -> contextlib.AbstractContextManager[Any]:
+def progress_of(options: Options) -> contextlib.AbstractContextManager:
     """Context of the work before the result, which prints its progress."""
     if options.json:
         return contextlib.redirect_stdout(sys.stderr)

@@ -2,8 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import keras
 import numpy as np
@@ -56,7 +55,7 @@ class Report:
 
 def load_torch_weights(
     model_or_layer: keras.layers.Layer,
-    source: str | os.PathLike | Mapping[str, Any],
+    source: str | os.PathLike | Mapping[str, object],
 ) -> Report:
     """Loads the weights of a PyTorch checkpoint by their names.
 
@@ -234,7 +233,7 @@ def _find_difference(target, plan, names):
     return ""
 
 
-def _list_options(options: Mapping[str, Any], names: Collection[str]) -> str:
+def _list_options(options, names):
     return ", ".join(f"{name}={options[name]!r}" for name in names)
 
 

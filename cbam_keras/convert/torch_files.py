@@ -10,6 +10,8 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.convert import legacy
 
+# Tensors of PyTorch or arrays, by their names.
+Tensors = dict[str, Any]
 # Keys of state dicts in training scripts, averaged weights last.
 STATE_KEYS = ("state_dict", "model_state_dict", "model_state")
 AVERAGED = ("state_dict_ema", "model_ema")
@@ -20,9 +22,9 @@ WRAPPERS = {"module", "_orig_mod"}
 COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 
-def read(source: str | os.PathLike | Mapping) -> dict[str, Any]:
+def read(source: str | os.PathLike | Mapping) -> Tensors:
     """Returns the tensors of a checkpoint by their names, unwrapped."""
-    content: Any = source
+    content: object = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
     elif not isinstance(source, Mapping):
@@ -102,7 +104,7 @@ def _damaged(path: str) -> ValueError:
     )
 
 
-def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
+def _state_dict(content, received):
     """Returns the innermost mapping that holds the tensors."""
     kind = f"an object of type {type(content).__name__}"
     while isinstance(content, Mapping):
@@ -125,7 +127,7 @@ def _state_dict(content: Any, received: str) -> Mapping[str, Any]:
     )
 
 
-def _clean(state_dict: Mapping[str, Any], received: str) -> dict[str, Any]:
+def _clean(state_dict, received):
     """Removes counters, and the parts of names that wrappers add."""
     names = {}
     for name in state_dict:

@@ -6,6 +6,7 @@ weights of classes; `MeanIoU` takes no single unit for two classes.
 
 import contextlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 import keras
@@ -18,6 +19,7 @@ __all__ = ["PixelCrossentropy", "PixelIoU"]
 
 # Scores of two classes are those of the second one, the foreground.
 SCORES = ("miou", "iou", "dice")
+Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -226,7 +228,7 @@ class PixelIoU(keras.metrics.Metric):
         return super().get_config() | {x: getattr(self, x) for x in names}
 
 
-def score_of(matrix: Any, score: str, math: Any = ops) -> Any:
+def score_of(matrix: Tensor, score: str, math: ModuleType = ops) -> Tensor:
     """Returns one of the `SCORES` of a confusion matrix, a row per class."""
     both = math.diagonal(matrix)
     sums = math.sum(matrix, axis=0) + math.sum(matrix, axis=1)
@@ -240,7 +242,7 @@ def score_of(matrix: Any, score: str, math: Any = ops) -> Any:
     return math.sum(values) / math.maximum(present, 1)
 
 
-def to_classes(outputs: Any, from_logits: bool) -> Any:
+def to_classes(outputs: Tensor, from_logits: bool) -> Tensor:
     """Returns the class of each pixel, int32, of what a network gives."""
     if outputs.shape[-1] > 1:
         return ops.argmax(outputs, axis=-1)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import numbers
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -178,7 +178,7 @@ class Recipe:
         )
 
 
-def of_a_run(options: Mapping[str, Any]) -> Mapping[str, Any]:
+def of_a_run(options: _checks.Options) -> _checks.Options:
     """Returns arguments of `run`, or raises if they have another place."""
     for name, value in options.items():
         written, text = "", _checks.shown(value)
@@ -267,7 +267,7 @@ def _decay_by_steps(recipe, steps_per_epoch):
 
 SCHEDULES = {"cosine": _decay_by_cosine, "step": _decay_by_steps}
 # What checks an argument of a recipe, and returns it as a plain value.
-CHECKED: dict[str, Callable[[str, Any], Any]] = {
+CHECKED: dict[str, Callable[..., Any]] = {
     "epochs": _checks.positive_integer,
     "batch_size": _checks.positive_integer,
     "step_epochs": _checks.positive_integer,

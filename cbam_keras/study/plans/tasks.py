@@ -105,7 +105,7 @@ class ImageTask(Task[ImageData]):
         networks.compile_network(model, recipe, len(data.train), loss, metrics)
 
     def loss_and_metrics(
-        self, model: keras.Model, recipe: Recipe, data: Any
+        self, model: keras.Model, recipe: Recipe, data: ImageData
     ) -> tuple[keras.losses.Loss, list[keras.metrics.Metric]]:
         """Returns what a network is compiled with."""
         return networks.loss_and_metrics(model, recipe.loss)

@@ -82,7 +82,7 @@ def plan(
     data_options: Options | None = None,
     seeds: int | Sequence[int] | None = None,
     folds: int | None = None,
-    measure: Any = None,
+    measure: str | Callable | None = None,
     threshold: str | None = None,
     task: ImageTask | str | None = None,
 ) -> Study:
@@ -173,7 +173,7 @@ def plan(
     layers = _in_places(kinds, stages, model, instead_of)
     recipe = recipes.find_recipe(recipe, default)
     build, label = network_of(model, weights, recipe)
-    settings: dict[str, Any] = {"model": label, "weights": weights}
+    settings: dict[str, object] = {"model": label, "weights": weights}
     variants, baseline = [], BASELINE if BASELINE in layers else None
     if instead_of is not None:
         if any(map(is_on_skips, layers)):
@@ -264,10 +264,10 @@ def name_network(model: Network, task: object) -> Network:
 
 
 def make_task(
-    task: Any,
+    task: object,
     data: Images,
     data_options: Options | None,
-    measure: Any,
+    measure: object,
     threshold: str | None = None,
 ) -> ImageTask:
     """Returns the task of a name and its data, or a task that is given."""

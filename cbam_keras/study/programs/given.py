@@ -4,17 +4,19 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cbam_keras import _checks, _files
 from cbam_keras.study.files.checkpoints import STATE, State, folder_name
 from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
+from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import Run, check_name, runs_of
-from cbam_keras.study.programs.given_files import read_files
+from cbam_keras.study.programs.given_files import Part, read_files
 from cbam_keras.study.programs.given_values import (
     GIVEN_TASKS,
     GivenRun,
@@ -79,15 +81,15 @@ class Given(Results):
 
 
 def results_of(
-    predictions: Mapping[str, Any] | str | os.PathLike,
+    predictions: Mapping[str, ArrayLike] | str | os.PathLike,
     labels: Any = None,
     *,
     task: str | None = None,
     class_names: Sequence[str] | None = None,
     baseline: str | None = None,
-    measure: Any = None,
-    groups: Any = None,
-    folds: Any = None,
+    measure: str | Callable | Measure | None = None,
+    groups: ArrayLike | None = None,
+    folds: int | Sequence[ArrayLike] | None = None,
     multi_label: bool = False,
     logits: bool = False,
     pattern: str | None = None,
@@ -155,7 +157,7 @@ def results_of(
         >>> results.to_dataframe()["mean"].tolist()
         [1.0, 1.0]
     """
-    read: dict[str, Any] = {}
+    read: Part = {}
     if isinstance(predictions, str | os.PathLike):
         read = read_files(predictions, pattern, logits)
         predictions, folds = read["predictions"], folds or read.get("folds")
@@ -228,7 +230,7 @@ def _read_groups(groups, count):
     return groups.astype(str)
 
 
-def _as_array(values: Any) -> np.ndarray:
+def _as_array(values):
     """Returns values as an array, also those of PyTorch."""
     if hasattr(values, "detach"):
         # A tensor that may hold gradients, or be on a GPU.
@@ -241,7 +243,7 @@ def _as_array(values: Any) -> np.ndarray:
     return np.atleast_1d(np.asarray(values))
 
 
-def _read_runs(value: Any, count: int | None, folds: Any) -> list[GivenRun]:
+def _read_runs(value, count, folds):
     """Returns the runs of one network, for so many examples if it is known."""
     runs = value if isinstance(value, list | tuple) else [value]
     if not len(runs):
