@@ -10,7 +10,14 @@ import re
 import textwrap
 
 import cbam_keras
-from cbam_keras import ChannelAttention, comparison, losses, plotting, tuning
+from cbam_keras import (
+    ChannelAttention,
+    SpatialAttention,
+    comparison,
+    losses,
+    plotting,
+    tuning,
+)
 from cbam_keras.models import MobileNet, ResNet, ResNet18
 
 FOLDER = pathlib.Path(__file__).parent / "reference"
@@ -36,6 +43,7 @@ SOURCES = {
     "ChannelAttention": ChannelAttention,
     "MobileNet": MobileNet,
     "ResNet": ResNet,
+    "SpatialAttention": SpatialAttention,
     "plan": comparison.plan,
     "Search": tuning.Search,
     "PixelCrossentropy": losses.PixelCrossentropy,

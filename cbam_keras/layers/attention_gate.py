@@ -31,8 +31,7 @@ class AttentionGate(TrainableAttention):
             Defaults to `None`, which means half of the skip's, at least 1.
         subsampling: Positive integer, the kernel size and stride of `theta`.
             Defaults to `2`.
-        batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. Defaults to `0.9`, as in the authors' code.
+        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`.
         **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
             `"sigmoid"`, and `identity_init`, with which the map, but not
             `project`, is one until it is trained.
@@ -40,9 +39,7 @@ class AttentionGate(TrainableAttention):
     Call arguments:
         gating: Tensor, the coarser features.
         skip: Tensor, the features to scale.
-        training: Boolean or `None`, whether to normalize by the batch.
-        return_attention_maps: Boolean. If `True`, the layer returns the map,
-            too. Defaults to `False`.
+        training, return_attention_maps: See `ChannelAttention`.
 
     Input shape:
         Both `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any

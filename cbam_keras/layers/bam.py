@@ -16,8 +16,7 @@ class BAM(TrainableAttention):
 
     An MLP on the mean over positions gives a logit per channel. A 1x1
     convolution, two dilated ones and another 1x1 give a logit per position.
-    Every hidden layer has `max(1, C // reduction_ratio)` units and batch
-    normalization (epsilon 1e-5).
+    Every hidden layer has batch normalization (epsilon 1e-5).
 
     Args:
         reduction_ratio: Positive integer, `r`. Hidden layers have `max(1, C //
@@ -28,8 +27,7 @@ class BAM(TrainableAttention):
         combine: String, `"add"` as in the paper, or `"multiply"` as in the
             authors' code: the product of the logits. Defaults to `"add"`.
         activation: Activation of the hidden layers. Defaults to `"relu"`.
-        batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. Defaults to `0.9`, as in the authors' code.
+        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`.
         identity_init: Boolean. If `True`, the layer returns its input until it
             is trained. The last kernels start at zero (with `"multiply"` the
             spatial one, since two zeros have no gradient), and the gate is

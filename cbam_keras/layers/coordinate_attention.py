@@ -26,8 +26,7 @@ class CoordinateAttention(TrainableAttention):
             Defaults to `8`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"hard_swish"`.
-        batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. Defaults to `0.9`, as in the authors' code.
+        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`.
         gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:

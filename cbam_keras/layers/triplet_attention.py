@@ -27,8 +27,7 @@ class TripletAttention(TrainableAttention):
     Args:
         kernel_size: Odd positive integer, the side of the convolutions. It may
             exceed the sizes of a plane. Defaults to `7`.
-        batch_norm_momentum: Number in [0, 1), the momentum of the moving
-            averages. Defaults to `0.99`, as in the authors' code.
+        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.99`.
         gate_activation, identity_init, **kwargs: See `ChannelAttention`.
 
     Call arguments:

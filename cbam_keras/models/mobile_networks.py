@@ -80,9 +80,6 @@ def MobileNet(
         A functional `keras.Model`. See `ResNet`: feature maps have `H / 32`
         rows, with the small stem `H / 16`.
 
-    Raises:
-        See `ResNet`.
-
     Example:
         >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)
         >>> model.output_shape
@@ -155,9 +152,6 @@ def MobileNetV2(
 
     Returns:
         A functional `keras.Model`. See `MobileNet`.
-
-    Raises:
-        See `ResNet`.
 
     Example:
         >>> model = MobileNetV2(alpha=0.25, attention="se", classes=10)

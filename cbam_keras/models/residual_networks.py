@@ -84,9 +84,6 @@ Returns:
     A functional `keras.Model`. See `ResNet`: feature maps have {channels}
     channels.
 
-Raises:
-    See `ResNet`.
-
 Example:
     >>> model = {network}(attention="cbam", include_top=False)
     >>> model.output_shape

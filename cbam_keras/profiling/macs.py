@@ -24,17 +24,12 @@ from cbam_keras.layers import (
 # In the functions below, `x` and `y` are the shapes of input and output, with
 # NaN for unknown sizes. The batch axis counts: a model may fold others into it.
 def _convolution(layer, x, y):
-    channels = _channels(layer, x) // layer.groups
-    return math.prod(layer.kernel_size) * channels * math.prod(y)
+    return math.prod(layer.kernel.shape) * math.prod(y) // _channels(layer, y)
 
 
 def _transposed_convolution(layer, x, y):
     # Each input position is multiplied by the whole kernel once.
     return math.prod(layer.kernel_size) * math.prod(x) * layer.filters
-
-
-def _depthwise(layer, x, y):
-    return math.prod(layer.kernel_size) * math.prod(y)
 
 
 def _separable(layer, x, y):
@@ -138,7 +133,7 @@ COUNTS: dict[str, dict[type | tuple[type, ...], Callable]] = {
     "convolution": {
         (layers.Conv1D, layers.Conv2D, layers.Conv3D): _convolution,
         TRANSPOSED: _transposed_convolution,
-        (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _depthwise,
+        (layers.DepthwiseConv1D, layers.DepthwiseConv2D): _convolution,
         (layers.SeparableConv1D, layers.SeparableConv2D): _separable,
     },
     "dense": {layers.Dense: _dense},
