@@ -9,11 +9,7 @@ from cbam_keras.tuning.space import has_no_attention
 
 
 def to_confirm(results: study.Ranking) -> list[study.Trial]:
-    """Returns the trials of no attention and of attention to retrain.
-
-    Each is the best or, of those within a standard error of its score, of
-    validation images or folds, the one that costs least.
-    """
+    """Returns the cheapest of the best trials without and with attention."""
     plain = [x for x in results.ranked if has_no_attention(x.values)]
     gated = [x for x in results.ranked if not has_no_attention(x.values)]
     return [_cheapest_of_best(x, results) for x in (plain, gated) if x]

@@ -141,11 +141,7 @@ def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
 
 
 class Grid:
-    """Panels of images in rows and columns, with maps in one scale of colors.
-
-    Each row has a panel of each of the heights below the other. Sizes are in
-    inches.
-    """
+    """Panels in rows and columns, sizes in inches, maps in one scale."""
 
     def __init__(
         self,

@@ -72,11 +72,7 @@ class StudyFields(TypedDict):
 
 
 def check_fields(value: object, hint: object, name: str = "") -> None:
-    """Raises a `ValueError` unless a value of a JSON file is as annotated.
-
-    `hint` is a type, a union, a list or dictionary of some, a `TypedDict` or a
-    dataclass. The error names what is wrong, e.g. `settings.data.seed0.name`.
-    """
+    """Raises a `ValueError` that names what in a file is not as annotated."""
     is_union = typing.get_origin(hint) in (types.UnionType, typing.Union)
     choices = typing.get_args(hint) if is_union else (hint,)
     for one in choices:

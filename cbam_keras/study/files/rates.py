@@ -20,10 +20,7 @@ def list_candidates(
     run: Run,
     ended: Callable[[str, Run], Outcome | None],
 ) -> tuple[list[Variant], Outcome | None]:
-    """Returns the candidates of a run, and the chosen one if all have ended.
-
-    If the best rate is an edge of the range, the next one beyond is tried, too.
-    """
+    """Returns the candidates of a run, and the chosen one if all have ended."""
     rates, measure = study.rates_for(variant), study.task.measures[0]
     candidates = [variant.at(rate) for rate in rates]
     outcomes = [x for one in candidates if (x := ended(one.name, run))]
@@ -39,11 +36,7 @@ def list_candidates(
 
 
 def choose_rate(outcomes: Sequence[Outcome], measure: Measure) -> Outcome:
-    """Returns the candidate that validates best, or one with an error.
-
-    Of equal ones it is that of the lower validation loss, then of the lower
-    learning rate. The rate that failed may have been the best.
-    """
+    """Returns the candidate that validates best, or one with an error."""
     failures = [x for x in outcomes if x.status == ERROR]
     finished = [x for x in outcomes if x.finished]
     if failures or not finished:

@@ -220,8 +220,7 @@ class Classification(PredictionTask):
             or a study decides the others.
 
     Raises:
-        TypeError: If `data` is of another kind, or `data.load` has no such
-            argument.
+        TypeError: If `data` is of another kind, or an argument is unknown.
         ValueError: If there is no such measure or threshold, or if loaded data
             cannot be trained on.
         ImportError: If scikit-learn is needed and missing.
@@ -326,14 +325,11 @@ class Regression(PredictionTask):
             function of targets and predictions, both `(N, k)`, called
             `..._score` if higher is better, else `..._error`. Defaults to
             `None`: `"mae"`.
-        **options: Further arguments of `data.load`. A recipe or a study decides
-            some.
+        **options: Further arguments of `data.load`. A recipe decides some.
 
     Raises:
-        TypeError: If `data` is of another kind, or `data.load` has no such
-            argument.
-        ValueError: If there is no such measure, or if `data` are loaded
-            already.
+        TypeError: If `data` is of another kind, or an argument is unknown.
+        ValueError: If there is no such measure, or `data` are loaded already.
         ImportError: If scikit-learn is missing.
 
     Example:

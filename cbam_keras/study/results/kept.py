@@ -107,11 +107,7 @@ class Predictions:
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """Numbers `(B, ..., values)` that a network predicts for examples.
-
-    `images` and `groups` are those of `Predictions`, `labels` the targets.
-    Without targets the numbers are scores, `(B,)`.
-    """
+    """Numbers `(B, ..., values)`, or without targets scores `(B,)`."""
 
     images: np.ndarray
     labels: np.ndarray | None
@@ -147,11 +143,7 @@ def write_predictions(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
 
 
 def read_predictions(folder: pathlib.Path, outcome: Outcome) -> dict[str, Any]:
-    """Returns what a network predicts by split, nothing where none is kept.
-
-    Raises a `ValueError` that names a file that is missing, damaged, of another
-    network, or does not give what was measured.
-    """
+    """Returns what a network predicts by split, or raises what is damaged."""
     if outcome.predictions is None:
         return {}
     path = folder / outcome.predictions

@@ -33,10 +33,7 @@ def faster(rate: float) -> float:
 
 
 def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """Returns mean final training losses by the best one, where they are high.
-
-    Variants that have chosen their learning rate are not among them.
-    """
+    """Returns high mean final losses by the best, where no rate was chosen."""
     losses: dict[str, list[float]] = {}
     for outcome in outcomes:
         if outcome.finished and "loss" in (outcome.history or [{}])[-1]:
@@ -55,11 +52,7 @@ def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
 def had_not_finished(
     before: Outcome, after: Outcome, measure: measures.Measure, images: int
 ) -> bool:
-    """Returns whether a network gains by a higher learning rate.
-
-    It does if it then validates better by more than a standard error of so many
-    validation images, or no worse with less than half the training loss.
-    """
+    """Returns whether a network validates or learns better at a higher rate."""
     if not after.finished:
         return False
     by, error = (

@@ -311,10 +311,7 @@ def changes_of(
 
 
 def bootstrap(kept: Sequence[Any], measure: str) -> np.ndarray:
-    """Returns a measure of networks on resampled images, `(networks, times)`.
-
-    Groups are drawn whole. Where a class is not drawn it may be NaN.
-    """
+    """Returns a measure on resampled groups of images, `(networks, times)`."""
     names, group_of = np.unique(kept[0].groups, return_inverse=True)
     chances, rng = np.full(len(names), 1 / len(names)), np.random.default_rng(0)
     values: list[list[np.ndarray]] = [[] for _ in kept]
@@ -372,10 +369,7 @@ def _find_pair(results, pair, run):
 def compare_one_run(
     results: Any, pair: tuple[str, str], run: Run, measure: str
 ) -> tuple[np.ndarray, str] | None:
-    """Returns resampled differences of one run of two networks, and of what.
-
-    `None` without predictions of both, and for a measure that is not ours.
-    """
+    """Returns resampled differences of two runs, and of what, or `None`."""
     kept = _find_pair(results, pair, run)
     ours = {*measures.MEASURES, *measures.FOR_NUMBERS}
     if kept is None or measure not in ours:
@@ -474,10 +468,7 @@ def mean_and_deviation(frame: DataFrame, keys: list[str]) -> DataFrame:
 def choose_threshold(
     rule: str | None, predictions: Predictions | None
 ) -> float | None:
-    """Returns the probability of the second class from which it is answered.
-
-    It is `None` without a rule, or validation images of both classes.
-    """
+    """Returns the probability from which the second class is answered."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
     if rule is None or predictions is None or len(predictions.present) < 2:
         return None

@@ -153,10 +153,7 @@ class Measured:
 
     @property
     def degrees(self) -> float:
-        """The degrees of freedom of this error, by Satterthwaite.
-
-        A deviation that is given, with one pair, has infinitely many.
-        """
+        """The degrees of freedom of this error, by Satterthwaite."""
         parts = self.by_images**2 / max(self.columns - 1, 1)
         if self.pairs > 1:
             parts += self.by_seeds**2 / (self.pairs - 1)
@@ -199,11 +196,7 @@ class Measured:
     def needed(
         self, difference: float, comparisons: int = 1, power: float = POWER
     ) -> tuple[int | None, str]:
-        """Returns how many seeds find a difference, `None` for too many.
-
-        Where no number is enough, the words say how many images it takes if
-        images and seeds have half of the error each.
-        """
+        """Returns how many seeds find a difference, or images, in words."""
         seeds = bisect.bisect_left(
             range(MOST_SEEDS + 1),
             power,

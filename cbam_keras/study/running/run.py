@@ -90,8 +90,8 @@ def run(
         study: A `Study`, or a `tuning.Search`.
         output: Path of a folder that is new, empty, or holds this run.
             Defaults to `None`, which means `runs/<kind>-<data>-<model>`.
-        resume: Boolean. `False` refuses a folder that holds a run. Defaults
-            to `True`.
+        resume: Boolean, `False` refuses a folder with a run. Defaults to
+            `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
             `<output>.old-1` or the next free number, once all arguments have
             been checked. A folder in which a process trains, or of other files
@@ -106,8 +106,7 @@ def run(
             callback for each network, e.g. `lambda: MyCallback(3)`. Errors are
             recorded as the network's. A resumed network gets new ones, without
             their state. Defaults to `()`.
-        command: String, the command line that the report names. Defaults to
-            `None`.
+        command: String, the command line that reports name. Defaults to `None`.
         on_end: Function of the path of the output folder and the results, or
             `None` if the run is stopped, which is called while nobody can
             overwrite the run. Defaults to `None`.

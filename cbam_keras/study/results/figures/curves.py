@@ -76,10 +76,7 @@ def plot_history(
 
 
 def plot_comparison(results: Any, title: str = "") -> "style.Figure":
-    """Draws the mean of each network, its seeds, and the interval.
-
-    Where that does not touch the line of the baseline, it excludes zero.
-    """
+    """Draws the mean of each network, its seeds, and the interval."""
     rows, measure = results.rows, results.measures[0]
     figure = style.new_figure(8, 1.6 + 0.42 * len(rows), title)
     axes = figure.subplots()
