@@ -14,7 +14,7 @@ from report_checks import KINDS, change, network, quick
 from test_report_judged import judged
 
 from cbam_keras import report, study
-from cbam_keras.report.checklist import ASKED, YOURS, describe_making
+from cbam_keras.report.checklist import QUESTIONS, YOURS, describe_making
 from cbam_keras.study.files import machines
 
 pytest.importorskip("sklearn")
@@ -42,7 +42,7 @@ def with_answers(found):
 
 
 def test_each_row_is_of_lists_that_exist():
-    with ASKED.open(encoding="utf-8", newline="") as file:
+    with QUESTIONS.open(encoding="utf-8", newline="") as file:
         rows = [*csv.DictReader(file)]
     assert 30 <= len(rows) == len({row["asked for"] for row in rows}) <= 40
     every = [[x.split()[0] for x in r["lists"].split("; ")] for r in rows]
