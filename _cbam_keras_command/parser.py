@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from _cbam_keras_command import options
+from _cbam_keras_command.options import add_options
 
 
 class Options(argparse.Namespace):
@@ -120,25 +121,15 @@ def train(parser):
       cbam-keras train --data photos --model EfficientNetB0 --instead-of se
       cbam-keras train --data images --masks masks --attention none skip-gate
     """
-    options.add_model(parser)
-    options.add_attention(parser, "none cbam")
-    parser.add_argument(
-        "--instead-of",
-        metavar="KIND",
-        help="replace attention modules of the network, such as se in "
-        "EfficientNetB0, and compare with the unchanged network",
-    )
-    parser.add_argument(
-        "--seeds",
-        **options.POSITIVE,
-        help="number of seeds (0, 1, 2, ...); several give means, standard "
-        "deviations and confidence intervals (default: 5, with folds 1)",
-    )
-    options.add_run(parser, "runs/train-DATA-MODEL")
+    add_options(parser, "model")
+    add_options(parser, "attention", attention="none cbam")
+    add_options(parser, "train")
+    _add_run(parser, "runs/train-DATA-MODEL")
     group = parser.add_argument_group("attention layers")
-    options.add_layers(group, "4 in the network tiny, otherwise 16", "7")
-    options.add_data(parser, "mnist5k")
-    options.add_training(parser, has_threshold=True)
+    ratios = "4 in the network tiny, otherwise 16"
+    add_options(group, "layers", ratios=ratios, sizes="7")
+    training = _add_training(parser, "mnist5k")
+    add_options(training, "threshold")
 
 
 def tune(parser):
@@ -157,27 +148,31 @@ def tune(parser):
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
       cbam-keras tune --model mine:build
     """
-    options.add_model(parser)
-    text = "number of trials, in a random order (default: %(default)s)"
-    parser.add_argument(
-        "--max-trials", **options.POSITIVE, default=14, help=text
-    )
-    parser.add_argument(
-        "--confirm",
-        "--seeds",
-        **options.WHOLE,
-        default=6,
-        help="number of new seeds with which the best setting and no attention "
-        "are retrained; 0 for none (default: %(default)s)",
-    )
-    options.add_run(parser, "runs/tune-DATA-MODEL")
+    add_options(parser, "model")
+    add_options(parser, "tune")
+    _add_run(parser, "runs/tune-DATA-MODEL")
     text = "Each takes one value, which fixes it, or several to choose from."
     group = parser.add_argument_group("search space", text)
-    options.add_attention(group, "none se cbam")
+    add_options(group, "attention", attention="none se cbam")
     ratios = "2 4 8 16, and 4 for se"
-    options.add_layers(group, ratios, "3 5 7", **options.SEVERAL)
-    options.add_data(parser)
-    options.add_training(parser)
+    add_options(group, "layers", "several", ratios=ratios, sizes="3 5 7")
+    _add_training(parser, "crowded_mnist")
+
+
+def _add_run(parser, output):
+    """Adds how a run is started, and where its files are."""
+    add_options(parser, "run", output=output)
+    add_options(parser.add_mutually_exclusive_group(), "where")
+
+
+def _add_training(parser, data):
+    """Adds on what networks are trained, and how; returns the last group."""
+    for name in ("data", "masks"):
+        add_options(parser.add_argument_group(name), name)
+    parser.set_defaults(data=data)
+    group = parser.add_argument_group("training", options.DEFAULTS)
+    add_options(group, "training")
+    return group
 
 
 def report(parser):
@@ -191,37 +186,8 @@ def report(parser):
       cbam-keras report out --pattern "{network}/{seed}/probs.npz"
     """
     parser.usage += " RUN"
-    parser.add_argument(
-        "run",
-        type=options.existing,
-        metavar="RUN",
-        help="output folder of a run; or folder of test predictions: "
-        "NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), labels, "
-        "(N,), and optionally groups, or NETWORK_sSEED.csv with a column per "
-        "class and label; or one .npz file with labels and, under the name of "
-        "each network, (seeds, N, classes)",
-    )
-    group = parser.add_argument_group("predictions")
-    texts = {
-        "--output": "output folder (default: runs/report-NAME)",
-        "--pattern": "file names, with {network}, {seed} and {fold}",
-        "--baseline": "network that the others are compared with (default: "
-        "none if present, otherwise the first)",
-    }
-    options.add_options(group, texts)
-    group.add_argument(
-        "--measure",
-        choices=[*options.MEASURES, *options.NUMBERS],
-        help="metric to compare (default: accuracy, or mae)",
-    )
-    flags = {
-        "--logits": "the predictions are logits",
-        "--multi-label": "examples may have several classes: labels are 0 or "
-        "1 for each",
-    }
-    options.add_options(group, flags, action="store_true")
-    text = "also write the figures as PDF"
-    parser.add_argument("--figures", choices=["pdf"], help=text)
+    add_options(parser, "report")
+    add_options(parser.add_argument_group("predictions"), "predictions")
 
 
 def check(parser):
@@ -238,25 +204,7 @@ def check(parser):
       cbam-keras check model.keras --classes my_layers:MyGate
     """
     parser.usage += " PATH [PATH ...]"
-    parser.add_argument(
-        "paths",
-        nargs="+",
-        metavar="PATH",
-        help="source: .py, .ipynb, a folder, or MODULE:FUNCTION that builds a "
-        "network; or a model: .keras or .h5",
-    )
-    parser.add_argument(
-        "--classes",
-        nargs="+",
-        default=[],
-        metavar="MODULE:CLASS",
-        help="your own layers in a model, which Keras cannot load otherwise",
-    )
-    parser.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result as JSON, each module with its file and line",
-    )
+    add_options(parser, "check")
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

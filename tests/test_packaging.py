@@ -22,6 +22,8 @@ DATA = (
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
     "cbam_keras/report/page.methods.txt",
     "cbam_keras/report/page.checklist.csv",
+    "cbam_keras/report/page.texts.toml",
+    f"{COMMAND}/options.toml",
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 
