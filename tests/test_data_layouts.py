@@ -256,7 +256,7 @@ def test_a_refusal_draws_the_tree(tmp_path):
     [
         ("<images|masks>/#.png", "no classes:(.|\n)*No pattern was found"),
         ("<cat|dog|unlabelled>/#.png", "'unlabelled'"),
-        ("<a|b>/#<|_mask>.png", r"as .a/0_mask.png(.|\n)*No pattern"),
+        ("<a|b>/#<|_mask>.png", r"e.g. .a/0_mask.png(.|\n)*No pattern"),
         ("<test|val>/#.png", '"test", "val" beside'),
         ("train/<images|labels>/#.png", "'labels'.*no classes"),
         ("<train|val|valid>/cat/#.png", 'splits "train", "val", "valid'),

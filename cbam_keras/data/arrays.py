@@ -217,13 +217,16 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
             f"The {kind} of all splits must have one shape. Received: "
             f"{kind} of the shapes {shapes}"
         )
-    *shape, channels = [0] if kind == kinds.INPUTS else shapes["train"]
+    shape, channels = (), 0
+    if kind != kinds.INPUTS:
+        *shape, channels = shapes["train"]
     labels = [each.labels for each in splits.values()]
-    num_classes = 1 + max(int(x.max()) for x in labels)
     if label_kind == SEVERAL:
-        num_classes = labels[0].shape[1]
-    elif label_kind == NUMBERS:
-        every, num_classes = np.concatenate(labels), 0
+        names = names or range(labels[0].shape[1])
+    elif label_kind is None:
+        names = names or range(1 + max(int(x.max()) for x in labels))
+    else:
+        names, every = (), np.concatenate(labels)
         ends = f"{every.min():.4g} to {every.max():.4g}"
         remarks.append(f"targets from {ends}, median {np.median(every):.4g}")
     hashed: list[object] = []
@@ -231,9 +234,7 @@ def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
         hashed += [name, each.images, each.labels]
     return Dataset(
         splits=splits,
-        class_names=tuple(
-            map(str, num_classes and names or range(num_classes))
-        ),
+        class_names=tuple(map(str, names)),
         remarks=tuple(remarks),
         fingerprint=digest(*hashed),
         shape=tuple(shape),

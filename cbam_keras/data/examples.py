@@ -164,9 +164,11 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """What is to be known of the images before anything is trained."""
-        counts, total = self.left_out, sum(self.left_out.values())
+        if not self.left_out:
+            return self.remarks
+        total, counts = sum(self.left_out.values()), self.left_out
         note = f"{total:,} left out: {describe_counts(counts)}"
-        return (*[note] * bool(counts), *self.remarks)
+        return (note, *self.remarks)
 
 
 def describe_counts(counts: Mapping[str, int]) -> str:

@@ -8,12 +8,10 @@ from collections.abc import Iterable, Sequence
 from cbam_keras import _checks
 
 # What belongs to images, and is no class: words without digits and signs.
-PARTS = {
-    *("mask", "masks", "labels", "annot", "annotation", "annotations"),
-    *("gt", "groundtruth", "segmentation", "trimaps"),
-    *("bboxes", "xml", "thumbs", "thumbnails", "augmented", "unlabeled"),
-    *("unlabelled", "segmentations", "gts", "manual"),
-}
+PART = re.compile(
+    "masks?|labels|annot(ations?)?|gts?|groundtruth|segmentations?|trimaps|"
+    "bboxes|xml|thumb(nail)?s|augmented|unlabell?ed|manual"
+)
 # Beside these all other folders are parts.
 INPUTS = {"image", "images", "img", "imgs", "jpegimages"}
 # What names of masks end with, beside images that lack it.
@@ -90,9 +88,10 @@ def find_parts(paths: Iterable[Parts], by_words: bool = False) -> set[Parts]:
 def _list_parts(names, by_words):
     if any(map(is_input, names)):
         return {name for name in names if not is_input(name)}
-    marked = {name for name in names if PARTS & {*find_words(name)}}
-    whole = {name for name in marked if PARTS >= {*find_words(name)}}
-    whole |= {name for name in names if _to_word(name) in PARTS}
+    said = {x: [*map(PART.fullmatch, find_words(x))] for x in names}
+    marked = {name for name in names if any(said[name])}
+    whole = {name for name in marked if all(said[name])}
+    whole |= {name for name in names if PART.fullmatch(_to_word(name))}
     # "mask" beside "no_mask" is a class.
     others = [_to_word(name) for name in names - whole] if whole else []
     parts = {x for x in whole if not any(_to_word(x) in y for y in others)}

@@ -30,9 +30,8 @@ SUBJECT = re.compile(
 )
 SIGNS = ("__", "_", "-", " (", ".", " ")
 # What words begin with that say masks.
-MASKS = (
-    *("mask", "label", "gt", "anno", "seg", "ground", "truth", "manual"),
-    *("trimap", "bbox", "lesion"),
+WORD_OF_MASKS = re.compile(
+    "mask|label|gt|anno|seg|ground|truth|manual|trimap|bbox|lesion"
 )
 LAST_WORD = re.compile(r"[\W_]+[A-Za-z]+\d?$")
 # What is left of the name of a file without these is its number.
@@ -379,7 +378,7 @@ def propose_masks(
 
 def _says_mask(words):
     """Returns whether one of some words says masks."""
-    return any(word.startswith(MASKS) for word in words)
+    return any(map(WORD_OF_MASKS.match, words))
 
 
 def _is_mask_of(mask, image):

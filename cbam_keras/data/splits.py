@@ -209,9 +209,10 @@ def check_classes(
             f"Received: {received} with the classes {list(names)}"
         )
     for split, examples in splits.items():
-        # Each split that is split off needs one more.
-        needed = 1 + (split == "train") * (len(SPLITS) - len(splits))
-        place, advice = f'in "{split}"', ""
+        needed, place, advice = 1, f'in "{split}"', ""
+        if split == "train":
+            # Each split that is split off needs one more.
+            needed += len(SPLITS) - len(splits)
         if folds is not None:
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
@@ -293,7 +294,7 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
             name, content = _identify(dataset, examples, row)
             found = first.setdefault(content, (name, label, split))
             other, its_label, its_split = found
-            if split == "test" != its_split:
+            if split == "test" and its_split != "test":
                 tested.append((name, other))
             elif label != its_label:
                 several.append((name, other))
