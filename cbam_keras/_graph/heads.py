@@ -118,11 +118,8 @@ def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
         operation = step.operation
         activation = getattr(operation, "activation", None)
         only_activates = isinstance(operation, layers.Activation)
-        keeps = (
-            step.kind in _KEEPS_VALUES
-            or isinstance(operation, Unfold)
-            or (only_activates and activation is keras.activations.linear)
-        )
+        keeps = step.kind in _KEEPS_VALUES or isinstance(operation, Unfold)
+        keeps |= only_activates and activation is keras.activations.linear
         if kind is None and (kind := _kind_of(operation)):
             head = step
             keeps |= only_activates or not hasattr(operation, "activation")

@@ -156,12 +156,9 @@ class Graph:
     @property
     def wrappers(self) -> list[Step]:
         """The steps of layers around a model whose steps are not reached."""
-        return [
-            step
-            for step in self.steps
-            if isinstance(step.operation, layers.Wrapper)
-            and isinstance(step.operation.layer, keras.Model)
-        ]
+        kind = layers.Wrapper
+        steps = [x for x in self.steps if isinstance(x.operation, kind)]
+        return [x for x in steps if isinstance(x.operation.layer, keras.Model)]
 
     def unreached(self) -> str:
         """Returns a sentence on the first model whose layers are no steps."""

@@ -113,8 +113,8 @@ class AttentionLayer(layers.Layer):
 
     @property
     def _gate_dtype(self):
-        # A sum over float16 features can overflow. (On JAX and PyTorch, some of
-        # `keras.ops` give float32 for float64: hence operators in the gates.)
+        # A sum over float16 can overflow. (Gates use operators, since some of
+        # `keras.ops` give float32 for float64 on JAX and PyTorch.)
         return "float64" if self.compute_dtype == "float64" else "float32"
 
     def _store(self, check, **values):
@@ -189,8 +189,7 @@ class AttentionLayer(layers.Layer):
 
     def _prepare(self, inputs):
         """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
-        # Operations would hold the weights of this moment as constants. The
-        # tensors of `tf_keras` are of a class of the same name.
+        # Operations would hold weights as constants. `tf_keras` has this, too.
         if type(inputs).__name__ == "KerasTensor":
             raise TypeError(
                 f"{self._label} takes symbolic tensors only in a call of the "

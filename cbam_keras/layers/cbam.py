@@ -202,9 +202,8 @@ class CBAM(TrainableAttention):
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
-# Keyword arguments for `CBAM` that compute what an implementation does, or that
-# we recommend. docs/fidelity.md has the sources. Where C / r is not an integer,
-# hidden widths still differ: all but timm truncate.
+# Keyword arguments for `CBAM`, with sources in docs/fidelity.md. Where C / r is
+# not an integer, hidden widths still differ: all but timm truncate.
 VARIANTS: dict[str, dict[str, Any]] = {
     # For training from scratch, see docs/when-it-helps.md.
     "recommended": {

@@ -10,8 +10,8 @@ from cbam_keras.layers.pools import pool
 class GateNormalization(layers.BatchNormalization):
     """Batch normalization of maps or hidden units, in their precision.
 
-    Keras' own gives wrong second derivatives on TensorFlow, computes float64
-    in float32 on JAX and PyTorch, and fails there with a mask.
+    Keras' own gives wrong second derivatives on TensorFlow, and fails for masks
+    and float64 on JAX and PyTorch.
     """
 
     def build(self, input_shape):

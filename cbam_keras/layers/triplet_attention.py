@@ -7,8 +7,7 @@ from cbam_keras import _checks
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import pool
 
-# Each plane, by PyTorch's letters, and the order of `(B, H, W, C)` that puts
-# the axis to pool last and the plane before it. Each is its own inverse.
+# Each plane, in PyTorch's letters, and the order that puts what it pools last.
 PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 
 

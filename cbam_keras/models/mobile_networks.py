@@ -256,10 +256,7 @@ def EfficientNetLite0(
 
 
 def _inverted_residuals(x, stem, ends, stages, attentions, **options):
-    """Applies the blocks of each stage, of some widths and kernel sizes.
-
-    The first and the last convolution have the widths of `ends`.
-    """
+    """Applies blocks of widths and kernel sizes, between convolutions."""
     normalize = options["normalize"]
     padding = options.get("padding", "pytorch")
     first = {"stride": 1 if stem == "small" else 2, "padding": padding}

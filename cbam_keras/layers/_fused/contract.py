@@ -36,12 +36,11 @@ goes over the features, the passes, in this order:
 - `supports(x)`: whether the passes take this input, and repay compiling them.
 - `needs_gradient(x, weights, training)`: whether this call uses `custom_vjp`.
 - `fuses_inference()`: whether calls without gradient use the passes, too.
-- `custom_vjp(forward, backward, formula, arguments)`: the outputs of an
-  operation with a gradient of its own. The first one is `y`; the others have no
-  gradient. `arguments` are `x` and the weights of the gates. `forward` also
-  takes `with_argmax=False`, for where no gradient follows. `backward` takes
-  `dy`, `x` and the residuals, and returns the cotangents of `arguments`.
-  `formula` has single operations, for derivatives of the gradient.
+- `custom_vjp(forward, backward, formula, arguments)`: `y`, and outputs without
+  gradient, of an operation with a gradient of its own. `arguments` are `x` and
+  the weights. `forward` takes `with_argmax=False` where no gradient follows.
+  `backward` takes `dy`, `x` and the residuals, and returns the cotangents of
+  `arguments`. `formula` is for derivatives of the gradient.
 - `vjp(function, values, weights)`: the map and the state of `function(values,
   weights)`, and a function from the cotangent of the map to two sequences,
   those of `values` and of `weights`. The state has no gradient.
@@ -62,8 +61,7 @@ from typing import Any, NamedTuple
 
 Tensor = Any
 
-# Some 250 steps of 32 images repay compiling the passes, if an image has more
-# values than this. `python -m benchmarks startup` measures it.
+# Images of more values repay compiling, see `python -m benchmarks startup`.
 SMALL = 2**14
 
 

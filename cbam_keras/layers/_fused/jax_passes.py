@@ -2,11 +2,9 @@
 
 On a CPU, XLA fuses a product into the sum or maximum that is taken of it if
 nothing else needs the product, nor the map expanded to the shape of the
-features; otherwise it writes them out. So passes that would have one of them
-in common look at the features in another shape, with an axis split in two, or
-behind a barrier. Measured on two cores at (16, 56, 56, 256), forward and
-backward: 77 ms with 5 MB beside input and output; without that, 102 ms with
-55 MB.
+features. So passes that would share one look at the features with an axis split
+in two, or behind a barrier: at (16, 56, 56, 256) on two cores, 77 ms and 5 MB
+beside input and output in place of 102 ms and 55 MB.
 """
 
 import functools

@@ -107,8 +107,7 @@ class FusedOperation:
         return self.passes.reshape(x, (-1, *self.sizes))
 
     def _apply(self, x, map_of, with_argmax):
-        """Returns the output, and the residuals of each gate, whose map and
-        vjp `map_of` gives from its index and the pooled values."""
+        """Returns the output, and residuals, with what `map_of` gives."""
         product, residuals = x, []
         for index, gate in enumerate(self.gates):
             chained = index > 0 and not self.parallel
