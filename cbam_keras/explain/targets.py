@@ -49,8 +49,7 @@ def find_target(
     else:
         steps = graph.steps
         maps = [x for x in maps if x.tensor is not output]
-        # A single channel is the map of a spatial gate rather than a feature
-        # map, except in toy networks.
+        # A single channel is the map of a spatial gate, but in toy networks.
         several = [x for x in maps if x.tensor.shape[x.channel] > 1]
         candidates = several or maps
         if coarsest:

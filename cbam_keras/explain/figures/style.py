@@ -29,8 +29,7 @@ OTHER_COLORS = "#56B4E9", "#000000"
 # Markers and dashes distinguish networks in black and white.
 MARKERS = "os^DvPX<>ph*"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-# Panels of images have frames of this color, and this one shows through
-# transparent colors where there is no image.
+# Colors of the frames of images, and of what transparent colors lie on.
 FRAME, BACKGROUND = "0.75", "0.5"
 # Inches: the room for a color bar, its greatest height, the gap of panels.
 BAR_ROOM, BAR_HEIGHT, GAP = 0.9, 3.2, 0.14
@@ -188,11 +187,7 @@ class Grid:
     def draw(
         self, axes: "Axes", sample: np.ndarray, values: np.ndarray | None = None
     ) -> None:
-        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map of it.
-
-        The map, of any size, lies over the image in grayscale or behind the
-        channels of the signal.
-        """
+        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map on it."""
         if sample.ndim == 2:
             self._draw_signal(axes, sample, values)
         elif values is None:
@@ -210,8 +205,7 @@ class Grid:
             axes.set_facecolor("white")
         else:
             axes.imshow(values[None], **self.colors, **FLAT, extent=limits)
-        # Each channel has a lane with a scale of its own, the first on top, or
-        # one would hide another or look flat next to it.
+        # Each channel has a lane with a scale of its own, the first on top.
         for place, channel in enumerate(signal.T[::-1]):
             margin = 0.08 * np.ptp(channel) or 1
             low, high = channel.min() - margin, channel.max() + margin

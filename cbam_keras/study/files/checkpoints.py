@@ -280,8 +280,7 @@ def select_epoch(
     """Returns the epoch whose network is tested, from 1, and why.
 
     With a learning rate that ends at zero it is the last one, unless that is
-    worse than the best by more than a standard error of the validation images:
-    few would choose by chance.
+    worse than the best by more than a standard error of the validation images.
     """
     best, last = best_epoch(history, measure), int(history[-1]["epoch"])
     measure = validated_by(history, measure)

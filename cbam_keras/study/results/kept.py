@@ -12,8 +12,7 @@ from cbam_keras import _checks, _files
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans import measures
 
-# What is predicted: a class for each image, several labels, or numbers.
-# Scores are numbers without targets.
+# What is predicted for each image; scores are numbers without targets.
 OF_CLASSES = CLASSES, LABELS = "classes", "labels"
 OF_NUMBERS, OF_SCORES = "numbers", "scores"
 # The array that names the network, in a file of predictions.

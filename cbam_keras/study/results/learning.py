@@ -14,8 +14,7 @@ from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Study
 
-# A network is asked whether it has finished learning if its final training loss
-# is more than so many times that of the best one.
+# With so many times the best final training loss, a network may learn more.
 HIGHER_LOSS = 1.5
 # It is trained once more at so many times its learning rate.
 FASTER = 3.0

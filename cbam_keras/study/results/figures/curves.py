@@ -107,8 +107,7 @@ def _draw_rows(axes, rows, baseline, measure):
             label = "95% CI of the difference from it"
             axes.plot(drawn, [place] * 2, "k|-", markersize=8, label=label)
         color = styles[row.label]["color"]
-        # Points lie below the row, so that none hides the mean, and equal ones
-        # below each other, closer if there are many.
+        # Points lie below the mean, equal ones below each other.
         values = [scale * value for value in row.values]
         places = [
             place + 0.2 + values[:number].count(value) * step
