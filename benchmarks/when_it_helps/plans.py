@@ -22,6 +22,8 @@ NETWORK, WEIGHTS = "EfficientNetLite0", "imagenet"
 LONGER = ("-longer", "-16-epochs", "-20-epochs")
 # As many weights as CBAM: 22,843 besides the classifier, where it has 20,885.
 RANK = 1
+# Units of a hidden layer with as many weights as CBAM in all blocks.
+FEW_HIDDEN = 26
 # The classes of CamVid.
 STREETS = (
     *("sky", "building", "pole", "road", "pavement", "tree", "sign"),
@@ -183,6 +185,11 @@ def with_lora(rank, images):
     return model
 
 
+def with_hidden(units, images):
+    """Builds it with a hidden layer before its classifier."""
+    return models.hidden_network(NETWORK, WEIGHTS, True, images, units)
+
+
 def photographs_frozen(folder):
     """Plans what a few weights do for a network that stays frozen."""
     recipe = Recipe(
@@ -197,6 +204,29 @@ def photographs_frozen(folder):
     )
     others = [
         study.Variant("batch-norm", with_batch_norm),
+        study.Variant("affine", with_affine),
+        study.Variant("lora", functools.partial(with_lora, RANK)),
+    ]
+    variants = [*planned.variants, *others]
+    return dataclasses.replace(planned, variants=variants)
+
+
+def photographs_frozen_chosen(folder):
+    """Plans the same with learning rates that each run chooses.
+
+    Without augmentation, so that the features of what needs no more than
+    those are computed once.
+    """
+    recipe = dataclasses.replace(RECIPES["frozen"], epochs=4, image_size=96)
+    planned = comparison.plan(
+        ("none", "se", "cbam", "coordinate"),
+        model=frozen,
+        data=photographs(folder).task.data,
+        recipe=recipe,
+        seeds=5,
+    )
+    others = [
+        study.Variant("hidden", functools.partial(with_hidden, FEW_HIDDEN)),
         study.Variant("affine", with_affine),
         study.Variant("lora", functools.partial(with_lora, RANK)),
     ]
@@ -351,6 +381,13 @@ def top_tuned(name, load, folder):
     return top(load, folder, {arm: rate for arm, (_, rate) in best.items()})
 
 
+def top_chosen(load, folder):
+    """Plans `top` with learning rates that each run chooses, in 20 epochs."""
+    planned = top(load, folder)
+    recipe = dataclasses.replace(RECIPES["frozen"], image_size=96)
+    return dataclasses.replace(planned, recipe=recipe)
+
+
 def habit(load, folder):
     """Plans what public code does: then the last 30 layers at 1e-5."""
     planned = top(load, folder)
@@ -442,8 +479,15 @@ PLANS = {
     **{f"{x}-rates": functools.partial(top_rates, y) for x, y in TOPS.items()},
     **{x: functools.partial(top_tuned, x, y) for x, y in TOPS.items()},
     **{f"{x}-habit": functools.partial(habit, y) for x, y in TOPS.items()},
+    **{
+        f"{x}-chosen": functools.partial(top_chosen, y) for x, y in TOPS.items()
+    },
     "photographs": photographs,
     "photographs-frozen": photographs_frozen,
+    "photographs-frozen-chosen": photographs_frozen_chosen,
+    "photographs-frozen-chosen-20-epochs": functools.partial(
+        longer, photographs_frozen_chosen, 20
+    ),
     "photographs-longer": functools.partial(longer, photographs, 5),
     "solar-cells": cells,
     "solar-cells-longer": functools.partial(longer, cells, 5),
