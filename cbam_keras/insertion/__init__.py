@@ -1,6 +1,6 @@
 """Inserting attention into existing models.
 
-- `insert`: `insert_attention`.
+- `insert`: `insert_attention`, `remove_attention` and `freeze_batch_norm`.
 - `adoption`: `adopt`, which converts third-party attention.
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
@@ -11,20 +11,21 @@
 - `recognition`: the `cbam_keras` layers that compute the same.
 - `probes`: features to measure and compare them on.
 - `training`: what they do in training only.
-- `candidates`: the layers after which attention can go.
-- `default_places`: where it goes by default.
+- `candidates`: the layers after which attention can go, or does by default.
 - `core`: `to_core`, attention as layers of Keras alone.
 - `copying`: a clone of the model with all weights, verified.
-- `removal`: `remove_attention`.
-- `freezing`: `freeze_batch_norm`, for fine-tuning.
 """
 
 from cbam_keras.insertion.adoption import AdoptReport, adopt
 from cbam_keras.insertion.checking import CheckedGate, CheckReport, check
 from cbam_keras.insertion.core import to_core
-from cbam_keras.insertion.freezing import freeze_batch_norm
-from cbam_keras.insertion.insert import Place, Places, insert_attention
-from cbam_keras.insertion.removal import remove_attention
+from cbam_keras.insertion.insert import (
+    Place,
+    Places,
+    freeze_batch_norm,
+    insert_attention,
+    remove_attention,
+)
 from cbam_keras.insertion.source import check_source
 
 __all__ = [

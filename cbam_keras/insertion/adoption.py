@@ -101,16 +101,10 @@ def adopt(
         with contextlib.suppress(TypeError, ValueError):
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
-    difference = _difference(graph, adopted, images)
-    return adopted, AdoptReport(tuple(rows), difference=difference)
-
-
-def _difference(model, adopted, images):
-    """Returns how far the predictions of both models are apart."""
-    images = noise_for(model) if images is None else images
-    outputs = (
-        keras.tree.flatten(_graph.run_model(x, images))
-        for x in (model, adopted)
+    images = noise_for(graph) if images is None else images
+    expected, y = (
+        map(_graph.to_float32, keras.tree.flatten(_graph.run_model(x, images)))
+        for x in (graph, adopted)
     )
-    pairs = zip(*(map(_graph.to_float32, x) for x in outputs), strict=True)
-    return max(difference_of(*pair) for pair in pairs)
+    difference = max(map(difference_of, expected, y))
+    return adopted, AdoptReport(tuple(rows), difference=difference)

@@ -1,17 +1,16 @@
-"""The places in a model where attention can go."""
+"""The places in a model where attention can go, and those by default."""
 
 import collections
 import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 from keras import layers
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.default_places import default_places
 from cbam_keras.insertion.finding import is_meant
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 from cbam_keras.layers.stages import TOP, in_stages
@@ -107,7 +106,11 @@ class CandidatePlaces:
 
     def default(self):
         """Returns the places for `after=None`."""
-        steps = default_places(self.graph, self._repeated())
+        # The ends of residual branches, else the last layer at each resolution.
+        repeated = self._repeated()
+        steps = list(_ResidualNetwork(self.graph, repeated).branch_ends())
+        steps = steps or _graph.last_at_each_resolution(self.graph, repeated)
+        steps.sort(key=self.graph.order.__getitem__)
         places = dict.fromkeys(self.places[id(x.operation)] for x in steps)
         return self._without_attention(places)
 
@@ -351,3 +354,82 @@ def _policy(place):
     if is_float and policy.compute_dtype == dtype:
         return policy.name
     return f"mixed_{dtype}" if dtype in ("float16", "bfloat16") else dtype
+
+
+class _ResidualNetwork:
+    """A graph, asked where its residual branches end."""
+
+    def __init__(self, graph, repeated):
+        self.graph = graph
+        self.repeated = repeated
+        self.outputs = {id(x) for x in graph.outputs}
+
+    def branch_ends(self) -> Iterator[_graph.Step]:
+        """Yields the last step of each residual branch."""
+        for step in self.graph.steps:
+            if step.kind not in _graph.ADDITIONS or len(step.inputs) < 2:
+                continue
+            users = self.graph.users(step.outputs[0])
+            if users and all(user.kind == "Concatenate" for user in users):
+                # A sum within a cell, e.g. of NASNet, not the end of a block.
+                continue
+            region = self._region(step)
+            if region is not None and not self._descends(step, region):
+                yield from self._branches(step, region)
+
+    def _region(self, addition):
+        """Returns the steps of a block that ends with an addition, if any."""
+        front = {id(x): x for x in addition.inputs}
+        region = set()
+        while len(front) > 1:
+            makers = map(self.graph.maker, front.values())
+            step = max(makers, key=self.graph.order.__getitem__)
+            if step is None:
+                # The branches join only at inputs of the model.
+                return None
+            region.add(step)
+            for x in step.outputs:
+                front.pop(id(x), None)
+            front.update((id(x), x) for x in step.inputs)
+        for step in region:
+            for x in step.outputs:
+                outside = {*self.graph.users(x)} - region - {addition}
+                if outside or id(x) in self.outputs:
+                    return None
+        return region
+
+    def _descends(self, addition, region):
+        """Returns whether a region has convolutions at a lower resolution.
+
+        Then it has the levels of a feature pyramid or an hourglass network.
+        """
+        full = self.graph.sizes(addition.outputs[0])
+        convolutions = [step for step in region if step.convolves]
+        sizes = [self.graph.sizes(step.outputs[0]) for step in convolutions]
+        return any(
+            len(size) == len(full)
+            and max(size, default=1) > 1
+            and _graph.is_coarser(size, full)
+            for size in sizes
+        )
+
+    def _branches(self, addition, region):
+        """Yields the ends of the branches, of more convolutions than one."""
+        sides = [
+            (x, sum(y.convolves for y in self.graph.ancestors(x) & region))
+            for x in addition.inputs
+        ]
+        fewest = min(count for _, count in sides)
+        branches = [x for x, count in sides if count > fewest]
+        # The shortcut is the input of the block or a projection of it.
+        if fewest > 1 or len(branches) != len(sides) - 1:
+            return
+        for x in branches:
+            step = self.graph.maker(x)
+            # The end is before any stochastic depth and layer scale.
+            while len(step.inputs) == 1 and (
+                id(step.operation) in self.repeated or _graph.only_adjusts(step)
+            ):
+                step = self.graph.maker(step.inputs[0])
+            if _graph.is_feature_map(step.outputs[0]):
+                yield step

@@ -1,8 +1,8 @@
-"""Inserting attention into a trained network."""
+"""Attention goes into a trained network, and is taken out again."""
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import keras
 
@@ -191,3 +191,97 @@ def insert_attention(
         result = copy_with(model, {}, replaced=replaced)
     warn_of_lost_settings(original)
     return result
+
+
+def remove_attention(
+    model: keras.Model, gates: Collection[str] | None = None
+) -> keras.Model:
+    """Removes attention: returns a new model without it.
+
+    All other layers keep their weights; the given model is not modified. What
+    `insert_attention` inserted is taken out again, trained or not.
+
+    Args:
+        model: Functional or Sequential `keras.Model` with attention layers of
+            `cbam_keras`. Also a subclassed model whose `call` takes symbolic
+            inputs.
+        gates: Names of layers, such as `"stage1_block1_attention"`. Defaults to
+            `None`, which means all.
+
+    Returns:
+        A `keras.Model`, not compiled.
+
+    Raises:
+        ValueError: If the model has no such gates, if its graph is not known,
+            or if a layer is inside another one than a model.
+        TypeError: If `model` is not a model.
+
+    Example:
+        >>> model = cbam_keras.models.ResNet18(attention="cbam", classes=10)
+        >>> plain = remove_attention(model)
+        >>> plain.count_params()
+        11191242
+    """
+    model = _graph.with_graph("model", model)
+    layers = {x: y for y, x in _graph.gates_by_name(model, None).items()}
+    names = [*layers] if gates is None else gates
+    names = [names] if isinstance(names, str) else names
+    graph = _graph.Graph(model, model.inputs)
+    for name in names:
+        if name not in layers:
+            raise ValueError(
+                "`gates` must be names of gates of the model: "
+                f"{_checks.first_few([*layers])}. Received: {name!r}"
+            )
+        if reason := _why_it_stays(graph, layers[name]):
+            raise ValueError(
+                "`gates` must be in the graph of the model, and their maps not "
+                f'among its values. Received: gate "{name}": {reason}'
+            )
+    removed: dict[int, list] = {id(layers[name]): [] for name in names}
+    return copy_with(model, {}, None, removed)
+
+
+def _why_it_stays(graph, layer):
+    """Returns why a layer cannot be taken out, or `None` if it can."""
+    calls = [step for step in graph.steps if step.operation is layer]
+    if not calls:
+        return "its layer is inside another layer"
+    if any(len(step.outputs) > 1 for step in calls):
+        return "its map is an output of its layer"
+    # A mask is another argument.
+    args, kwargs = calls[0].arguments
+    if len(keras.tree.flatten(args or kwargs["inputs"])) > 1:
+        return "it takes a gating signal, and transforms the features"
+    return None
+
+
+def freeze_batch_norm(model: keras.Model) -> int:
+    """Freezes the batch normalization of a trained network for fine-tuning.
+
+    Compile the model afterwards, and call this again after setting `trainable`
+    of the whole model.
+
+    Frozen layers normalize by their moving averages, which do not change.
+    Layers of nested models are frozen too. The normalization of attention
+    layers stays trainable, since inserted gates must still find their averages.
+
+    Args:
+        model: A `keras.Model`, which is changed in place.
+
+    Returns:
+        Integer, how many layers are frozen.
+
+    Example:
+        >>> model = keras.applications.MobileNetV2(weights=None)
+        >>> freeze_batch_norm(model)
+        52
+    """
+    _graph.require_model("model", model)
+    kind = keras.layers.BatchNormalization
+    frozen = {x for x in _graph.layers_within(model) if isinstance(x, kind)}
+    for gate in _graph.gate_paths(model):
+        frozen.difference_update(_graph.layers_within(gate))
+    for layer in frozen:
+        layer.trainable = False
+    return len(frozen)

@@ -72,10 +72,8 @@ class Probes:
         x = generator.normal(size=shape)
         # No value is so small that a quotient by it is inexact.
         x = np.sign(x) * (np.abs(x) + 0.1)
-        ones = [1] * (len(shape) - 1)
-        self.positive = np.abs(x) * np.exp(
-            generator.normal(size=(shape[0], *ones))
-        )
+        means = np.exp(generator.normal(size=shape[0]))
+        self.positive = np.einsum("i...,i->i...", np.abs(x), means)
         side = round(MANY_POSITIONS ** (1 / (len(shape) - 2)))
         other = [size or side for size in cut.source.shape[1:]]
         features = {

@@ -236,21 +236,15 @@ def match(probes: Probes) -> Match | None:
 def nearest(probes: Probes) -> Match | None:
     """Returns what a part would be equal to, were it not for one thing."""
     for words, changes in _changes(probes):
-        without: set[int] = set()
-        for layer, values in changes.items():
-            if "use_bias" in values:
-                without.add(id(layer.bias))
-            elif "call" in values and layer is not probes.cut.runner:
-                without |= {id(x) for x in layer.variables}
-        cut = probes.cut
-        if without:
-            cut = dataclasses.replace(cut, without=without)
         # Layers may need what is replaced.
         with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
             for layer, values in changes.items():
                 stack.enter_context(_graph.attributes(layer, **values))
-            found = match(Probes(cut, probes.data_format, probes.shape))
-            if found:
+            changed = Probes(probes.cut, probes.data_format, probes.shape)
+            if unread := changed.values.keys() - changed.read.keys():
+                cut = dataclasses.replace(probes.cut, without=unread)
+                changed = Probes(cut, probes.data_format, probes.shape)
+            if found := match(changed):
                 return dataclasses.replace(found, first_difference=words)
     return probes.nearest
 

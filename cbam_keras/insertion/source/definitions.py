@@ -212,8 +212,6 @@ class Source:
 
     def _import(self, name, given=None, local=None, names=(), level=0):
         """Imports a module: one beside the file is read by the same rule."""
-        if name == "__future__":
-            return importlib.import_module(name)
         module = self._module(name, level)
         for x in names or ():
             if x != "*" and not hasattr(module, x):
@@ -226,13 +224,11 @@ class Source:
         root, _, others = name.partition(".")
         if names or not others:
             return module
-        top = self._module(root, level)
-        place = top
+        top = place = self._module(root, level)
         for x in others.split("."):
-            name = f"{root}.{x}"
-            root = name
+            root = f"{root}.{x}"
             if not hasattr(place, x):
-                setattr(place, x, self._module(name, level))
+                setattr(place, x, self._module(root, level))
             place = getattr(place, x)
         return top
 

@@ -149,11 +149,8 @@ def _walk(folder):
 def found_in(
     files: Sequence[str], only: str = "", *, alone: bool = True
 ) -> Iterator[CheckedGate]:
-    """Yields what processes find in files; one that ends is replaced.
-
-    `only` is the only name that counts, if any. Files are `alone` where modules
-    beside them are not checked by themselves.
-    """
+    """Yields what processes find in files, by the rules of `Reader.rows`."""
+    # One that ends is replaced.
     while files:
         current, begun = "", 0
         for line in _lines([SECONDS, only, alone, files]):

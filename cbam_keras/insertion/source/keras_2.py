@@ -46,11 +46,7 @@ class Shape(tuple):
 
 
 def find_module(name: str) -> Any:
-    """Returns a module of Keras, TensorFlow or NumPy by its path, old or new.
-
-    Raises:
-        ImportError: If there is none.
-    """
+    """Returns a module of Keras, TensorFlow or NumPy by its old or new path."""
     # `tf.keras` is Keras. What TensorFlow keeps privately is an older one.
     name = re.sub(r"^tensorflow\.(python\.)?keras\b", "keras", name)
     try:
