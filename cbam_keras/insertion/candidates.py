@@ -61,16 +61,12 @@ class CandidatePlaces:
             for x in model.inputs
         ]
         self.graph = _graph.trace(model, shapes)
-        self.channels = collections.defaultdict(set)
-        # Where the outputs of operations have positions, their sizes.
-        self.sizes: dict[int, tuple] = {}
+        # The outputs of operations in that graph.
+        self.traced = collections.defaultdict(list)
         for step in self.graph.steps:
             # A wrapper gives what is unfolded after its model.
             operation = getattr(step.operation, "wrapper", step.operation)
-            for x in step.outputs:
-                axis = self.graph.channel_axis(x)
-                self.channels[id(operation)].add(axis)
-                self.sizes[id(operation)] = self.graph.sizes(x)
+            self.traced[id(operation)] += step.outputs
         self.places = {}
         self.users = collections.defaultdict(list)
         # The tensors of an outer model for the outputs of those in it.
@@ -86,21 +82,21 @@ class CandidatePlaces:
             last = operation
             while _graph.is_graph(last):
                 last = _graph.origin(last.outputs[0]).operation
-            axes = self.channels[id(last)]
+            traced = self.traced[id(last)]
+            axes = {self.graph.channel_axis(x) for x in traced}
             formats = {(1,): "channels_first", (-1,): "channels_last"}
             data_format = formats.get(tuple(axes))
-            size = self.sizes.get(id(last), ())
+            size = self.graph.sizes(traced[-1]) if traced else ()
             place = _CandidatePlace(path, operation, [], data_format, size)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
             for x in node.input_tensors:
                 self.users[id(x)].append(place)
-            if _graph.is_graph(operation):
-                nested[path] = operation
-                for x, y in zip(operation.outputs, node.outputs, strict=True):
-                    self.outer[id(x)].append(y)
-            elif inner := _graph.model_per_frame(operation):
+            if inner := _graph.inner_model(operation):
                 nested[path] = inner
+            if inner is operation:
+                for x, y in zip(inner.outputs, node.outputs, strict=True):
+                    self.outer[id(x)].append(y)
         for path, operation in nested.items():
             self._add(operation, f"{path}/")
 
