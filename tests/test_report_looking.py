@@ -121,8 +121,8 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     files = {path.name for path in (folder / "explain").glob("*.png")}
     assert files == {"grad_cam.png", "attention-cbam.png"}
     page = (folder / "report.html").read_text()
-    assert "Grad-CAM of none, cbam." in page
-    assert "The gates of cbam by layer" in page
+    assert "Grad-CAM of none, cbam:" in page
+    assert "Attention maps of cbam in each layer" in page
 
 
 def test_networks_see_gray_images_and_may_end_in_one_unit(
