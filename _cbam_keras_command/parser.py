@@ -104,10 +104,9 @@ def read_version() -> str:
 
 def train(parser):
     """Trains a network without attention and with CBAM on the same data with
-    the same five seeds, then prints a table, the difference and its confidence
-    interval, and writes an HTML report. Rerun the same command to resume.
-    Without arguments: a tiny ResNet on 5,000 digits, about a minute on two CPU
-    cores.
+    five seeds, prints the difference with its confidence interval, and writes
+    an HTML report. Rerun the same command to resume. Without arguments: a tiny
+    ResNet on 5,000 digits, about a minute on two CPU cores.
 
     examples:
       cbam-keras train
@@ -136,10 +135,9 @@ def tune(parser):
     """Searches the reduction ratio and kernel size of CBAM with KerasTuner,
     compared with no attention and SE; any option with several values is
     searched. Then retrains the best setting and no attention with six new seeds
-    and reports whether attention improves accuracy. If you do not expect
-    settings to differ by a point, use train instead. Rerun the same command to
-    resume. Without arguments: a tiny ResNet on crowded digits, 26 training runs
-    of one epoch.
+    and reports whether attention improves accuracy. If settings hardly differ,
+    use train instead. Rerun the same command to resume. Without arguments: a
+    tiny ResNet on crowded digits, 26 training runs of one epoch.
 
     examples:
       cbam-keras tune
@@ -192,10 +190,9 @@ def report(parser):
 
 def check(parser):
     """Identifies each attention module in source or a saved model, and reports
-    whether it computes what its name promises. Source needs no model, weights
-    or data; its definitions are run, so do not check what you would not import.
-    Exits with status 1 if a module does not, cannot be analyzed, or if none is
-    found.
+    whether it computes what its name promises. Definitions in source are run,
+    so do not check what you would not import. Exits with status 1 if a module
+    does not, cannot be analyzed, or if none is found.
 
     examples:
       cbam-keras check train.py

@@ -102,12 +102,11 @@ def insert_attention(
             skips. They take the output of the layers of `after`, or an output
             of the nested model that the layer is in. Defaults to `None`, which
             means into all.
-        instead_of: Gates whose place attention takes, and whose name: a kind
-            such as `"se"`, a regular expression, or kinds and names. Layers of
-            `cbam_keras`, what `adopt` recognizes (EfficientNet), or layers
-            whose class is called attention, e.g. `MyCBAM`. With `identity=True`
-            predictions change by what these gates did, so fine-tune the
-            network. Not with `after` and `into`. Defaults to `None`.
+        instead_of: Attention modules to replace: a type such as `"se"`, a name,
+            a regular expression, or several. They are of `cbam_keras`, what
+            `adopt` recognizes (EfficientNet), or layers whose class is called
+            attention, e.g. `MyCBAM`. With `identity=True` predictions change by
+            what they did. Not with `after` and `into`. Defaults to `None`.
         dry_run: Boolean. If `True`, no model is built, and the places are
             returned. Defaults to `False`.
 

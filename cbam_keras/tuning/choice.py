@@ -49,10 +49,9 @@ def search_verdict(results: study.Ranking, unlearned: str) -> str:
     trials, confirmed = results.trials, results.confirmation
     if not confirmed:
         return (
-            "Nothing was retrained: the best of several trials is "
-            "optimistically biased, so it says nothing about attention. "
-            "confirm=6 (--confirm 6) retrains the best setting and no "
-            "attention with new seeds, and compares them."
+            "Nothing was retrained, and the best of several trials is "
+            "optimistically biased. confirm=6 (--confirm 6) compares the best "
+            "setting with no attention on new seeds."
         )
     *plain, row = confirmed
     if unlearned:
