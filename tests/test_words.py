@@ -66,8 +66,9 @@ def texts():
         for path in ROOT.glob(pattern):
             yield path, path.read_text("utf-8")
     for folder in CODE:
-        for path in (ROOT / folder).rglob("*.py"):
-            yield path, path.read_text("utf-8")
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".toml"):
+                yield path, path.read_text("utf-8")
     changes = ROOT / "CHANGELOG.md"
     yield changes, changes.read_text("utf-8").split("\n## ")[1]
     for path in ROOT.glob("notebooks/*.ipynb"):
