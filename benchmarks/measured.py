@@ -114,7 +114,7 @@ def added(kinds, record):
             ratios = ratios if isinstance(ratios, list) else [ratios]
             percents = [f"{5 * round(20 * x - 20):+}" for x in ratios]
             text = " to ".join(dict.fromkeys(percents))
-            yield f"{row['what']}, {TITLES[row['kind']]}", f"{text} %"
+            yield f"{row['what']}, {TITLES[row['kind']]}", f"{text}%"
 
 
 def over_naive(record):

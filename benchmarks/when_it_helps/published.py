@@ -200,7 +200,7 @@ def effects(rows, variance, parts):
 
 @dataclasses.dataclass(frozen=True)
 class Pooled:
-    """A mean gain with Hartung and Knapp's 95 % interval, in points."""
+    """A mean gain with Hartung and Knapp's 95% confidence interval."""
 
     effects: int
     mean: float
@@ -353,7 +353,7 @@ def draw_pooled(axes, rows):
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(-EDGE, EDGE)
     axes.set_xlabel("Gain by attention in percentage points")
-    axes.set_title("Pooled gains with 95 % intervals", fontsize=10)
+    axes.set_title("Pooled gains with 95% confidence intervals", fontsize=10)
     style.style_axes(axes, "x")
 
 

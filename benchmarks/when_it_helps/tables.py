@@ -80,7 +80,7 @@ def by_network(names, variants):
         heading = f"{TITLES[name]}, {len(none.values)} {unit}"
         for variant in variants:
             rows[variant][heading] = difference(found.get(variant), none)
-        rows["none"][heading] = f"{100 * none.mean:.2f} %"
+        rows["none"][heading] = f"{100 * none.mean:.2f}%"
     return markdown([*rows.values()])
 
 
