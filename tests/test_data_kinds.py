@@ -179,6 +179,9 @@ def test_rows_of_a_table_are_vectors_in_splits_and_groups(tmp_path):
     loaded = data.load(rows, batch_size=99, **options)
     assert loaded.sizes["test"] == 10
     assert loaded.test.names[:2].tolist() == ["test 0", "test 1"]
+    plain = pandas.DataFrame(np.c_[numbers(3), LABELS])
+    loaded = data.load(plain, kind="vectors", label_column="3")
+    assert loaded.input_shape == (3,)
     # Paths are no numbers.
     frame["path"] = [f"records/{row}" for row in range(40)]
     with pytest.raises(ValueError, match='no column "image" .*image_column='):

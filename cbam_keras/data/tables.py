@@ -141,7 +141,7 @@ def _read(table):
     """Returns a data frame of rows, and the folder that paths start from."""
     if not isinstance(table, str | os.PathLike):
         _check_rows(table, "a data frame")
-        return table, pathlib.Path()
+        return table.rename(columns=str), pathlib.Path()
     pandas = _checks.require("pandas", extra="plot")
     path = pathlib.Path(table).expanduser()
     # A class may be called "None", which pandas takes for no label, and
