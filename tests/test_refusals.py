@@ -541,7 +541,7 @@ WRONG_TYPES = [
         lambda: comparison.compare(pattern="{class}/*"),
         "data_options={'pattern'",
     ),
-    (lambda: insertion.check(CBAM()), r"as check\(layer, \(32, 32, 64\)\)"),
+    (lambda: insertion.check(CBAM()), r"e.g. check\(layer, \(32, 32, 64\)\)"),
     (lambda: cam(x=["a/cat.jpg"]), "array of numbers.*list of dtype <U9"),
 ]
 

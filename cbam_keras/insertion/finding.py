@@ -83,7 +83,7 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
     if is_layer or inspect.isroutine(model):
         raise TypeError(
             "A layer or a function needs the shape of its features without the "
-            "batch, too, as check(layer, (32, 32, 64)). Received: "
+            "batch, e.g. check(layer, (32, 32, 64)). Received: "
             f"{_checks.shown(model)}, {_checks.shown(images)}"
         )
     graph = _graph.with_graph("model", model)

@@ -175,8 +175,8 @@ class AttentionGate(TrainableAttention):
         return ValueError(
             f"{self._label} takes two tensors of the same rank, first the "
             "gating signal, which is coarser, then the skip: "
-            f"{type(self).__name__}()(gating, skip). In a network it goes on "
-            f'skips, as UNet(..., skip_attention="gate"). Received: {received}'
+            f"{type(self).__name__}()(gating, skip). In a U-Net: "
+            f'UNet(..., skip_attention="gate"). Received: {received}'
         )
 
 

@@ -153,10 +153,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes = self.classes or getattr(images, "output_shape", [0])[-1]
         if not shape or not classes:
             raise ValueError(
-                "A network known by name needs the shape of its images and "
-                "the number of classes, as CBAMHyperModel((28, 28, 1), 10). "
-                f"Received: input_shape={self.input_shape}, classes="
-                f"{self.classes}"
+                "A network by name needs `input_shape` and `classes`, e.g. "
+                "CBAMHyperModel((28, 28, 1), 10). Received: "
+                f"input_shape={self.input_shape}, classes={self.classes}"
             )
         shape_and_classes = types.SimpleNamespace(
             input_shape=shape,
