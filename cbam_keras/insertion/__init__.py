@@ -8,9 +8,8 @@
 - `finding`: the gates of a model, measured.
 - `context`: what the network around them tells of them.
 - `cutting`: the parts of a network that may be such attention.
-- `recognition`: the `cbam_keras` layers that compute the same.
+- `recognition`: the `cbam_keras` layers that compute and train the same.
 - `probes`: features to measure and compare them on.
-- `training`: what they do in training only.
 - `candidates`: the layers after which attention can go, or does by default.
 - `core`: `to_core`, attention as layers of Keras alone.
 - `copying`: a clone of the model with all weights, verified.

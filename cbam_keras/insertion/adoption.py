@@ -10,7 +10,7 @@ from cbam_keras.insertion.checking import CheckReport, row_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.insertion.finding import gates_of, noise_for
 from cbam_keras.insertion.probes import difference_of
-from cbam_keras.insertion.training import layer_for
+from cbam_keras.insertion.recognition import layer_for
 
 
 @dataclasses.dataclass(frozen=True)

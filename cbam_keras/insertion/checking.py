@@ -16,7 +16,7 @@ from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
 from cbam_keras.insertion.context import range_note
 from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
-from cbam_keras.insertion.training import trains_otherwise
+from cbam_keras.insertion.recognition import trains_otherwise
 
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.
