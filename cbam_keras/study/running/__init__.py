@@ -5,7 +5,7 @@
 - `estimate`: what a study will train, counted, and the seeds it needs.
 - `folder`: the output folder: what was asked for, and what its networks tell.
 - `checkpoints`: the folder of a network: its state, saved after each epoch.
-- `trainer`: `train_network`: one variant with one seed.
+- `trainer`: `Training`: one variant with one seed.
 - `networks`: networks built, checked and compiled.
 - `compiled`: networks that are compiled once for all seeds.
 - `frozen`: frozen layers, which run once for each image.

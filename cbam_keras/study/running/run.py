@@ -42,7 +42,7 @@ from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.frozen import FrozenNetworks
 from cbam_keras.study.running.memory import free_memory
-from cbam_keras.study.running.trainer import train_network
+from cbam_keras.study.running.trainer import Training
 
 # A process that finds nothing to train looks again after so long.
 SECONDS_OF_WAITING = 0.5
@@ -413,8 +413,12 @@ class Queue:
                 return
             variant, state, chosen = choice
         is_whole, began = not state.history, time.monotonic()
+        is_timed = not self.is_worker or machine.accelerators(os.environ)
+        # A chosen network is trained.
+        callbacks = () if chosen else self.callbacks
+        title = self._title(variant, run)
         with free_memory():
-            train_network(
+            Training(
                 self.study,
                 variant,
                 state,
@@ -422,13 +426,8 @@ class Queue:
                 place,
                 self.frozen,
                 self.compiled,
-                title=self._title(variant, run),
-                # A chosen network is trained.
-                callbacks=() if chosen else self.callbacks,
-                is_timed=not self.is_worker
-                or bool(machine.accelerators(os.environ)),
-                chosen=chosen,
-            )
+                trained_in=chosen or place,
+            ).run(title, callbacks, bool(is_timed))
         if chosen and state.outcome.finished:
             folder.delete_candidates(state.variant, run)
         if is_whole and state.outcome and state.outcome.finished:

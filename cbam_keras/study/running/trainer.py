@@ -1,4 +1,4 @@
-"""`train_network`: the one place that builds, trains and measures."""
+"""`Training`: the one place that builds, trains and measures."""
 
 import dataclasses
 import math
@@ -30,75 +30,8 @@ class ChangedError(ValueError):
     """The code builds another network than the one to resume."""
 
 
-def train_network(
-    study: Study,
-    variant: Variant,
-    state: State,
-    data: Data,
-    folder: pathlib.Path,
-    frozen: FrozenNetworks,
-    compiled: CompiledNetworks,
-    *,
-    title: str = "",
-    callbacks: Iterable[Callable[[], keras.callbacks.Callback]] = (),
-    is_timed: bool = True,
-    chosen: pathlib.Path | None = None,
-) -> None:
-    """Trains one network, from its last finished epoch on, and measures it.
-
-    How that ends is in its `state`; only signals and full disks are errors. A
-    candidate is not tested; `chosen` is the folder of one whose network becomes
-    that of the run.
-    """
-    training = _Training(
-        study,
-        variant,
-        state,
-        data,
-        folder,
-        frozen,
-        compiled,
-        trained_in=chosen or folder,
-    )
-    # What becomes known of the outcome, whenever the training ends.
-    fields: _files.Json = {"file": None}
-    if variant.name != variant.original:
-        fields["learning_rate"] = variant.learning_rate
-    try:
-        model = training.prepare(fields)
-        if title:
-            _terminal.say(f"{title}, {training.describe(fields)}")
-        model = training.fit(model, [make() for make in callbacks])
-        if variant.name != variant.original and chosen is None:
-            fields |= training.validate(model)
-        else:
-            fields |= training.test(model)
-    except ChangedError:
-        raise
-    except Exception as error:
-        # Neither a signal nor a full disk is a fault of the network.
-        interrupts.raise_if_noted()
-        if _files.is_unwritable(folder.parent, error):
-            raise
-        fields["status"] = (
-            DIVERGED if isinstance(error, checkpoints.Diverged) else ERROR
-        )
-        text = str(error).strip() or "no message"
-        fields["message"] = f"{type(error).__name__}: {text}"
-        fields["traceback"] = traceback.format_exc()
-    seconds = [row["seconds"] for row in state.history]
-    if seconds and is_timed:
-        # The first epoch compiles.
-        fields["seconds_per_epoch"] = statistics.median(seconds[1:] or seconds)
-    changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
-    if fields["file"] is not None or fields["status"] == DIVERGED:
-        # Its checkpoints are deleted.
-        changed |= {"latest": None, "best": None}
-    checkpoints.save_state(folder, state, **changed)
-
-
 @dataclasses.dataclass
-class _Training:
+class Training:
     """One network of a study under training, on data that may be features."""
 
     study: Study
@@ -111,6 +44,53 @@ class _Training:
     # Where its checkpoints are: of a chosen network, with the candidate.
     trained_in: pathlib.Path
     parts: Parts = dataclasses.field(init=False)
+
+    def run(
+        self,
+        title: str,
+        callbacks: Iterable[Callable[[], keras.callbacks.Callback]],
+        is_timed: bool,
+    ) -> None:
+        """Trains the network, from its last finished epoch on, and measures it.
+
+        How that ends is in its state; only signals and full disks are errors. A
+        candidate is not tested, unless it becomes the network of its run.
+        """
+        # What becomes known of the outcome, whenever the training ends.
+        fields: _files.Json = {"file": None}
+        is_candidate = self.variant.name != self.variant.original
+        if is_candidate:
+            fields["learning_rate"] = self.variant.learning_rate
+        try:
+            model = self.prepare(fields)
+            _terminal.say(f"{title}, {self.describe(fields)}")
+            model = self.fit(model, [make() for make in callbacks])
+            if is_candidate and self.trained_in == self.folder:
+                fields |= self.validate(model)
+            else:
+                fields |= self.test(model)
+        except ChangedError:
+            raise
+        except Exception as error:
+            # Neither a signal nor a full disk is a fault of the network.
+            interrupts.raise_if_noted()
+            if _files.is_unwritable(self.folder.parent, error):
+                raise
+            has_diverged = isinstance(error, checkpoints.Diverged)
+            fields["status"] = DIVERGED if has_diverged else ERROR
+            text = str(error).strip() or "no message"
+            fields["message"] = f"{type(error).__name__}: {text}"
+            fields["traceback"] = traceback.format_exc()
+        seconds = [row["seconds"] for row in self.state.history]
+        if seconds and is_timed:
+            # The first epoch compiles.
+            median = statistics.median(seconds[1:] or seconds)
+            fields["seconds_per_epoch"] = median
+        changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
+        if fields["file"] is not None or fields["status"] == DIVERGED:
+            # Its checkpoints are deleted.
+            changed |= {"latest": None, "best": None}
+        checkpoints.save_state(self.folder, self.state, **changed)
 
     @property
     def recipe(self) -> Recipe:
