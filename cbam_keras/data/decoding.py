@@ -24,12 +24,13 @@ from cbam_keras.data.examples import (
 )
 
 # Pillow reads many more formats, less common and less safe.
-FORMATS = "AVIF BMP GIF JPEG JPEG2000 PNG PPM TIFF WEBP".split()
+LOSSLESS = ["BMP", "GIF", "PNG", "PPM", "TIFF"]
+FORMATS = sorted([*LOSSLESS, "AVIF", "JPEG", "JPEG2000", "WEBP"])
 # File names of images that are read.
-ENDINGS = tuple(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm "
-    ".tif .tiff .webp".split()
-)
+OF_JPEG = (".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
+OF_PPM = (".pbm", ".pgm", ".pnm", ".ppm")
+OTHERS = (".avif", ".bmp", ".gif", ".png", ".tif", ".tiff", ".webp")
+ENDINGS = tuple(sorted([*OF_JPEG, *OF_PPM, *OTHERS]))
 # The tag of EXIF that says how the camera was held, and its values that
 # exchange height and width.
 ORIENTATION = 0x0112

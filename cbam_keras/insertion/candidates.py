@@ -225,7 +225,8 @@ class CandidatePlaces:
             is_next = not before or _graph.is_coarser(size, before)
             numbers[size] = numbers.get(before, 0) + is_next
         available = [*dict.fromkeys(numbers.values())] or [1]
-        available += [TOP] * bool(top)
+        if top:
+            available.append(TOP)
         attentions = in_stages(attention, stages, available)
         if attentions.get(TOP) is not None:
             return dict.fromkeys(self._without_attention(top), attentions[TOP])
@@ -328,7 +329,8 @@ class CandidatePlaces:
         places = self.places.values()
         paths = [f'"{x.path}"' for x in places if x.takes_attention]
         # The last ones: attention is more likely wanted at deep features.
-        listed = "..., " * (len(paths) > 20) + ", ".join(paths[-20:])
+        before = "..., " if len(paths) > 20 else ""
+        listed = before + ", ".join(paths[-20:])
         hint = self.graph.unreached()
         hint = f"{hint}. " if hint else ""
         if not paths:

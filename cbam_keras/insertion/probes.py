@@ -331,7 +331,7 @@ class Probes:
         count = math.prod(size or small for size, small in pairs)
         total = self.known_factors.sum(tuple(range(1, len(self.shape) - 1)))
         is_softmax = np.allclose(total, 1, atol=ONE_FACTOR)
-        return is_softmax * count // self.channels
+        return count // self.channels if is_softmax else 0
 
     @functools.cached_property
     def pools_channels(self):

@@ -106,10 +106,9 @@ STARTS = [{}, {"identity_init": True}]
 GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
 # Activations whose factors are never 0, by the sign of the smallest factor.
 SIGNS = {-1: ["tanh"], 1: ["sigmoid"]}
-HIDDEN = (
-    "relu silu linear gelu tanh elu hard_silu sigmoid relu6 leaky_relu selu "
-    "mish softplus"
-).split()
+FREQUENT = ("relu", "silu", "linear", "gelu", "tanh", "elu", "hard_silu")
+INFREQUENT = ("sigmoid", "relu6", "leaky_relu", "selu", "mish", "softplus")
+HIDDEN = [*FREQUENT, *INFREQUENT]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -465,7 +464,7 @@ def _variants(layer, probes):
 
 def layer_for(cut: Cut, match: Match, **options: Any) -> layers.AttentionLayer:
     """Returns our layer in the place of a part, with its weights."""
-    prefix = "spatial_" * (match.layer_class is layers.CBAM)
+    prefix = "spatial_" if match.layer_class is layers.CBAM else ""
     for norm in cut.norms:
         options[f"{prefix}batch_norm_momentum"] = norm.momentum
     norms = {id(x) for norm in cut.norms for x in norm.variables}

@@ -19,12 +19,11 @@ from cbam_keras.insertion.source import keras_2
 
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
 # What an assignment may consist of, beside calls of these libraries.
-PLAIN = (
-    *(ast.Constant, ast.Name, ast.Attribute, ast.Subscript, ast.Slice),
-    *(ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context),
-    *(ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
-    *(ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.keyword),
-)
+NAMED = (ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.keyword)
+OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
+OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp)
+LITERALS = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred)
+PLAIN = (*NAMED, *OPERATORS, *OPERATIONS, *LITERALS)
 # Parts of names of functions that read or write files, train, or wait.
 FILES = re.compile(
     "load|save|read|write|file|directory|dataset|memmap|fit|train|predict|"
