@@ -142,10 +142,6 @@ SENTENCES = [
         "does not multiply features by factors",
     ),
     (over_positions, "features shrink to 1/72 (softmax over positions)"),
-    (
-        squeezed(lambda x: ops.expand_dims(ops.mean(x, axis=(2, 3)), (1, 2))),
-        "pools channels where the paper pools positions",
-    ),
     (of_windows, "pools over windows of (2, 3), not over all positions"),
     (
         squeezed(lambda x: ops.std(x, axis=(1, 2), keepdims=True)),

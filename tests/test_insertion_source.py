@@ -378,15 +378,9 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
 def test_what_never_ends_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "SECONDS", 8)
     loop = "import keras\nclass SEBlock(keras.layers.Layer):\n    {}"
-    for name, line in [
-        ("loops", "while True: pass"),
-        # More than the process may have, which no system would touch.
-        ("fills", "x = __import__('numpy').zeros(2**35, 'uint8')"),
-    ]:
-        (tmp_path / f"{name}.py").write_text(loop.format(line))
+    (tmp_path / "loops.py").write_text(loop.format("while True: pass"))
     (tmp_path / "used.py").write_text(FILES["used.py"])
     report = check_source(tmp_path)
     reason = "not looked into: ends the process, or takes more than 8 s"
     assert find(report, "loops.py").verdict == reason
-    assert "MemoryError" in find(report, "fills.py").verdict
     assert "called 2 times" in find(report, "used.py").verdict

@@ -71,9 +71,6 @@ RIGHT: dict[str, Callable[[Probes], Any]] = {
     "features shrink to 1/{probes.softmax} (softmax over positions)": (
         lambda x: x.softmax
     ),
-    "pools channels where the paper pools positions": (
-        lambda x: x.pools_channels
-    ),
     "pools over windows of {probes.window}, not over all positions": (
         lambda x: "channel" in x.gated and not x.is_product and x.window
     ),

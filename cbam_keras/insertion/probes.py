@@ -334,12 +334,6 @@ class Probes:
         return count // self.channels if is_softmax else 0
 
     @functools.cached_property
-    def pools_channels(self):
-        """Whether factors of channels are the same in any order of these."""
-        turned = np.flip(self.x, self.axis)
-        return self.gated == {"channel"} and self._are_equal(self.x, turned)
-
-    @functools.cached_property
     def window(self):
         """On how many places by axis a central factor depends, `()` on all."""
         x = np.moveaxis(self.positive[:1], self.axis, -1)

@@ -29,8 +29,6 @@ from cbam_keras.insertion.finding import FAILED, MIXES, gates_of
 from cbam_keras.insertion.source import keras_2
 from cbam_keras.insertion.source.definitions import Source, Unknown
 
-# More memory the process does not get, in bytes.
-MEMORY = 16 * 2**30
 # Features of 32 channels in ranks 4, 3 and 5, others for gates that name their
 # sizes, and images of a network.
 SHAPES = [(12, 10, 32), (12, 32), (6, 5, 4, 32)]
@@ -311,11 +309,6 @@ def main() -> None:
     def write(**values):
         print(json.dumps(values), file=file)
 
-    # Windows lacks it.
-    with contextlib.suppress(ImportError, ValueError, OSError):
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     keras_2.install()
     reader = Reader()
     for path in paths:
