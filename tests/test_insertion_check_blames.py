@@ -369,12 +369,12 @@ def test_images_in_another_range_are_noted():
 def test_networks_of_imagenet_expect_their_range_once_trained():
     inputs = keras.Input((8, 9, 3))
     network = keras.Sequential([layers.Dense(12), layers.BatchNormalization()])
-    network.name = "mobilenet_1.00_224"
+    network.name = "mobilenetv2"
     model = keras.Model(inputs, channel(network(inputs / 255)))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3))
     assert not check(model, images).note
     network.layers[-1].moving_mean.assign(np.ones(12))
-    words = "images from 0 to 1; mobilenet_1.00_224 expects -1 to 1"
+    words = "images from 0 to 1; mobilenetv2 expects -1 to 1"
     assert check(model, images).note == words
     model = keras.Model(inputs, channel(network(inputs / 127.5 - 1)))
     assert not check(model, images).note
