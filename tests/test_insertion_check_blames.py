@@ -162,6 +162,7 @@ EPSILON = "first difference: epsilon 0.001 of"
         (both_hard, SHAPE, "CBAM(reduction_ratio=4, gate_activation='hard_s"),
         (ZeroScaled(), SHAPE, "does not multiply features by factors"),
         (steps_of_mean, (20, CHANNELS), "unlike ours: factors by steps"),
+        (lambda x: (x + 3 * both(x)) / 4, SHAPE, "unlike ours: factors by rows"),
         (other_slopes, SHAPE, "unlike ours: factors by rows, columns, ch"),
         (triplet, SHAPE, "TripletAttention()"),
         pytest.param(
@@ -210,6 +211,25 @@ def test_features_without_positions_are_not_looked_into():
     report = check(layers.Dense(12, activation="sigmoid"), (12,))
     assert only(report).verdict.startswith("not looked into: ")
     assert not report.passed and report.verdict.endswith("1 not looked into.")
+
+
+class Unbuilt(layers.Layer):
+    """Its inner layers are built by its call, which its shape avoids."""
+
+    def build(self, shape):
+        self.fc1 = layers.Dense(3, activation="relu")
+        self.fc2 = layers.Dense(shape[-1], activation="sigmoid")
+
+    def call(self, x):
+        return x * self.fc2(self.fc1(pooled(x)))
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+def test_layers_that_a_call_builds_are_tracked():
+    assert check(lambda x: spatial(Unbuilt()(x)), SHAPE).passed
+    assert check(Unbuilt(), SHAPE).passed
 
 
 def test_a_class_in_place_of_a_layer_is_an_error():

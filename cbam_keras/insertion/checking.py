@@ -50,7 +50,13 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
     # Factors of x + x * gate are 1 and more, and a formula without weights has
     # its own.
     f"cannot close: factors from {_LIMITS}": (
-        lambda x: x.multiplies and x.values and CLOSED < x.limits[0] < 0.99
+        lambda x: (
+            x.multiplies
+            and x.values
+            and CLOSED < x.limits[0] < 0.99
+            # Of features that are added to it, a part stays.
+            and not x.cut.adds_source
+        )
     ),
     f"cannot open: factors from {_LIMITS}": (
         lambda x: x.multiplies and x.values and x.limits[1] < OPEN
@@ -315,7 +321,8 @@ def _claim(gate):
             return cut.called, ""
         return cut.called, f"not the paper's: {near.first_difference}"
     _, verdict = _verdict(gate)
-    return cut.called, f"is none: {verdict}"
+    kind = "not the paper's" if verdict.startswith(UNLIKE[:6]) else "is none"
+    return cut.called, f"{kind}: {verdict}"
 
 
 def _notes(gate):

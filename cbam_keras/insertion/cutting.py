@@ -75,6 +75,15 @@ class Cut:
         return self.is_given or bool(self.called) or any(map(is_meant, names))
 
     @property
+    def adds_source(self) -> bool:
+        """Whether it adds its features to what it makes of them."""
+        return any(
+            _graph.type_of(node.operation) in _graph.ADDITIONS
+            and any(x is self.source for x in node.input_tensors)
+            for node in self.nodes
+        )
+
+    @property
     def is_ours(self) -> bool:
         """Whether it is an attention layer of ours."""
         return isinstance(self.operation, AttentionLayer)

@@ -1,7 +1,6 @@
 """The process that executes definitions of source, and checks their gates."""
 
 import ast
-import contextlib
 import dataclasses
 import faulthandler
 import functools
@@ -418,9 +417,6 @@ def _usual(value, shape):
         return value(**_arguments(value, 0, USUAL))
     layer = value(**_arguments(value, 0, USUAL))
     arguments = _arguments(layer.call, 1, USUAL)
-    # Keras 2 built inner layers also where a class gives its output shape.
-    with contextlib.suppress(Exception):
-        layer(keras.ops.zeros((1, *shape)), **arguments)
     return _function(layer, (), arguments) if arguments else layer
 
 
