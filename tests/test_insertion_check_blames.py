@@ -162,7 +162,7 @@ EPSILON = "first difference: epsilon 0.001 of"
         (both_hard, SHAPE, "CBAM(reduction_ratio=4, gate_activation='hard_s"),
         (ZeroScaled(), SHAPE, "does not multiply features by factors"),
         (steps_of_mean, (20, CHANNELS), "unlike ours: factors by steps"),
-        (lambda x: (x + 3 * both(x)) / 4, SHAPE, "unlike ours: factors by rows"),
+        (lambda x: (x + 3 * both(x)) / 4, SHAPE, "unlike ours: factors"),
         (other_slopes, SHAPE, "unlike ours: factors by rows, columns, ch"),
         (triplet, SHAPE, "TripletAttention()"),
         pytest.param(
