@@ -185,9 +185,8 @@ def locked(path: pathlib.Path, seconds: float = 0) -> Iterator[None]:
     try:
         yield
     finally:
-        # The file is deleted before the release, so that nobody has locked it
-        # yet; Windows deletes no open file, so the release does that there.
-        # Where the folder was renamed, another lock may have this path.
+        # It is deleted before nobody holds it; on Windows by the release. Where
+        # the folder was renamed, another lock may have this path.
         with contextlib.suppress(OSError):
             if os.path.samestat(path.stat(), held):
                 path.unlink()

@@ -129,11 +129,7 @@ def UNet(
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class UpsampleLike(layers.Layer):
-    """Repeats the positions of a feature map, to the size of another.
-
-    What is too much is cropped at the end, what is missing after convolutions
-    without padding is zero, on both sides. `times` is `0` for other axes.
-    """
+    """Repeats the positions of a feature map, cropped or padded to another."""
 
     def __init__(self, times: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)

@@ -331,10 +331,7 @@ class Study:
         return settings
 
     def suited_to(self, data: Data) -> "Study":
-        """Returns the study with epochs for the least steps of its recipe.
-
-        Raises if the data cannot say which learning rate runs choose.
-        """
+        """Returns the study with epochs for the least steps of its recipe."""
         recipe = find_recipe(self.recipe)
         is_validated = data.validation and data.sizes.get("validation")
         if self.chooses_rates and not is_validated:

@@ -15,8 +15,7 @@ from cbam_keras.study.results.kept import Kept, Numbers, Predictions
 CLASSIFICATION, REGRESSION = GIVEN_TASKS = ("classification", "regression")
 # Measures of classes without probabilities.
 OF_ANSWERS = (measures.ACCURACY, "balanced_accuracy", "macro_f1")
-# Probabilities may sum to 1 up to a hundredth, in half precision or rounded for
-# a table. Up to the second number they are left as they are.
+# Rounded probabilities sum to 1 up to this, and up to the second are left.
 ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5
 NUMERIC_NAME = re.compile(r"-?[0-9.]+")
 # Numbers are below this: the squares of others may be infinite.
@@ -32,10 +31,7 @@ class GivenRun(NamedTuple):
 
 @dataclasses.dataclass
 class Reader:
-    """Reads what networks give examples whose labels are known.
-
-    Without `class_names` they are numbers, without `labels` scores.
-    """
+    """Reads classes, without `class_names` numbers, without labels scores."""
 
     labels: np.ndarray | None
     measures: Sequence[Measure]

@@ -42,8 +42,7 @@ os.environ["KERAS_BACKEND"], sys.path[:] = backend, paths
 from cbam_keras.study.running import workers
 workers.main(content)
 """
-# Errors of arguments and files, which no other try would avoid, and the exit
-# status of a worker that ends by one. Python itself uses 1 and 2.
+# Errors that no other try would avoid, and the exit status of a worker then.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
 # How many processes one network may end.
 MOST_DEATHS = 2
@@ -119,8 +118,7 @@ def main(content: bytes) -> None:
         with _files.writing_to(queue.folder.path):
             while queue.missing():
                 if not queue.train_next():
-                    # Another worker may die. What has killed two is recorded
-                    # before this one looks again, unless it begins just then.
+                    # What has killed two workers is recorded before it looks.
                     time.sleep(4 * SECONDS_BETWEEN_LOOKS)
     except REFUSED as error:
         message = " ".join(str(error).split())
