@@ -1,6 +1,9 @@
 """The rows of the paper's Tables 4 and 5, and their networks."""
 
+import csv
 import dataclasses
+import json
+import pathlib
 from typing import Any
 
 import keras
@@ -9,6 +12,9 @@ from cbam_keras import _checks, models
 from cbam_keras.layers import CBAM, VARIANTS, Attention, SqueezeExcite
 
 __all__ = ["build_preset", "PRESETS", "Preset"]
+
+# Millions of parameters, and 1e9 multiply-accumulates, as they are printed.
+TABLES = pathlib.Path(__file__).with_suffix(".csv")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,47 +49,11 @@ class Preset:
     options: dict = dataclasses.field(hash=False)
 
 
-# Tables 4 and 5: network as printed, from its builder, and its arguments.
-_NETWORKS: dict[str, tuple[str, dict]] = {
-    "resnet18": ("ResNet18", {}),
-    "resnet34": ("ResNet34", {}),
-    "resnet50": ("ResNet50", {}),
-    "resnet101": ("ResNet101", {}),
-    "wideresnet18-1.5": ("WideResNet18 (1.5)", {"width_multiplier": 1.5}),
-    "wideresnet18-2.0": ("WideResNet18 (2.0)", {"width_multiplier": 2.0}),
-    "resnext50": ("ResNeXt50 (32x4d)", {"groups": 32, "base_width": 4}),
-    "resnext101": ("ResNeXt101 (32x4d)", {"groups": 32, "base_width": 4}),
-    "mobilenet": ("MobileNet", {"alpha": 1.0}),
-    "mobilenet-0.7": ("MobileNet (alpha 0.7)", {"alpha": 0.7}),
-}
-
-# Printed millions of parameters and 1e9 MACs: alone, with SE and with CBAM.
-_PRINTED = """
-resnet18          11.69 1.814  11.78 1.814  11.78 1.815
-resnet34          21.80 3.664  21.96 3.664  21.96 3.665
-resnet50          25.56 3.858  28.09 3.860  28.09 3.864
-resnet101         44.55 7.570  49.33 7.575  49.33 7.581
-wideresnet18-1.5  25.88 3.866  26.07 3.867  26.08 3.868
-wideresnet18-2.0  45.62 6.696  45.97 6.696  45.97 6.697
-resnext50         25.03 3.768  27.56 3.771  27.56 3.774
-resnext101        44.18 7.508  48.96 7.512  48.96 7.519
-mobilenet          4.23 0.569   5.07 0.570   5.07 0.576
-mobilenet-0.7      2.30 0.283   2.71 0.283   2.71 0.289
-"""
-
 # The layers of the printed attention. CBAM's parameters are of this variant.
 _LAYERS = {
     "": None,
     "SE": Attention(SqueezeExcite),
     "CBAM": Attention(CBAM, VARIANTS["official"]),
-}
-
-# Top-1 and top-5 errors of Table 4 that a second copy of it confirmed.
-_ERRORS: dict[str, tuple[float, float | None]] = {
-    "resnet50": (24.56, 7.50),
-    "resnet50-se": (23.14, 6.70),
-    "resnet50-cbam": (22.66, 6.31),
-    "resnet101-cbam": (21.51, None),
 }
 
 
@@ -124,24 +94,23 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     return build(**options, **preset.options, attention=attention, name=name)
 
 
-def _tables_4_and_5():
-    for line in _PRINTED.strip().splitlines():
-        key, *numbers = line.split()
-        network, options = _NETWORKS[key]
-        for index, attention in enumerate(_LAYERS):
-            name = "-".join(filter(None, [key, attention.lower()]))
-            top1_error, top5_error = _ERRORS.get(name, (None, None))
-            yield Preset(
-                name=name,
-                network=network,
-                attention=attention,
-                parameters=float(numbers[2 * index]),
-                macs=float(numbers[2 * index + 1]),
-                top1_error=top1_error,
-                top5_error=top5_error,
-                builder=network.split()[0],
-                options=dict(options),
-            )
+def _read_tables():
+    """Returns Tables 4 and 5, with the errors that a second copy confirmed."""
+    text = TABLES.read_text("utf-8")
+    return [
+        Preset(
+            name=row["name"],
+            network=row["network"],
+            attention=row["attention"],
+            parameters=float(row["parameters"]),
+            macs=float(row["macs"]),
+            top1_error=float(row["top1_error"]) if row["top1_error"] else None,
+            top5_error=float(row["top5_error"]) if row["top5_error"] else None,
+            builder=row["network"].split()[0],
+            options=json.loads(row["options"]),
+        )
+        for row in csv.DictReader(text.splitlines())
+    ]
 
 
-PRESETS = _checks.Named({row.name: row for row in _tables_4_and_5()})
+PRESETS = _checks.Named({row.name: row for row in _read_tables()})
