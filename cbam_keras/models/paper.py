@@ -14,7 +14,7 @@ from cbam_keras.layers import CBAM, VARIANTS, Attention, SqueezeExcite
 __all__ = ["build_preset", "PRESETS", "Preset"]
 
 # Millions of parameters, and 1e9 multiply-accumulates, as they are printed.
-TABLES = pathlib.Path(__file__).with_suffix(".csv")
+PRINTED_ROWS = pathlib.Path(__file__).with_suffix(".csv")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def build_preset(name: str, **options: Any) -> keras.Model:
 
 def _read_tables():
     """Returns Tables 4 and 5, with the errors that a second copy confirmed."""
-    text = TABLES.read_text("utf-8")
+    text = PRINTED_ROWS.read_text("utf-8")
     return [
         Preset(
             name=row["name"],
