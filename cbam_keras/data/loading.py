@@ -48,18 +48,16 @@ class ImageData:
         test: Test images, the same for every seed, unless there are folds.
         augment: Tuple, how training images are augmented, in order.
         notes: Tuple of strings, such as how many files are left out.
-        leaks: Tuple of strings, what flatters accuracy, such as copies of
-            training images among those to test.
+        leaks: Tuple of strings, what flatters accuracy, such as copies.
         fingerprint: String, a short hash by which a resumed run notices other
             data, or another version of a dataset of TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images (with folds
             of all) in the majority class. `None` with masks.
         source: Dictionary of the arguments of `load` that say where the images
             are, `None` for arrays and data frames.
-        folds, fold: Integers, the number of folds, or `None`, and the tested
-            one.
-        ignore_index: Integer, the value of pixels without a class in masks,
-            255, or `None` without masks.
+        folds, fold: Integers, how many folds, or `None`, and the tested one.
+        ignore_index: Integer, the value of pixels without a class, 255 in
+            masks, or `None` without masks.
         standardization: Dictionary, by input the means and variances of the
             training split, with which networks of a study begin, or `None`.
         targets: Tuple, the same of regression targets, with which they end.
@@ -219,18 +217,17 @@ def load(
               `(N,)` or `(N, 1)` from 0. Or signals, volumes and vectors, see
               `kind`, or several inputs, a mapping of names to `(N, ...)`.
             - Batches of pairs, read into memory: a `tf.data.Dataset`, a
-              `keras.utils.PyDataset`, a `DataLoader` of PyTorch, or a mapping.
-              Labels may be one-hot.
+              `PyDataset`, a `DataLoader` of PyTorch. Labels may be one-hot.
             - A folder with a folder of images per class, or with `train` and
               `test` of such folders (also `Training`, `val`, `test_set`), or of
               another layout by `pattern`, or a mapping of splits to folders of
               classes. Images of more than 8 bits, damaged files, and those
               without a class are left out, with a warning. `.npy` files are
-              read alike.
+              read alike, `.npz` files of `x` and `y` as recordings.
             - A CSV file or `pandas.DataFrame` with the columns `image` (paths)
               and `label` (classes), or a mapping. Paths start from its folder
               or from the current one. Rows that repeat an image stay in one
-              split.
+              split. With `kind` rows may be numbers and a label.
             - A dataset of TensorFlow Datasets, such as `"cifar10"`, with the
               features "image" and "label", of at most 16 GiB. If its test
               labels are secret, the split "validation" is tested on. A folder
@@ -256,8 +253,7 @@ def load(
         image_size: Positive integer or `(H, W)`, the size in pixels of center
             crops of this aspect ratio, resized bilinearly with antialiasing.
             From 128 pixels on crops have 224/256 of each side, as is standard
-            for ImageNet. Defaults to `None`, the size of all images or, if they
-            differ, 224.
+            for ImageNet. Defaults to `None`, that of all images, else 224.
         augment: How to augment training images, in this order: one or several
             of `"random_resized_crop"` (8 to 100% of the area, aspect ratio 3:4
             to 4:3), `"crop"` (a shift by up to an eighth of each side) and
