@@ -215,7 +215,8 @@ def next_step(name: str, value: object) -> str:
 
 def named(function: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
     """Decorator that answers an unknown argument with the nearest one."""
-    names = inspect.signature(function).parameters
+    # A study looks into what functions hold.
+    names = tuple(inspect.signature(function).parameters)
 
     @functools.wraps(function)
     def call(*positional: Arguments.args, **options: Arguments.kwargs) -> Value:

@@ -142,14 +142,8 @@ def write_report(options: Options) -> None:
     """Writes the page of a run again, or that of predictions in files."""
     path = pathlib.Path(options.run).expanduser()
     if not (path / STUDY).exists():
-        results = study.results_of(
-            path,
-            baseline=options.baseline,
-            measure=options.measure,
-            multi_label=options.multi_label,
-            logits=options.logits,
-            pattern=options.pattern,
-        )
+        names = "baseline", "measure", "multi_label", "logits", "pattern"
+        results = study.results_of(path, **options.select(names))
         say(results)
         output = options.output or f"runs/report-{path.stem}"
         page = results.write(output, options.figures)

@@ -33,11 +33,10 @@ def assembled(
     network: Callable[Arguments, OwnParts],
 ) -> Callable[Arguments, keras.Model]:
     """Adds input, head and weights, by the arguments of `ResNet`."""
-    signature = inspect.signature(network)
 
     @functools.wraps(network)
     def build(*positional, **named):
-        given = signature.bind(*positional, **named)
+        given = inspect.signature(network).bind(*positional, **named)
         given.apply_defaults()
         options = given.arguments
         top, pooling = options["include_top"], options["pooling"]
@@ -61,8 +60,7 @@ def assembled(
             load_weights(model, weights)
         return model
 
-    signature = signature.replace(return_annotation=keras.Model)
-    build.__signature__ = signature  # type: ignore[attr-defined]
+    build.__annotations__["return"] = keras.Model
     return _checks.named(build)
 
 

@@ -100,10 +100,9 @@ def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
 def _count_variables(path: str) -> int:
     import h5py  # A dependency of Keras.
 
-    hits = []
+    names: list[str] = []
     with h5py.File(path, "r") as file:
         # Next to "layers" a file may hold the variables of an optimizer.
-        file["layers"].visititems(
-            lambda name, item: hits.append(isinstance(item, h5py.Dataset))
-        )
-    return sum(hits)
+        file["layers"].visit(names.append)
+        found = [file["layers"][name] for name in names]
+        return sum(isinstance(x, h5py.Dataset) for x in found)
