@@ -364,18 +364,12 @@ class Probes:
         # Features that have the same pools, and differ otherwise.
         peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
         same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
+        factors = [self.factors(self.positive, y) for y in self._several]
         for pools, changed in same.items():
             changed = np.moveaxis(changed + 0 * x, -1, self.axis)
-            differences = []
-            for values in self._several:
-                features = (self.positive, changed)
-                pair = np.stack([self.factors(z, values) for z in features])
-                # What positions get, too, is divided out: 0 of a hard sigmoid.
-                most = pair.max(-1, keepdims=True)
-                known = most.min(0) > 0
-                shares = known * np.ptp(pair / np.maximum(most, 1e-30), axis=0)
-                differences.append(shares.max() if known.any() else 1)
-            if max(differences) < ONE_FACTOR:
+            # The first that differs ends it.
+            new = (self.factors(changed, values) for values in self._several)
+            if all(map(_have_same_shares, factors, new)):
                 return pools
         return ()
 
@@ -399,7 +393,7 @@ class Probes:
     @functools.cached_property
     def sign(self):
         """The sign of the smallest factor: hard gates have some that are 0."""
-        several = (self._other_values(3) for _ in range(SEVERAL_WEIGHTS))
+        several = (self._other_values(3) for _ in range(SEVERAL_WEIGHTS // 2))
         factors = [self.factors(self.positive, values) for values in several]
         return np.sign(min(x.min() for x in factors))
 
@@ -407,9 +401,8 @@ class Probes:
     def multiplies(self):
         """Whether each output is a factor times its input."""
         absent = self.generator.random(self.shape) < 0.1
-        for x, values in itertools.product(
-            (self.x, self.positive), self._several
-        ):
+        several = [(self.positive, values) for values in self._several]
+        for x, values in [(self.x, ()), *several]:
             y = np.abs(self.run(np.where(absent, 0, x), values))
             if y[absent].max() > 1e-6 * y.max():
                 return False
@@ -527,6 +520,18 @@ def probe(cut, data_format, own=None, images=3):
         if all(np.isfinite(y).all() for *_, y in probes.first):
             return probes
     return None
+
+
+def _have_same_shares(*factors):
+    """Returns whether channels get equal shares of the largest factor.
+
+    What positions get, too, is divided out so. It may be 0 of a hard sigmoid.
+    """
+    pair = np.stack(factors)
+    most = pair.max(-1, keepdims=True)
+    known = most.min(0) > 0
+    shares = known * np.ptp(pair / np.maximum(most, 1e-30), axis=0)
+    return known.any() and shares.max() < ONE_FACTOR
 
 
 def _run(function, x):
