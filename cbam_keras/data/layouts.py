@@ -13,7 +13,7 @@ PART = re.compile(
     "bboxes|xml|thumb(nail)?s|augmented|unlabell?ed|manual"
 )
 # Beside these all other folders are parts.
-INPUTS = {"image", "images", "img", "imgs", "jpegimages"}
+OF_INPUTS = {"image", "images", "img", "imgs", "jpegimages"}
 # What names of masks end with, beside images that lack it.
 MASK = re.compile(
     r"(.+)[\W_](mask|label|seg|segmentation|gt)([\W_]?\d+)?", re.I
@@ -25,7 +25,7 @@ SPLIT = re.compile(
 )
 FILLER = re.compile(r"[\W_]|set|data|images?|imgs?|val", re.I)
 # How many levels of folders are drawn, and how many folders of one.
-LEVELS, FOLDERS = 3, 4
+LEVELS, MOST_FOLDERS = 3, 4
 
 # The parts of a path below a folder.
 Parts = tuple[str, ...]
@@ -101,7 +101,7 @@ def _list_parts(names, by_words):
 
 def is_input(name: str) -> bool:
     """Returns whether a folder is called like one of images, e.g. "images"."""
-    return _to_word(name) in INPUTS
+    return _to_word(name) in OF_INPUTS
 
 
 def _to_word(name):
@@ -142,9 +142,9 @@ def _draw(paths, level=1):
     indent = "    " * level
     if files and (level == 1 or inside):
         yield f"{indent}{min(files)}  and so on, {len(files):,} in all"
-    for name in sorted(inside)[:FOLDERS]:
+    for name in sorted(inside)[:MOST_FOLDERS]:
         yield f"{indent}{name}/  {_checks.count(len(inside[name]), 'image')}"
         if level < LEVELS:
             yield from _draw(inside[name], level + 1)
-    if len(inside) > FOLDERS:
-        yield f"{indent}... {len(inside) - FOLDERS:,} more"
+    if len(inside) > MOST_FOLDERS:
+        yield f"{indent}... {len(inside) - MOST_FOLDERS:,} more"

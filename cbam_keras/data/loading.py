@@ -18,7 +18,7 @@ from cbam_keras.data.source import Source, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
-SIDE = 224
+USUAL_SIDE = 224
 # Images of more bytes are not kept decoded in memory.
 DECODED_BYTES = 2 * 2**30
 
@@ -469,7 +469,7 @@ def load_source(
             )
     size = size or dataset.shape
     if kind == kinds.IMAGES:
-        size = _checks.height_and_width(size or SIDE)
+        size = _checks.height_and_width(size or USUAL_SIDE)
     input_shape: Any = (*size, dataset.channels)
     channels_first = keras.config.image_data_format() == "channels_first"
     if channels_first:

@@ -19,7 +19,7 @@ from cbam_keras.data.splits import check_splits
 # What names may mean in the patterns of images and of masks.
 NAMES = ("name", "split", "group")
 # The values of the names in each path.
-Named = Mapping[str, Mapping[str, str]]
+Roles = Mapping[str, Mapping[str, str]]
 
 
 def from_pairs(
@@ -77,7 +77,7 @@ def make_patterns(images: object, masks: object) -> list[Pattern]:
 
 def _match(
     names: Iterable[str], patterns: list[Pattern]
-) -> tuple[Named, Named]:
+) -> tuple[Roles, Roles]:
     """Returns the values of names in the paths of images and of masks."""
     named = dict[str, dict[str, str]](), dict[str, dict[str, str]]()
     # "1_mask.png" is also a {name}.png: the longer text decides.
@@ -91,7 +91,7 @@ def _match(
     return named
 
 
-def _name(base: pathlib.Path, folder: pathlib.Path, names: list[str]) -> Named:
+def _name(base: pathlib.Path, folder: pathlib.Path, names: list[str]) -> Roles:
     """Returns what paths mean, if all are in a folder or in those of splits."""
     start = folders.enter_folder(folder).relative_to(base).as_posix()
     places = {x: pathlib.PurePath(x).relative_to(start) for x in names}
@@ -108,7 +108,7 @@ def _name(base: pathlib.Path, folder: pathlib.Path, names: list[str]) -> Named:
 
 
 def _pair(
-    images: Named, masks: Named
+    images: Roles, masks: Roles
 ) -> tuple[dict[str, str], tuple[list[str], list[str]]]:
     """Returns the mask of each image that has one, and the files alone."""
     sides = images, masks

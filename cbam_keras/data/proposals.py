@@ -21,14 +21,14 @@ from cbam_keras.data.patterns import make_pattern
 
 # How many names are looked at to choose, how many proposals are then tried,
 # and how many of these are read whole and shown.
-SAMPLED, TRIED, SHOWN = 2000, 12, 4
+SAMPLED, TRIALS, SHOWN = 2000, 12, 4
 # Folders of one word and a number that are seldom classes.
 SUBJECT = re.compile(
     r"(fold|split|part|subject|patient|actor|speaker|user|session|site|batch"
     r"|run|s)[\W_]*\d+",
     re.I,
 )
-SIGNS = ("__", "_", "-", " (", ".", " ")
+SEPARATORS = ("__", "_", "-", " (", ".", " ")
 # What words begin with that say masks.
 WORD_OF_MASKS = re.compile(
     "mask|label|gt|anno|seg|ground|truth|manual|trimap|bbox|lesion"
@@ -97,7 +97,7 @@ def propose_classes(
         text = text.removesuffix(" in train")
         return text + (f", {len(groups):,} groups" if groups else "")
 
-    return _choose(candidates[:TRIED], describe)
+    return _choose(candidates[:TRIALS], describe)
 
 
 def _choose(candidates, describe):
@@ -273,7 +273,7 @@ def _find_split(name):
 
 def _find_fields(names):
     """Yields parts of all names, each with {class} in its place."""
-    for sign in SIGNS:
+    for sign in SEPARATORS:
         fields = [name.split(sign) for name in names]
         is_even = len({*map(len, fields)}) == 1 and all(map(all, fields))
         if is_even and len(fields[0]) > 1:
@@ -359,7 +359,7 @@ def propose_masks(
                 score = 0, -count, sum(is_open), -has_splits, len(image + mask)
                 scored.setdefault((image, mask), score)
     candidates = []
-    for pair in sorted(scored, key=lambda x: scored[x])[:TRIED]:
+    for pair in sorted(scored, key=lambda x: scored[x])[:TRIALS]:
         # Folders that are no patients may be too few to be kept whole.
         for word in ("{group}", "{}"):
             texts = [text.replace("{group}", word) for text in pair]
@@ -424,4 +424,4 @@ def _count_forms(rows, is_open, has_splits):
         for start in {"", prefix} if len({*stems}) > 1 else ():
             name = f"{write_literal(start)}{{name}}{ending}"
             forms["/".join([*places, name])] += len(found)
-    return dict(forms.most_common(TRIED))
+    return dict(forms.most_common(TRIALS))

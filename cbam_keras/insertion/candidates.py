@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.finding import is_meant
+from cbam_keras.insertion.finding import is_expected
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 from cbam_keras.layers.stages import TOP, in_stages
 
@@ -185,11 +185,11 @@ class CandidatePlaces:
     def gates(self, instead_of):
         """Returns the places of gates, by kind or class, name or pattern."""
         gates = {
-            place: kind_of(type(layer)) or type(layer).__name__
+            place: place_kind(type(layer)) or type(layer).__name__
             for place in self.places.values()
             for layer in [place.operation]
             if place.takes_attention
-            and (isinstance(layer, AttentionLayer) or is_meant(layer))
+            and (isinstance(layer, AttentionLayer) or is_expected(layer))
         }
         is_one = isinstance(instead_of, str | re.Pattern)
         names = {instead_of} if is_one else {*instead_of}
@@ -338,7 +338,7 @@ class CandidatePlaces:
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
 
-def kind_of(layer_class):
+def place_kind(layer_class):
     """Returns the kind of gates of a class of ours, `""` if it has none."""
     kinds = (kind for kind, x in ATTENTION.items() if x is layer_class)
     return next(kinds, "")

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.insertion.candidates import kind_of
+from cbam_keras.insertion.candidates import place_kind
 from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
 from cbam_keras.insertion.context import range_note
 from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
@@ -268,7 +268,7 @@ def row_of(gate: Gate) -> CheckedGate:
         agrees=agrees,
         passed=passed,
         equals=equal.code if equal else "",
-        kind=kind_of(equal.layer_class) if equal else "",
+        kind=place_kind(equal.layer_class) if equal else "",
         adopted=bool(equal)
         and not (cut.is_ours or reasons or cut.inside or gate.ties),
         low=low,

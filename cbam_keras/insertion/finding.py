@@ -21,9 +21,9 @@ from cbam_keras.insertion.probes import Probes, probe
 from cbam_keras.insertion.recognition import Match, match, nearest, of_ours
 
 # Replaces an unknown size of an input.
-SIZE = 64
+SIDES = 64
 # As many images give a network's own features.
-MOST_IMAGES = 4
+MOST_INPUTS = 4
 FAILED = "could not be run"
 UNKNOWN = "not looked into"
 MIXES = "mixes the images of a batch"
@@ -91,12 +91,12 @@ def gates_of(model: Any, images: object = None) -> list[Gate]:
     inputs = noise_for(graph) if images is None else images
     # Random inputs may be none that the model takes.
     with contextlib.suppress(*([Exception] if images is None else [])):
-        inputs = [x[:MOST_IMAGES] for x in _graph.in_order(graph, inputs)]
+        inputs = [x[:MOST_INPUTS] for x in _graph.in_order(graph, inputs)]
         _run_graph(graph, inputs, values)
     return in_context(graph, _gates(graph, values))
 
 
-def is_meant(layer: keras.Operation) -> bool:
+def is_expected(layer: keras.Operation) -> bool:
     """Returns whether the class of a layer of others is called attention."""
     name = type(layer).__name__
     return _checks.is_of_others(layer) and claims.is_meant(name)
@@ -106,7 +106,7 @@ def noise_for(model: keras.Model) -> Any:
     """Returns random inputs of a model."""
     generator, inputs = np.random.default_rng(0), []
     for x in model.inputs:
-        shape = (2, *(size or SIZE for size in x.shape[1:]))
+        shape = (2, *(size or SIDES for size in x.shape[1:]))
         noise = generator.normal(size=shape)
         if "float" not in x.dtype:
             noise = np.abs(noise)
@@ -272,7 +272,7 @@ def _examine(cut, values):
         if problem != ONE_CHANNEL or "channel" not in layer._gated:
             problem = ""
         return Gate(cut, match=of_ours(layer), problem=problem), None
-    may_be_gate = bool(cut.own and is_meant(cut.own))
+    may_be_gate = bool(cut.own and is_expected(cut.own))
     problem = f"{UNKNOWN}: {type(cut.operation).__name__}: {cut.problem}"
     if cut.problem and not cut.own:
         return Gate(cut, problem=problem), None
@@ -316,7 +316,7 @@ def _measured(cut, values):
     with cut.in_float32():
         own = values.get(id(cut.source))
         if own is not None:
-            own = _graph.to_float32(own)[:MOST_IMAGES]
+            own = _graph.to_float32(own)[:MOST_INPUTS]
             if not np.isfinite(own).all() or not own.any():
                 own = None
         for data_format in formats:

@@ -30,7 +30,7 @@ SEVERAL_WEIGHTS = 8
 # Brings hidden units above 100, whatever limits them.
 LARGE = 400
 # Weights of this size drive factors near their limits, and these to them.
-LIMITING, WIDE = 5, 30
+LIMITING, RANGE = 5, 30
 # What rounding makes of a factor of 0, and more than all sums of sigmoids give.
 CLOSE_TO_0, MOST_SIGMOIDS = 0.01, 4
 # As many signs of kernels are tried.
@@ -451,8 +451,8 @@ class Probes:
             for several in signs[:MOST_SIGNS]
             for x, scale in (
                 (self.x, 1),
-                (WIDE * self.x, WIDE),
-                (WIDE * self.positive, WIDE),
+                (RANGE * self.x, RANGE),
+                (RANGE * self.positive, RANGE),
             )
         ]
         low, high = _range(factors)

@@ -86,7 +86,7 @@ def _of_half(half, options):
 # ours has half of it; where one pool is added to itself, twice the logits.
 HALF = {"excite_bias": 0.5}
 TWICE = {"excite_bias": 2.0, "excite_kernel": 2.0}
-POOLS: list[dict[str, Any]] = [
+POOLINGS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
     {"pool_types": ("avg", "max"), "combine": "gates"},
@@ -103,12 +103,12 @@ CHOICES: dict[type, list[list[dict[str, Any]]]] = {
     layers.GlobalContext: [_choices("fusion", "add", "multiply")],
 }
 STARTS = [{}, {"identity_init": True}]
-GATES = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
+ACTIVATIONS = ["sigmoid", "hard_sigmoid", keras_2_hard_sigmoid, "tanh", "relu"]
 # Activations whose factors are never 0, by the sign of the smallest factor.
 SIGNS = {-1: ["tanh"], 1: ["sigmoid"]}
 FREQUENT = ("relu", "silu", "linear", "gelu", "tanh", "elu", "hard_silu")
 INFREQUENT = ("sigmoid", "relu6", "leaky_relu", "selu", "mish", "softplus")
-HIDDEN = [*FREQUENT, *INFREQUENT]
+INNER = [*FREQUENT, *INFREQUENT]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -436,7 +436,7 @@ def _assignments_of_planes(layer, probes):
 def _variants(layer, probes):
     """Yields how unusual arguments are that no weights show, and these."""
     choices = [*CHOICES.get(type(layer), [])]
-    pools = [x for x in POOLS if probes.pools in (x["pool_types"], ())]
+    pools = [x for x in POOLINGS if probes.pools in (x["pool_types"], ())]
     if type(layer) is layers.ChannelAttention:
         choices.append(pools if probes.pools else [])
     if type(layer) is layers.CBAM:
@@ -445,12 +445,12 @@ def _variants(layer, probes):
         choices.append([_of_half("channel", x) for x in pools])
         choices.append(_choices("order", *orders))
     # Factors of BAM are 1 and more, and what is added is no factor.
-    gates = GATES
+    gates = ACTIVATIONS
     if not probes.multiplies:
-        gates = GATES[:1]
+        gates = ACTIVATIONS[:1]
     elif type(layer) is not layers.BAM:
-        gates = SIGNS.get(probes.sign, GATES)
-    for name, values in (("gate_activation", gates), ("activation", HIDDEN)):
+        gates = SIGNS.get(probes.sign, ACTIVATIONS)
+    for name, values in (("gate_activation", gates), ("activation", INNER)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))
     for places in itertools.product(*(range(len(x)) for x in choices)):

@@ -14,7 +14,7 @@ from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import DEVIATION
 
 NOTES, CAPTIONS = TEXTS["notes"], TEXTS["captions"]
-TABLES = "tables"
+TABLES_FOLDER = "tables"
 # The columns of a class in a paper.
 OF_CLASS = "class", "precision", "recall", "F1"
 AT_THRESHOLD = "variant", "sensitivity", "specificity", "ppv", "npv", "auc"
@@ -51,7 +51,7 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         page.sections.append(section)
     frames["results"] = results.to_dataframe()
     texts = _latex(results, frames, tables)
-    _write_tables(results.output / TABLES, frames, texts)
+    _write_tables(results.output / TABLES_FOLDER, frames, texts)
 
 
 def _tables(results, frames):

@@ -13,11 +13,11 @@ from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
-from cbam_keras.tuning.space import PAPER, Values
+from cbam_keras.tuning.space import PAPER, Point
 
 Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
-CONTROL: dict[object, Values] = {"se": {"reduction_ratio": 4}}
+CONTROL: dict[object, Point] = {"se": {"reduction_ratio": 4}}
 DIMENSIONS = ("reduction_ratio", "kernel_size")
 SEARCHED = ("stages", *DIMENSIONS)
 
@@ -98,7 +98,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         self.weights = weights
         self.metrics = tuple(metrics)
         # Values of kinds of attention for which they are not searched.
-        self.fixed: dict[object, Values] = {}
+        self.fixed: dict[object, Point] = {}
         if reduction_ratio is None:
             reduction_ratio, self.fixed = (2, 4, 8, 16), CONTROL
         if isinstance(attention, type):
@@ -128,7 +128,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """
         return self.attention_of(self._choose(hp))
 
-    def attention_of(self, values: Values) -> Attention | None:
+    def attention_of(self, values: Point) -> Attention | None:
         """Returns the same of one of the `points`."""
         kind = str(values["attention"])
         stages = str(values.get("stages", PAPER["stages"]))
@@ -140,7 +140,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def network(
         self,
-        values: Values,
+        values: Point,
         images: ImageData | None = None,
         recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
@@ -194,7 +194,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         model.compile(optimizer, loss, metrics=metrics)
         return model
 
-    def points(self) -> list[Values]:
+    def points(self) -> list[Point]:
         """Returns all settings: defaults first, the last one varies fastest."""
         points = []
         for kind in self._values_of("attention"):

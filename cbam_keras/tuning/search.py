@@ -122,7 +122,7 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def points(self) -> list[space.Values]:
+    def points(self) -> list[space.Point]:
         """All settings: the controls, then the others in a random order."""
         points = self.hypermodel.points()
         first = space.controls(points)
@@ -164,7 +164,7 @@ class Search:
         )
         return planned.suited_to(self.loaded)
 
-    def variant(self, values: space.Values) -> study.Variant:
+    def variant(self, values: space.Point) -> study.Variant:
         """Returns a trial as a variant of a study."""
         return study.Variant(
             space.point_name(values),

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from cbam_keras.study.results.ranking import OptionValue
 
 # All that a trial has, by name.
-Values = dict[str, OptionValue]
+Point = dict[str, OptionValue]
 
 # The layer of the paper, where the search begins.
-PAPER: Values = {"stages": "all", "reduction_ratio": 16, "kernel_size": 7}
+PAPER: Point = {"stages": "all", "reduction_ratio": 16, "kernel_size": 7}
 NONE = "none"
 SHORT = {"attention": "{}", "reduction_ratio": "r={}", "kernel_size": "k={}"}
 
@@ -19,7 +19,7 @@ def has_no_attention(values: Mapping[str, object]) -> bool:
     return values.get("attention") == NONE
 
 
-def controls(points: Sequence[Values]) -> list[Values]:
+def controls(points: Sequence[Point]) -> list[Point]:
     """Returns the points that a search begins with: defaults of each kind."""
     # The first point of each kind is that of its defaults.
     first = {x.get("attention"): x for x in reversed(points)}
@@ -27,7 +27,7 @@ def controls(points: Sequence[Values]) -> list[Values]:
     return [first[kind] for kind in kinds] or [points[0]]
 
 
-def point_name(values: Values) -> str:
+def point_name(values: Point) -> str:
     """Returns the name of a point, which files can have."""
     return re.sub(r"[^\w.,+=-]+", "-", label(values))
 

@@ -73,7 +73,7 @@ class Late:
         return (self._load(),)
 
 
-class Source:
+class Code:
     """A file of source, of which imports and definitions were executed.
 
     `definitions` are the last `def` or `class` of each name, `missing` says
@@ -84,7 +84,7 @@ class Source:
     def __init__(
         self,
         path: pathlib.Path,
-        known: dict[pathlib.Path, "Source"],
+        known: dict[pathlib.Path, "Code"],
         define: Callable[[Any], Any],
     ):
         known[path] = self
@@ -94,7 +94,7 @@ class Source:
         sys.modules[self.module.__name__] = self.module
         self.definitions: dict[str, Any] = {}
         self.missing: dict[str, str] = {}
-        self.reads: list[Source] = []
+        self.reads: list[Code] = []
         self.futures: list[ast.stmt] = []
         self.statements = [] if path.is_dir() else [*statements_of(path)]
         # A fragment may lack its imports.
@@ -103,7 +103,7 @@ class Source:
         self.namespace["__builtins__"] = {**own, "__import__": self._import}
         self._run(self.statements)
 
-    def closure(self) -> list["Source"]:
+    def closure(self) -> list["Code"]:
         """Returns this source and those of modules that it imports."""
         found = [self]
         for source in found:
@@ -257,7 +257,7 @@ class Source:
                 is_folder = path.is_dir() and (level or any(path.glob("*.py")))
                 if path != self.path and (path.is_file() or is_folder):
                     source = self.known.get(path)
-                    source = source or Source(path, self.known, self.define)
+                    source = source or Code(path, self.known, self.define)
                     self.reads.append(source)
                     return source
         return None

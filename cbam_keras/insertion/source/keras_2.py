@@ -19,7 +19,7 @@ NEEDS = "needs Keras 2's "
 PLACES = ("layers", "models", "utils", "optimizers", "callbacks", "backend")
 MODULES = ("core", "convolutional", "normalization", "pooling", "wrappers")
 # Functions of `keras.backend` that return no tensor.
-PLAIN = ("int_shape", "ndim", "dtype", "is_keras_tensor", "is_sparse")
+PURE = ("int_shape", "ndim", "dtype", "is_keras_tensor", "is_sparse")
 
 
 def needs(name: str) -> str:
@@ -104,7 +104,7 @@ def install() -> None:
     keras.KerasTensor.get_shape = lambda self: self.shape
     for name, function in [*vars(tf.keras.backend).items()]:
         if inspect.isfunction(function) and name[0] != "_":
-            new = function if name in PLAIN else on_symbols(function)
+            new = function if name in PURE else on_symbols(function)
             setattr(tf.keras.backend, name, new)
             setattr(keras.backend, name, new)
 

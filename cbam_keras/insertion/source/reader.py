@@ -26,15 +26,15 @@ from cbam_keras.insertion.checking import (
 from cbam_keras.insertion.claims import claim_of, is_meant
 from cbam_keras.insertion.finding import FAILED, MIXES, gates_of
 from cbam_keras.insertion.source import keras_2
-from cbam_keras.insertion.source.definitions import Source, Unknown
+from cbam_keras.insertion.source.definitions import Code, Unknown
 
 # Features of 32 channels in ranks 4, 3 and 5, others for gates that name their
 # sizes, and images of a network.
 SHAPES = [(12, 10, 32), (12, 32), (6, 5, 4, 32)]
 SHAPES += [(12, 12, 32), (12, 10, 64), (12, 10, 128)]
-IMAGES = [(64, 64, 3), (224, 224, 3), (64, 8), (16, 16, 16, 1)]
+IMAGE_SHAPES = [(64, 64, 3), (224, 224, 3), (64, 8), (16, 16, 16, 1)]
 # Values of arguments that have no default, by patterns of their names.
-USUAL: dict[str, Any] = {
+TYPICAL: dict[str, Any] = {
     r".*r.tio|r|red|.*reduction.*|squeeze.*": 8,
     r".*(channel|filter|unit|plane|feature).*|inter.*|ch|c|n?f|.*dim|k": 32,
     r"inr?|out": 32,
@@ -54,7 +54,7 @@ USUAL: dict[str, Any] = {
 # The first argument of a function of features, and another tensor, in whose
 # place the same features are.
 _NO_NUMBER = "(?!.*(shape|size|dim|name|channel|filter|unit))"
-FEATURES = re.compile(
+TENSORS = re.compile(
     f"x|y|ip|net|fm|z|u|{_NO_NUMBER}.*(input|tensor|feature|layer|inp|map).*",
     re.I,
 )
@@ -69,7 +69,7 @@ PRODUCT = re.compile("multiply|mul|scale|dot", re.I)
 class Definition:
     """A function or class of a file, by its name."""
 
-    source: Source
+    source: Code
     name: str
 
     @property
@@ -116,7 +116,7 @@ class Definition:
         if isinstance(self.node, ast.FunctionDef):
             # It may be a function that returns one of features.
             inner = any(isinstance(x, ast.FunctionDef) for x in self.node.body)
-            is_of_features = any(map(FEATURES.fullmatch, self.arguments[:1]))
+            is_of_features = any(map(TENSORS.fullmatch, self.arguments[:1]))
             is_kind = is_of_features or inner and is_named
             is_kind = is_kind and not self.builds_model
         else:
@@ -131,11 +131,11 @@ class Definition:
         return unknown(self.name, reason, path, line)
 
 
-class Reader:
+class CodeReader:
     """Reads files, and counts calls of what they define."""
 
     def __init__(self):
-        self.sources: dict[pathlib.Path, Source] = {}
+        self.sources: dict[pathlib.Path, Code] = {}
         # What was called on symbolic tensors, with its arguments and outputs.
         self.calls: list[tuple[Any, tuple, dict, Any]] = []
         self.known: dict[tuple[pathlib.Path, str], list[CheckedGate]] = {}
@@ -170,7 +170,7 @@ class Reader:
         modules beside the file are checked by themselves.
         """
         source = self.sources.get(path)
-        source = source or Source(path, self.sources, self.define)
+        source = source or Code(path, self.sources, self.define)
         found = [
             Definition(x, name)
             for x in source.closure()
@@ -230,14 +230,14 @@ class Reader:
     def _build(self, builder):
         """Returns the model that a function builds, of images it takes."""
         problem, before = None, len(self.calls)
-        for shape in IMAGES:
+        for shape in IMAGE_SHAPES:
             usual = {
                 ".*(shape|(input|img|image)_(size|dim)).*": shape,
                 ".*(height|width|rows|cols|size)|h|w": shape[0],
                 ".*channels?": shape[-1],
             }
             try:
-                model = builder(**_arguments(builder, 0, usual | USUAL))
+                model = builder(**_arguments(builder, 0, usual | TYPICAL))
                 if isinstance(model, keras.Model):
                     return model
             # It may raise anything.
@@ -309,7 +309,7 @@ def main() -> None:
         print(json.dumps(values), file=file)
 
     keras_2.install()
-    reader = Reader()
+    reader = CodeReader()
     for path in paths:
         write(file=path)
         faulthandler.dump_traceback_later(seconds, exit=True)
@@ -365,7 +365,7 @@ def _arguments(function, skipped, usual):
         if not is_needed or x.default is not x.empty:
             continue
         values = [v for p, v in usual.items() if re.fullmatch(p, x.name, re.I)]
-        if usual is USUAL and TENSOR.fullmatch(x.name):
+        if usual is TYPICAL and TENSOR.fullmatch(x.name):
             values = [SAME_FEATURES]
         if not values:
             raise Unknown(f"needs `{x.name}`")
@@ -412,11 +412,11 @@ def _usual(value, shape):
     """Returns a layer of a class, or a function, with usual arguments."""
     if not inspect.isclass(value):
         first = next(iter(inspect.signature(value).parameters))
-        if FEATURES.fullmatch(first):
-            return _function(value, (), _arguments(value, 1, USUAL))
-        return value(**_arguments(value, 0, USUAL))
-    layer = value(**_arguments(value, 0, USUAL))
-    arguments = _arguments(layer.call, 1, USUAL)
+        if TENSORS.fullmatch(first):
+            return _function(value, (), _arguments(value, 1, TYPICAL))
+        return value(**_arguments(value, 0, TYPICAL))
+    layer = value(**_arguments(value, 0, TYPICAL))
+    arguments = _arguments(layer.call, 1, TYPICAL)
     return _function(layer, (), arguments) if arguments else layer
 
 

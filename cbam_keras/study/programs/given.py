@@ -27,7 +27,7 @@ from cbam_keras.study.results.results import GIVEN, Results
 
 
 @dataclasses.dataclass(frozen=True)
-class Given(Results):
+class GivenResults(Results):
     """Results of predictions that were given, see `results_of`."""
 
     content: _files.Json = dataclasses.field(
@@ -93,7 +93,7 @@ def results_of(
     multi_label: bool = False,
     logits: bool = False,
     pattern: str | None = None,
-) -> Given:
+) -> GivenResults:
     """Returns the results of predictions from any framework.
 
     They have the tables, intervals, verdict and figures of a study, without
@@ -377,7 +377,7 @@ def _make(runs, places, reader, about, baseline, folds):
         }
     )
     held = {**content, "outcomes": outcomes}
-    results = Given.of(pathlib.Path(GIVEN), held)
+    results = GivenResults.of(pathlib.Path(GIVEN), held)
     results = dataclasses.replace(results, content=content)
     results.files_read.update(files_read)
     return results

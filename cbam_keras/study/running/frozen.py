@@ -30,7 +30,7 @@ HASH = "blake2b"
 
 
 @dataclasses.dataclass(eq=False)
-class Parts:
+class FrozenParts:
     """A network, and its trained part, `head`: itself without a `base`."""
 
     network: keras.Model
@@ -131,11 +131,11 @@ class FrozenNetworks:
     def __init__(self, folder: StudyFolder, *, keeps: bool = False):
         self.folder, self.keeps = folder, keeps
         self._features: dict[str, np.ndarray] = {}
-        self._kept: dict[str, Parts] = {}
+        self._kept: dict[str, FrozenParts] = {}
 
     def parts(
         self, study: Study, variant: Variant, run: Run, data: Data
-    ) -> Parts:
+    ) -> FrozenParts:
         """Returns a network, built once for all seeds if it is of us."""
         recipe = study.recipe_for(variant, run)
         if kept := self._kept.get(variant.original):
@@ -148,7 +148,7 @@ class FrozenNetworks:
         owner = (
             None if networks.is_of_package(variant.build) else variant.original
         )
-        parts = Parts(network, head, base, owner)
+        parts = FrozenParts(network, head, base, owner)
         parts.counts["parameters"] = networks.count_parameters(network, recipe)
         parts.counts["macs"] = networks.count_network_macs(network, data)
         trained = {id(weight) for weight in head.weights}
@@ -168,7 +168,7 @@ class FrozenNetworks:
         return parts
 
     def trained(
-        self, parts: Parts, recipe: Recipe, data: Data, run: Run
+        self, parts: FrozenParts, recipe: Recipe, data: Data, run: Run
     ) -> tuple[keras.Model, Data]:
         """Returns what is trained of a network, and the data for it."""
         base, head = parts.base, parts.head

@@ -23,7 +23,7 @@ from cbam_keras.study.plans.stages import begin_second
 from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.results.kept import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
-from cbam_keras.study.running.frozen import FrozenNetworks, Parts
+from cbam_keras.study.running.frozen import FrozenNetworks, FrozenParts
 
 
 class ChangedError(ValueError):
@@ -43,7 +43,7 @@ class Training:
     compiled: CompiledNetworks
     # Where its checkpoints are: of a chosen network, with the candidate.
     trained_in: pathlib.Path
-    parts: Parts = dataclasses.field(init=False)
+    parts: FrozenParts = dataclasses.field(init=False)
 
     def run(
         self,
