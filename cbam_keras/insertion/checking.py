@@ -54,7 +54,7 @@ WRONG: dict[str, Callable[[Probes], Any]] = {
             x.multiplies
             and x.values
             and CLOSED < x.limits[0] < 0.99
-            # Of features that are added to it, a part stays.
+            # A part of features that are added to it stays.
             and not x.cut.adds_source
         )
     ),
