@@ -19,6 +19,7 @@ COMMAND = "_cbam_keras_command"
 # What else than modules is installed.
 DATA = (
     "cbam_keras/py.typed",
+    "cbam_keras/convert/names.toml",
     "cbam_keras/models/paper.csv",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
     "cbam_keras/report/page.methods.txt",
