@@ -1,8 +1,6 @@
 """Reads files in PyTorch's format from before version 1.6, without PyTorch.
 
-The weights of `EfficientNetLite0` are in such a file. It is a row of pickles: a
-magic number, the protocol, the sizes of types, the content, whose tensors refer
-to storages, and the keys of these. The values of each storage follow.
+The weights of `EfficientNetLite0` are in one: a row of pickles, then storages.
 """
 
 import os

@@ -1,10 +1,8 @@
 """Building blocks of the networks, with the names of all layers.
 
-Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
-`(B, C, H, W)`, depending on `keras.config.image_data_format()`, or a signal or
-a volume; a stride `s` gives `ceil(H / s)` rows. Layer names are API: weight
-maps, Grad-CAM and insertion rely on them. `attention` is what
-`layers.make_attention` takes.
+Every function takes and returns symbolic features in Keras' data format; a
+stride `s` gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM
+and insertion rely on them. `layers.make_attention` takes `attention`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

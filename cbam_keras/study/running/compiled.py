@@ -1,9 +1,7 @@
 """Networks that train again, with the values of another one.
 
-TensorFlow and JAX compile the steps of a network. For a small one that takes
-longer than its training, and the networks of a variant that the package builds
-by name differ from seed to seed in values alone. The code of users may hold
-anything: their networks are never shared.
+Compiling the steps of a small network takes longer than its training. The code
+of users may hold anything: their networks are never shared.
 """
 
 import json

@@ -1,7 +1,6 @@
 """Networks with frozen layers, which run once for each image.
 
-Where all that is trained lies behind one tensor, a network is cut there. Its
-base runs in inference; what it returns, the features, trains the head.
+What the base of a network returns, the features, trains its head.
 """
 
 import contextlib

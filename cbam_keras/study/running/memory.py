@@ -1,7 +1,6 @@
 """What trained networks leave in memory, freed.
 
-It uses names that Keras and TensorFlow keep private. Where one is gone, memory
-grows, or names go on counting, and nothing else changes.
+Where a private name of Keras or TensorFlow is gone, memory grows, no more.
 """
 
 import contextlib

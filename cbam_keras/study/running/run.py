@@ -1,7 +1,6 @@
 """`run`, which trains what a study lacks, and `estimate`, which counts it.
 
-The folder is the queue: each process that trains, this one, a worker or one on
-another machine, takes the next network that nobody trains.
+The folder is the queue: each process takes the next network to train.
 """
 
 import contextlib

@@ -1,8 +1,7 @@
 """Workers: processes that train the networks of an output folder.
 
-The folder is their queue, and says what they have done. The process that runs
-the study only keeps them alive while networks are missing: on this machine, or
-as tasks of a `concurrent.futures.Executor`, each of which runs one worker.
+The folder is their queue. The process that runs the study keeps them alive, on
+this machine or as tasks of a `concurrent.futures.Executor`.
 """
 
 import collections
