@@ -22,7 +22,6 @@ Arguments = ParamSpec("Arguments")
 Options = Mapping[str, Any]
 # Backends and loops take no larger integers.
 MOST = 2**31 - 1
-# The longest text of a value in a message.
 LONGEST = 200
 # Common mistakes: the argument and its value, as patterns, and what to do.
 NEXT_STEPS = (

@@ -37,7 +37,6 @@ class GateKeys:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
 
-# Each class has the sets of names by which its weights are known.
 GATES: dict[type[keras.layers.Layer], tuple[GateKeys, ...]] = {
     getattr(layers, name): tuple(GateKeys(**keys) for keys in known)
     for name, known in _NAMES["gates"].items()

@@ -1,8 +1,4 @@
-"""A loss and a metric for masks, a class for each pixel, that Keras lacks.
-
-`SparseCategoricalCrossentropy` fails for masks under PyTorch, and takes no
-weights of classes; `MeanIoU` takes no single unit for two classes.
-"""
+"""A loss and a metric for masks, a class for each pixel, that Keras lacks."""
 
 import contextlib
 from collections.abc import Sequence

@@ -16,7 +16,6 @@ from cbam_keras._terminal import DataFrame, number_cell
 
 # The fraction of the test images that a network is right about.
 ACCURACY = "test_accuracy"
-# A fraction of the test images.
 FRACTIONS = (ACCURACY,)
 # What is a mean over examples: drawing these counts in intervals.
 SCORE = "score"
@@ -35,7 +34,6 @@ SHOWN_AS: dict[str, dict[str, Any]] = {
     "ece": {"lower_is_better": True},
     "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
 }
-# Measures of several labels for each example.
 OF_SEVERAL = ("average_precision", "macro_f1", "auc")
 # Measures of numbers: what sentences call them, and scikit-learn.
 FOR_NUMBERS = {

@@ -127,9 +127,7 @@ class Recipe:
             )
         checked["unfreeze"] = _check_unfreeze(self.unfreeze, self.frozen_epochs)
         checked["loss"] = _check_loss(self.loss)
-        # `data` knows which names there are.
         checked["augment"] = data.list_augmentations(self.augment)
-        # Plain numbers, in place of NumPy's.
         _checks.convert(self, **checked)
 
     @property

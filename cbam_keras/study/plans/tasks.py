@@ -18,9 +18,7 @@ from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Task
 
-# The splits of which predictions are kept.
 PREDICTED = ("test", "validation")
-# Arguments of `data.load` that a recipe decides.
 BY_RECIPE = ("batch_size", "seed", "augment", "image_size")
 
 

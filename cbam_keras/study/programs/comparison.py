@@ -57,7 +57,6 @@ __all__ = ["compare", "plan", "NETWORKS"]
 DEFAULT = (BASELINE, "cbam")
 # Without folds: with three Student's t distribution is wide.
 SEEDS = 5
-# The name of a network with the gates that it has.
 ORIGINAL = "original"
 # Stands for all stages, each alone, the last two or more, and the top.
 EACH = "each"
@@ -65,7 +64,6 @@ EACH = "each"
 Attentions = Sequence[str | MakeLayer]
 # The name of a network, or a function that builds it with an attention.
 Network = str | Callable[[MakeLayer | None], keras.Model]
-# Names of the tasks that need no masks.
 TASKS = {"classification": Classification, "regression": Regression}
 
 

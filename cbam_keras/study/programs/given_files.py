@@ -42,7 +42,6 @@ EXAMPLE = (
     "label. Describe other names with pattern= (--pattern), e.g. "
     '"{network}/{seed}/probs.npz"'
 )
-# What a file holds, by the names above.
 Part = dict[str, Any]
 
 

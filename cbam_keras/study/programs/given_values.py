@@ -13,7 +13,6 @@ from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results.kept import Kept, Numbers, Predictions
 
 CLASSIFICATION, REGRESSION = GIVEN_TASKS = ("classification", "regression")
-# Measures of classes without probabilities.
 OF_ANSWERS = (measures.ACCURACY, "balanced_accuracy", "macro_f1")
 # Rounded probabilities sum to 1 up to this, and up to the second are left.
 ROUNDED, EXACT = 1e-2 + 1e-6, 1e-5

@@ -23,7 +23,6 @@ from cbam_keras.study.plans import networks
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.study import Data, Run, Study, Variant
 
-# So many images are computed at a time.
 BATCH = 32
 HASH = "blake2b"
 
@@ -39,7 +38,6 @@ class FrozenParts:
     owner: str | None = None
     # The features that its base has computed, or was held against.
     known: set[str] = dataclasses.field(default_factory=set)
-    # Its parameters and multiply-accumulates.
     counts: _files.Json = dataclasses.field(default_factory=dict)
     # What the head starts with, and what each seed draws of it.
     starts: list[np.ndarray] = dataclasses.field(default_factory=list)
@@ -184,7 +182,6 @@ class FrozenNetworks:
     def _with_features(self, parts, data, run):
         """Returns data with features in place of images."""
         places, is_shared = _places(data)
-        # All that the features depend on.
         about = data.name, data.fingerprint, data.input_shape
         drawn = None if is_shared else data.describe()
         key = digest(parts.digest, about, drawn)

@@ -88,7 +88,6 @@ class Training:
             fields["seconds_per_epoch"] = median
         changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
         if fields["file"] is not None or fields["status"] == DIVERGED:
-            # Its checkpoints are deleted.
             changed |= {"latest": None, "best": None}
         checkpoints.save_state(self.folder, self.state, **changed)
 

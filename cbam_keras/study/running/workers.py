@@ -43,7 +43,6 @@ workers.main(content)
 """
 # Errors that no other try would avoid, and the exit status of a worker then.
 REFUSED, REFUSED_STATUS = (ValueError, TypeError, ImportError), 78
-# How many processes one network may end.
 MOST_DEATHS = 2
 # The last lines that are shown of a worker that ended, at most so long.
 MAX_LINES, MAX_LENGTH = 5, 10_000
