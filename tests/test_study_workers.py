@@ -28,9 +28,8 @@ from study_checks import (
 
 from cbam_keras import _files, study, training
 from cbam_keras.study.plans.numerics import read_numerics, set_numerics
-from cbam_keras.study.running import machine, workers
-from cbam_keras.study.running.machine import part_of_machine
-from cbam_keras.study.running.workers import time_left
+from cbam_keras.study.running import workers
+from cbam_keras.study.running.workers import part_of_machine, time_left
 
 pytest.importorskip("cloudpickle", reason="gives networks to workers")
 # NumPy warns of what Keras does, and `pytest.warns` would report that.
@@ -417,7 +416,7 @@ def test_others_take_the_place_of_killed_workers(tmp_path, monkeypatch, capsys):
 
 
 def test_workers_have_as_many_threads_each(monkeypatch):
-    monkeypatch.setattr(machine, "accelerators", lambda _: [])
+    monkeypatch.setattr(workers, "accelerators", lambda _: [])
     monkeypatch.setattr("joblib.cpu_count", lambda: 8)
-    parts = [machine.part_of_machine(number, 3, {}) for number in range(3)]
+    parts = [workers.part_of_machine(number, 3, {}) for number in range(3)]
     assert {part["OMP_NUM_THREADS"] for part in parts} == {"2"}

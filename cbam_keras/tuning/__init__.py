@@ -2,8 +2,7 @@
 
 - `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
-- `space`: points of its space: which come first, and names.
-- `choice`: what is retrained, what is chosen, and the verdict.
+- `choice`: its points, what is retrained and chosen, and the verdict.
 """
 
 from typing import TYPE_CHECKING

@@ -13,7 +13,7 @@ from cbam_keras import _checks, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
-from cbam_keras.tuning.space import PAPER, Point
+from cbam_keras.tuning.choice import PAPER, Point
 
 Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.

@@ -13,7 +13,7 @@ from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.plans.recipes import check_single_rate, of_a_run
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
-from cbam_keras.tuning import space
+from cbam_keras.tuning import choice
 from cbam_keras.tuning.choice import choose_setting, search_verdict, to_confirm
 
 MAX_TRIALS = 14
@@ -122,10 +122,10 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def points(self) -> list[space.Point]:
+    def points(self) -> list[choice.Point]:
         """All settings: the controls, then the others in a random order."""
         points = self.hypermodel.points()
-        first = space.controls(points)
+        first = choice.controls(points)
         others = [values for values in points if values not in first]
         random.Random(self.recipe.seed).shuffle(others)
         return [*first, *others]
@@ -164,13 +164,13 @@ class Search:
         )
         return planned.suited_to(self.loaded)
 
-    def variant(self, values: space.Point) -> study.Variant:
+    def variant(self, values: choice.Point) -> study.Variant:
         """Returns a trial as a variant of a study."""
         return study.Variant(
-            space.point_name(values),
+            choice.point_name(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            label=space.label(values),
+            label=choice.label(values),
         )
 
     def run(self, options: study.RunOptions) -> study.Ranking:
@@ -196,9 +196,9 @@ class Search:
         trials = len(points[: self.max_trials])
         over = f" over {folds} folds" if self.folds else ""
         # The winner and, where the space has both, no attention.
-        networks_retrained = len({*map(space.has_no_attention, points)})
+        networks_retrained = len({*map(choice.has_no_attention, points)})
         again = networks_retrained * len(self.seeds) * folds
-        variants = [self.variant(space.controls(points)[-1])]
+        variants = [self.variant(choice.controls(points)[-1])]
         return dataclasses.replace(
             study.estimate(dataclasses.replace(self.trials, variants=variants)),
             times=trials * folds + again,
@@ -266,13 +266,13 @@ class Search:
     def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
-        is_plain = space.has_no_attention(first)
+        is_plain = choice.has_no_attention(first)
         again = study.Study(
             self.test_task,
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
-            baseline=space.point_name(first) if is_plain else None,
+            baseline=choice.point_name(first) if is_plain else None,
             folds=self.folds,
         )
         path = study.run(

@@ -6,12 +6,8 @@
 - `folder`: the output folder: what was asked for, and what its networks tell.
 - `checkpoints`: the folder of a network: its state, saved after each epoch.
 - `trainer`: `Training`: one variant with one seed.
-- `networks`: networks built, checked and compiled.
 - `compiled`: networks that are compiled once for all seeds.
 - `frozen`: frozen layers, which run once for each image.
-- `outcomes`: `Outcome`: how a training ended.
 - `memory`: what trained networks leave in memory, freed.
 - `workers`: processes that train what is missing, kept alive.
-- `machine`: the part of this machine that a worker gets.
-- `interrupts`: how Ctrl-C and SIGTERM end a run.
 """

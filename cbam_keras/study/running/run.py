@@ -36,7 +36,7 @@ from cbam_keras.study.results import learning
 from cbam_keras.study.results.kept import read_predictions, write_predictions
 from cbam_keras.study.results.results import Results
 from cbam_keras.study.results.tables import describe_few_images
-from cbam_keras.study.running import machine, workers
+from cbam_keras.study.running import workers
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.estimate import Cost, Estimate
 from cbam_keras.study.running.frozen import FrozenNetworks
@@ -412,7 +412,7 @@ class Queue:
                 return
             variant, state, chosen = choice
         is_whole, began = not state.history, time.monotonic()
-        is_timed = not self.is_worker or machine.accelerators(os.environ)
+        is_timed = not self.is_worker or workers.accelerators(os.environ)
         # A chosen network is trained.
         callbacks = () if chosen else self.callbacks
         title = self._title(variant, run)

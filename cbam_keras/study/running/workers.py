@@ -29,9 +29,9 @@ import keras
 from cbam_keras import _checks, _files
 from cbam_keras._terminal import say
 from cbam_keras.study.files.folder import versions
+from cbam_keras.study.files.machines import list_gpus
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.numerics import read_numerics, set_numerics
-from cbam_keras.study.running.machine import part_of_machine
 
 # The program of a worker, which gets a pickle on its standard input.
 SCRIPT = """
@@ -355,3 +355,33 @@ def _result(outcome):
         # A measure may have no value.
         if x is not None and not name.startswith("iou_")
     )
+
+
+def part_of_machine(
+    index: int, workers: int, environment: Mapping[str, str]
+) -> dict[str, str]:
+    """Returns the variables by which a worker gets its part of the machine."""
+    if devices := accelerators(environment):
+        part = {}
+        if workers > len(devices):
+            # The first process on a device would take all of its memory.
+            part["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"
+            part["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+        alone = {"CUDA_VISIBLE_DEVICES": devices[index % len(devices)]}
+    else:
+        # All have as many threads: the last digits depend on it.
+        cores = _checks.require("joblib", extra="plot").cpu_count()
+        threads = str(max(1, cores // workers))
+        names = "OMP_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"
+        part = {f"{name}_THREADS": threads for name in names}
+        alone = {}
+    part = {k: v for k, v in part.items() if k not in environment}
+    return part | alone
+
+
+def accelerators(environment: Mapping[str, str]) -> list[str]:
+    """Returns the GPUs that may be used, as CUDA names them."""
+    named = environment.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name.strip()]
+    return [str(index) for index in range(len(list_gpus()))]
