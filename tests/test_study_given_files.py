@@ -45,6 +45,18 @@ def folder_of(folder, form="{}_s{}.npz", key="probs"):
 EXPECTED = study.results_of(GIVEN, LABELS)
 
 
+def test_groups_and_names_of_a_table_are_texts(tmp_path):
+    groups = np.resize(["007", "7"], 90)
+    names = [f"{number:03}" for number in range(90)]
+    for network, (probabilities, *_) in GIVEN.items():
+        path = tmp_path / f"{network}_s0.csv"
+        as_csv(path, probabilities, LABELS, group=groups, name=names)
+    found = study.results_of(tmp_path)
+    assert "2 groups of test" in found.verdict
+    kept = found.predictions("none", seed=0)
+    assert kept["image"].tolist() == names
+
+
 @pytest.mark.parametrize(
     ("form", "key", "pattern"),
     [

@@ -120,8 +120,11 @@ def _load(path):
     try:
         if path.suffix == ".csv":
             pandas = _checks.require("pandas", extra="predictions")
+            texts = *ARRAY_NAMES["groups"], *ARRAY_NAMES["names"]
             frame = pandas.read_csv(
                 path,
+                # Else "007" and "7" are one patient.
+                dtype=dict.fromkeys(texts, str),
                 # pandas finds the delimiter.
                 sep=None,
                 engine="python",
