@@ -37,8 +37,8 @@ OF_NOTEBOOK = re.compile(
 # Pooled gains of `published`, whose tests compare them.
 POOLED = re.compile(r"[+-]\d+\.\d+\s\[[+-]\d+\.\d+,\s[+-]\d+\.\d+\]")
 VERDICT = re.compile(
-    r"(?:by|attention:|none:) (\S+) (?:percentage )?points [\w ]+"
-    r"\(95(?:% CI| % interval) (\S+) to ([^\s;]+)"
+    r"(?:by|attention:) (\S+) percentage points [\w ]+"
+    r"\(95% CI (\S+) to ([^\s;]+)"
 )
 # Tables of one study, whose rows are networks.
 OF_ONE = {
