@@ -128,7 +128,7 @@ def test_given_predictions_answer_nothing_of_their_training(kind, tmp_path):
         "Choice of the network that was tested",
         "Computers and time",
         "Loss, optimizer, schedule, epochs, batch size",
-        "Nothing of the test in training or in a choice",
+        "No test data in training or model selection",
         "Robustness and sensitivity",
     ):
         assert found[item] == YOURS

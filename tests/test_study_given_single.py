@@ -98,9 +98,10 @@ def differing(alone, other, count=400):
         (
             3,
             1,
-            r"Too few differ to compare CBAM with no attention: .* \(4 of 4",
+            r"Too few predictions differ to compare CBAM with no attention: .* "
+            r"\(4 of 4",
         ),
-        (0, 0, r"Too few differ .* \(0 of 400 .* differ; .*mid-p 1\)"),
+        (0, 0, r"Too few predictions .* \(0 of 400 .* differ; .*mid-p 1\)"),
         (12, 3, r"more often than no attention: \+2.25 percentage points"),
         (7, 3, "CBAM vs. no attention: .*, not statistically significant"),
         # The interval decides, and says where the test does not agree.
@@ -193,9 +194,9 @@ def test_auc_is_compared_by_a_bootstrap(groups):
     )
     if groups is None:
         assert drawn.std() == pytest.approx(np.sqrt(variance), rel=0.1)
-        assert row.over == "400 test examples by a bootstrap"
+        assert row.over == "bootstrap over 400 test examples"
     else:
-        assert row.over == "50 groups of test examples by a bootstrap"
+        assert row.over == "bootstrap over 50 groups of test examples"
     assert "CBAM improved " in results.verdict
 
 
@@ -223,7 +224,7 @@ def test_what_journals_of_medicine_ask_for_has_intervals(tmp_path):
     text = results.write(tmp_path / "out").read_text(encoding="utf-8")
     for words in ("PPV", "NPV", "McNemar", "Wilson 95% CI", "Methods in words"):
         assert words in text
-    assert "cannot be read" not in text and "with one run each" in text
+    assert "cannot be read" not in text and "; one run each)" in text
     for name in ("mcnemar", "thresholds", "confusion-cbam", "results"):
         assert (tmp_path / f"out/tables/{name}.tex").exists()
     found = study.Results.read(tmp_path / "out")

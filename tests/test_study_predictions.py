@@ -195,13 +195,13 @@ def test_differences_are_of_each_image_where_all_are_predicted(tmp_path):
     _files.write_arrays(path, others)
     found = judged(tmp_path, *networks)
     _files.write_arrays(path, others)
-    assert found.rows[1].over == "3 seeds, on these 25 test images"
+    assert found.rows[1].over == "3 seeds, these 25 test images"
     path.unlink()
     found = judged(tmp_path, *networks)
     path.unlink()
     with pytest.warns(UserWarning, match="left out: .* is missing. The call"):
         rows = found.rows
-    assert rows[1].over == "3 seeds, on these 25 test images"
+    assert rows[1].over == "3 seeds, these 25 test images"
 
 
 def test_images_of_one_patient_are_drawn_together(tmp_path):

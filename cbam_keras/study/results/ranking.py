@@ -280,7 +280,7 @@ class Ranking(_terminal.Tabular):
             note="The best of many trials is optimistically biased: the "
             "cheapest setting within one standard error of it, and no "
             "attention, are retrained with new seeds for the verdict. "
-            + tables.note_of(rows, self.tested_on, [measure], self.folds),
+            + tables.note_of(rows, self.tested_on, [measure]),
         )
 
     def __str__(self) -> str:

@@ -92,7 +92,7 @@ class Measured:
             found = dataclasses.replace(found, differ=differ, mid_p=mid_p)
         if changes.ndim == 2 and changes.shape[1] == 1:
             # Nothing tells how groups differ.
-            over += f", on these {tested:,} {drawn} of one group"
+            over += f", these {tested:,} {drawn} (one group)"
         elif changes.ndim == 2:
             groups = changes.shape[1]
             if groups < tested:
@@ -110,7 +110,7 @@ class Measured:
                 image = groups / max(groups, tested)
                 weights = np.append(weights, [image, image])
         elif tested and not folds:
-            over += f", on these {tested:,} {drawn}"
+            over += f", these {tested:,} {drawn}"
         found = dataclasses.replace(
             found, difference=mean, over=over, drawn=drawn, pairs=pairs
         )
@@ -143,7 +143,7 @@ class Measured:
             interval=quantiles_of(differences),
             p_value=min(1.0, 2 * float(tail)),
             differ=int(np.count_nonzero(differences)),
-            over=f"{over} by a bootstrap",
+            over=f"bootstrap over {over}",
         )
 
     @property
@@ -352,13 +352,13 @@ def verdict(
     are_given: bool = False,
 ) -> str:
     """Returns how networks compare with the baseline, a sentence for each."""
+    baseline = IN_WORDS.get(baseline, baseline).replace("No att", "no att")
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
         return (
-            f"No difference from {baseline} can be computed: that takes "
-            "another network with the same seeds."
+            f"Nothing to compare with {baseline}: another network with the "
+            "same seeds is needed."
         )
-    baseline = IN_WORDS.get(baseline, baseline).replace("No att", "no att")
     clear, most = find_clear(others), max(x.pairs for x in others.values())
     sentences = [
         _judge(IN_WORDS.get(name, name), x, baseline, measure, name in clear)
@@ -366,8 +366,8 @@ def verdict(
     ]
     if len(others) > 1:
         sentences.append(
-            f"Significance after Holm's correction for {len(others)} "
-            "comparisons; the intervals are not corrected."
+            f"Significance is Holm-corrected for {len(others)} comparisons; "
+            "the intervals are not."
         )
     if most < MIN_SEEDS:
         differ = {x.differ for x in others.values()} - {None}
@@ -412,7 +412,8 @@ def _judge(network, found, baseline, measure, is_clear):
         # The interval is of the same amount, without its sign.
         ends, sign = sorted(map(abs, ends)), ""
     elif of_one and found.differ < LEAST_DIFFER:
-        text = f"Too few differ to compare {network} with {baseline}: {amount}"
+        text = f"Too few predictions differ to compare {network} with "
+        text += f"{baseline}: {amount}"
     elif found.p_value is not None:
         end = ", not statistically significant"
     over = found.over.replace(" and ", ", ")
@@ -457,7 +458,7 @@ def describe_power(
     seen, point = find_detectable(compared, measure), 1 / measure.scale
     if seen is None:
         end = "0%" if measure.lower_is_better else "100%"
-        text = f"Even a gain to {end} is not detectable at 80% power"
+        text = f"Power is below 80% even for a gain to {end}"
     else:
         amount = f"{about}{measure.in_points(measure.number(seen))}"
         text = f"Minimum detectable difference at 80% power: {amount}"

@@ -16,7 +16,6 @@ from cbam_keras.study.plans.measures import (
 )
 from cbam_keras.study.results.statistics import (
     Measured,
-    describe_power,
     ends_of,
     find_clear,
 )
@@ -51,8 +50,8 @@ class Row(Measured):
             the difference, and number, less than 0.05 where it excludes zero.
             `None` for a single seed, and where no difference varies.
         over: String, what the interval is about, such as `"5 seeds and 1,000
-            test images"`; without a value of each image it is `"5 seeds, on
-            these 1,000 test images"`.
+            test images"`; without a value of each image it is `"5 seeds, these
+            1,000 test images"`.
         pairs: Integer, the number of seeds that both have.
         standard_error: Number, of the difference: the root of its variances
             `by_seeds` and `by_images`. The images, or groups of them, have so
@@ -163,7 +162,7 @@ def networks_table(results: Any, title: str) -> Table:
         for number, row in enumerate(rows)
         if row.variant in better
     ]
-    note = note_of(rows, results.tested_on, [first, *further], results.folds)
+    note = note_of(rows, results.tested_on, [first, *further])
     return Table(title, cells, note=note, bold=bold)
 
 
@@ -192,10 +191,7 @@ def find_better(results: Any) -> set[str]:
 
 
 def note_of(
-    rows: Sequence[Row],
-    tested_on: str,
-    measures: Iterable[Measure],
-    folds: int | None,
+    rows: Sequence[Row], tested_on: str, measures: Iterable[Measure]
 ) -> str:
     """Returns the note below a table, of what it measures first of all."""
     first, *_ = measures
@@ -210,7 +206,6 @@ def note_of(
         sentences.append("Brackets: 95% CI.")
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
         sentences.append("It misses failures too rare to occur in these.")
-    sentences.append(describe_power(rows, first, folds))
     sentences += [
         f"Lower {measure.heading} is better."
         for measure in measures
