@@ -95,7 +95,7 @@ def test_answers_without_probabilities(answers, labels, names, tmp_path):
     assert frame["auc"].isna().all()
     text = results.write(tmp_path / "out").read_text(encoding="utf-8")
     assert "gives classes without probabilities" in text
-    assert "cannot be read" not in text and "Calibration" not in text
+    assert "cannot be read" not in text and "<h2>Calibration<" not in text
 
 
 def test_answers_of_many_classes_need_no_names():
