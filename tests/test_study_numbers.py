@@ -81,7 +81,7 @@ def test_a_saved_network_predicts_in_the_units_of_the_targets(ages):
 
 def test_the_page_shows_predictions_and_no_classes(ages):
     page = report.write(ages.output).read_text(encoding="utf-8")
-    known = "A number; add its distribution", "shows how far each prediction is off"
+    known = "A number; add its", "shows how far each prediction is off"
     words = "test MAE", "Numbers", "targets from", ages.verdict[:40]
     for text in (*words, *known):
         assert text in page
