@@ -88,7 +88,7 @@ def test_grey_images_count_as_rgb():
 
 def test_networks_by_name_say_that_their_channels_are_last():
     keras.config.set_image_data_format("channels_first")
-    with pytest.raises(ValueError, match='"VGG16" with .*`UNet`.*"channels_l'):
+    with pytest.raises(ValueError, match='"VGG16" with .*"channels_last"'):
         models.pretrained("VGG16", None, (3, 64, 64))
 
 
@@ -103,7 +103,7 @@ def offline(**options):
         (("MobilNetV2",), "one of .*'MobilNetV2'"),
         (("MobileNetV2", "noisy"), '`weights` must be one of None, "imagenet"'),
         (("InceptionV3", None, (64, 64, 3)), "64, 64, 3.*at least 75x75.*size"),
-        (("VGG16",), 'connection.*"VGG16".*fetch.*use "EfficientNetLite0"'),
+        (("VGG16",), '"VGG16".*fetch.*Connect.*use "EfficientNetLite0"'),
     ],
 )
 def test_networks_that_cannot_be_had_are_refused(

@@ -317,7 +317,7 @@ PLACES = [
     ),
     (
         lambda: insert_attention(encoder(), instead_of="se"),
-        "it has none",
+        "found: none",
     ),
     (
         lambda: insert_attention(tiny(), instead_of="cbam", after="stem_conv"),
@@ -495,7 +495,7 @@ RECIPES = [
     ("image_size", (224,), "a positive integer or two"),
     ("frozen_epochs", -1, "an integer from 0"),
     ("class_weight", "even", 'one of None, "balanced"'),
-    ("class_weight", {1: 2}, "one of None, .*loss=keras.losses.Categorical"),
+    ("class_weight", {1: 2}, "one of None, "),
     ("loss", "hinge", 'None, "focal", a number in'),
     ("loss", 1, "less than 1"),
 ]
@@ -506,6 +506,7 @@ SEARCHED = [
         for name, x, words in RECIPES
     ),
     (lambda: recipe(frozen=True, frozen_epochs=1), "must be 0 with frozen"),
+    (lambda: recipe(class_weight={1: 2}), "loss=keras.losses.Categorical"),
     (lambda: recipe(unfreeze=3), "must be some"),
     (lambda: recipe(unfreeze=0, frozen_epochs=1), "unfreeze"),
     (lambda: recipe(unfreeze=1.5, frozen_epochs=1), "unfreeze"),

@@ -243,7 +243,7 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
         ({"a": np.ma.masked_less(PLAIN[0], 0.1)}, {}, "no masked values"),
         (GIVEN, {"groups": [None] * 90}, "Received: None or NaN"),
         (GIVEN, {"groups": [np.nan] * 90}, "Received: None or NaN"),
-        (GIVEN, {"class_names": [2, 1, 0]}, "as labels.astype.str."),
+        (GIVEN, {"class_names": [2, 1, 0]}, "by labels.astype.str."),
         (GIVEN, {"class_names": ["1", "2", "3"]}, "must be no numbers"),
         (
             *(GIVEN, {"class_names": [2, 1, 0], "labels": LABELS.astype("O")}),
