@@ -61,7 +61,7 @@ def test_a_study_is_a_row_per_variant(ran):
     assert frame["mean"][1] == pytest.approx(np.mean(accuracies[1::2]))
     assert frame["parameters"][0] == (9 + 1) * 4 + (4 + 1) * 10
     assert frame["macs"][0] == 13 * 13 * 9 * 4 + 4 * 10
-    assert "gated" in ran.verdict and "over 3 seeds" in ran.verdict
+    assert "gated" in ran.verdict and "; 3 seeds" in ran.verdict
     assert ran.verdict[:40] in str(ran)
     assert json.loads(ran.json())["verdict"] == ran.verdict
 

@@ -187,7 +187,7 @@ def test_changed_layers_are_named(tmp_path):
     output = tmp_path / "run"
     killed_before("-2.keras", output)
     changed = {**BOTH, "linear": networks.mlp}
-    with pytest.raises(ValueError, match='the layers of network "linear"'):
+    with pytest.raises(ValueError, match='the layers of "linear"'):
         call("train", output, networks=changed)
     call("train", output)
 
@@ -286,7 +286,7 @@ def test_a_full_disk_ends_in_one_line_and_the_run_resumes(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(
         f'cbam-keras train: error: "{output}" can no longer be written to '
-        "(File too large). What is in it is whole. Make room"
+        "(File too large). Files written so far are intact. Free some"
     )
     assert not any(name.startswith(".unf") for name in files(output))
     assert cbam_keras.cli.main([*COMMAND, "--output", str(output)]) == 0

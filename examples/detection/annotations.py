@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cbam_keras import _checks, data
+from cbam_keras.data.decoding import map_in_threads
 from examples.detection.pictures import Picture
 
 # Pictures by split, "train" and "test", and the names of the classes.
@@ -141,7 +142,8 @@ def _divide(splits):
 def _make_pictures(entries, class_names, problems, in_fractions):
     """Returns the pictures of a split, and adds to the problems."""
     images = [image for image, _ in entries]
-    heads = data.read_headers(images, "Reading headers")
+    title = "Reading headers"
+    heads = list(map_in_threads(data.read_header, images, title))
     numbers = {name: number for number, name in enumerate(class_names)}
     pictures = []
     for number, (image, objects) in enumerate(entries):
