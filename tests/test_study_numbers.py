@@ -79,6 +79,20 @@ def test_a_saved_network_predicts_in_the_units_of_the_targets(ages):
     assert np.ravel(variance) == pytest.approx(train.var(), rel=1e-4)
 
 
+def test_loading_leaves_the_task_as_it_was(ages):
+    task = study.Regression((X, AGES / 1e4))
+    before, measures = dict(vars(task)), task.measures
+    every = [task.load(RECIPE), task.load(RECIPE, folds=3, fold=1)]
+    assert vars(task) == before
+    assert task.measures == measures
+    for loaded in every:
+        assert loaded.deviation == pytest.approx(AGES.std() / 1e4, rel=1e-5)
+        # Four digits of a deviation of 0.0011 count, and three of R2.
+        digits = [x.digits for x in task.measures_of(loaded)]
+        assert digits == [6, 6, 3]
+    assert [x.digits for x in ages.measures] == [2, 2, 3]
+
+
 def test_the_page_shows_predictions_and_no_classes(ages):
     page = report.write(ages.output).read_text(encoding="utf-8")
     known = "A number; add its", "shows how far each prediction is off"

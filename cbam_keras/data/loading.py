@@ -141,6 +141,11 @@ class ImageData:
         return np.bincount(labels, minlength=len(self.class_names))
 
     @property
+    def deviation(self) -> float:
+        """The standard deviation of all numbers that are to be predicted."""
+        return float(np.concatenate([x.examples.labels for x in self]).std())
+
+    @property
     def activation(self) -> str | None:
         """The activation at the end of a network for such labels."""
         return {None: "softmax", SEVERAL: "sigmoid"}.get(self.labels)

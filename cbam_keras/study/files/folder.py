@@ -76,7 +76,7 @@ class StudyFolder:
         self.path = _files.folder_path(output)
         self.study = study
         settings = study.settings_to_compare(describe(data))
-        measures = study.task.measures
+        measures = study.task.measures_of(data)
         # It tells the failures of this call from those of earlier ones.
         self.call = secrets.token_hex(4)
         self.content = as_written(

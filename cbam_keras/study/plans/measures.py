@@ -212,7 +212,7 @@ def check_measure_of_numbers(measure: Any) -> str:
     return name
 
 
-def measures_of_numbers(first: str, deviation: float) -> list[Measure]:
+def measures_of_numbers(first: str, deviation: float = 1) -> list[Measure]:
     """Returns all measures of numbers, first the one that is compared."""
     digits = 3 - math.floor(math.log10(deviation or 1))
     digits = min(15, max(0, digits))

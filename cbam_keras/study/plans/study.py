@@ -79,6 +79,10 @@ class Task(Generic[Loaded]):
     def measures(self) -> Sequence[Measure]:
         return (Measure(self.measure, self.measure_name),)
 
+    def measures_of(self, data: Loaded) -> Sequence[Measure]:
+        """Returns the measures, with as many digits as the data need."""
+        return self.measures
+
     def count_folds(self, folds: int | None) -> int | None:
         """Returns `folds`, or the number of those that the data say."""
         return folds

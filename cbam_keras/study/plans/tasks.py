@@ -352,13 +352,15 @@ class Regression(PredictionTask):
             self.function
         )
         _checks.require("sklearn.metrics", extra="plot")
-        # `load` sets it to that of the targets, for the digits of tables.
-        self.deviation = 1.0
         super().__init__(data, options, NUMBERS)
 
     @property
     def measures(self) -> "tuple[Measure, ...]":
-        every = measures.measures_of_numbers(self.measure, self.deviation)
+        every = measures.measures_of_numbers(self.measure)
+        return tuple(self._on_split(**vars(x)) for x in every)
+
+    def measures_of(self, data: ImageData) -> "tuple[Measure, ...]":
+        every = measures.measures_of_numbers(self.measure, data.deviation)
         return tuple(self._on_split(**vars(x)) for x in every)
 
     def load(
@@ -369,10 +371,7 @@ class Regression(PredictionTask):
                 "`loss` of numbers must be None or a keras.losses.Loss, e.g. "
                 f"keras.losses.Huber(). Received: loss={recipe.loss!r}"
             )
-        loaded = super().load(recipe, folds, fold)
-        every = [x.examples.labels for x in loaded]
-        self.deviation = float(np.concatenate(every).std())
-        return loaded
+        return super().load(recipe, folds, fold)
 
     def loss_and_metrics(self, model, recipe, data):
         loss = recipe.loss or keras.losses.MeanSquaredError()
