@@ -36,13 +36,15 @@ ONE_CHANNEL = "sees one channel: its channel half is one number"
 class Gate:
     """A part of a network that is attention, or is meant to be.
 
-    `problem` says why nothing else is known of it, `ties` why no layer of ours
-    can take its place. Where the network is trained, it may be `is_new`.
+    `near` is equal to it on most probes, `problem` says why nothing else is
+    known of it, `ties` why no layer of ours can take its place. Where the
+    network is trained, it may be `is_new`.
     """
 
     cut: Cut
     probes: Probes | None = None
     match: Match | None = None
+    near: Match | None = None
     problem: str = ""
     ties: Sequence[str] = ()
     is_new: bool = False
@@ -51,7 +53,7 @@ class Gate:
     def nearest(self) -> Match | None:
         """What it would be equal to, were it not for one thing."""
         with self.cut.in_float32():
-            return nearest(self.probes) if self.probes else None
+            return nearest(self.probes, self.near) if self.probes else None
 
     @functools.cached_property
     def adds(self) -> bool:
@@ -329,7 +331,7 @@ def _measured(cut, values):
                 is_random = probes.is_random or probes.untracked
                 may_be = cut.is_gated or probes.is_attention or probes.adds
                 if may_be and not is_random and not probes.mixes_images:
-                    gate = Gate(cut, probes, match(probes))
+                    gate = Gate(cut, probes, *match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
                 problem = problem or f"{FAILED}: {reason_of(error)}"

@@ -62,8 +62,6 @@ class Probes:
         self.cut, self.data_format, self.shape = cut, data_format, shape
         self.axis = 1 if data_format == "channels_first" else len(shape) - 1
         self.channels = shape[self.axis]
-        # What of ours is equal on most of them.
-        self.nearest = None
         # Whether the part gives factors alone.
         self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}

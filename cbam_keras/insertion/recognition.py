@@ -186,11 +186,33 @@ def of_ours(layer: layers.AttentionLayer) -> Match:
     return Match(layer_class, dict(sorted(unusual.items())))
 
 
-def match(probes: Probes) -> Match | None:
-    """Returns the layer of ours that computes what a part does."""
-    cut, trials = probes.cut, []
+def match(probes: Probes) -> tuple[Match | None, Match | None]:
+    """Returns the layer of ours that computes what a part does, if any.
+
+    The second is the layer that is equal on most probes, if on any.
+    """
+    most, near = 0, None
+    for layer, arguments, several, sources in _trials(probes):
+        variant = {**several}
+        scales = variant.pop("scales", {})
+        trial = Match(type(layer), {}, math.nan, sources, "", scales)
+        set_weights = functools.partial(trial.set_weights, layer)
+        with _changed(layer, variant):
+            count, name, difference = probes.compare(layer, set_weights)
+        if count > most:
+            most = count
+            measured = difference, sources, name, scales
+            near = _named(type(layer), arguments | variant, *measured)
+        if count and not name:
+            return near, near
+    return None, near
+
+
+def _trials(probes):
+    """Returns layers, arguments, those that no weights show, and weights."""
+    trials = []
     starts = STARTS if probes.range[1] > 1 else STARTS[:1]
-    structures = _structures(cut.variables, probes)
+    structures = _structures(probes.cut.variables, probes)
     for (layer_class, visible), start in itertools.product(structures, starts):
         arguments = visible | start | {"data_format": probes.data_format}
         try:
@@ -212,31 +234,17 @@ def match(probes: Probes) -> Match | None:
             assigned = _assignments_of_planes(layer, probes)
         for order, sources in enumerate(assigned):
             trials += [
-                (cost + order, layer, arguments, variant, sources)
+                (cost + order, (layer, arguments, variant, sources))
                 for cost, variant in variants
                 if cost < RARE or not order
             ]
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
-    most = 0
-    for _, layer, arguments, several, sources in trials:
-        variant = {**several}
-        scales = variant.pop("scales", {})
-        trial = Match(type(layer), {}, math.nan, sources, "", scales)
-        set_weights = functools.partial(trial.set_weights, layer)
-        with _changed(layer, variant):
-            count, name, difference = probes.compare(layer, set_weights)
-        if count > most:
-            most = count
-            measured = difference, sources, name, scales
-            probes.nearest = _named(type(layer), arguments | variant, *measured)
-        if count and not name:
-            return probes.nearest
-    return None
+    return [trial for _, trial in trials]
 
 
-def nearest(probes: Probes) -> Match | None:
-    """Returns what a part would be equal to, were it not for one thing."""
+def nearest(probes: Probes, near: Match | None) -> Match | None:
+    """Returns what a part would be equal to but for one thing, else `near`."""
     for words, changes in _changes(probes):
         # Layers may need what is replaced.
         with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
@@ -246,9 +254,10 @@ def nearest(probes: Probes) -> Match | None:
             if unread := changed.values.keys() - changed.read.keys():
                 cut = dataclasses.replace(probes.cut, without=unread)
                 changed = Probes(cut, probes.data_format, probes.shape)
-            if found := match(changed):
-                return dataclasses.replace(found, first_difference=words)
-    return probes.nearest
+            equal, _ = match(changed)
+            if equal:
+                return dataclasses.replace(equal, first_difference=words)
+    return near
 
 
 def _changes(probes):
