@@ -5,7 +5,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -42,9 +42,29 @@ class Run(NamedTuple):
         return f"seed {self.seed}{fold}"
 
 
-# What `Task.load` returns, and that of one kind of task.
-Data = Any
-Loaded = TypeVar("Loaded")
+class Data(Protocol):
+    """What every study asks of its data, see `Task.load`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def train(self) -> keras.utils.PyDataset: ...
+    @property
+    def validation(self) -> keras.utils.PyDataset | None: ...
+    @property
+    def sizes(self) -> Mapping[str, int]: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def image_shape(self) -> tuple[int, ...]: ...
+    @property
+    def class_names(self) -> Sequence[str]: ...
+    def set_epoch(self, epoch: int) -> None: ...
+    def describe(self) -> dict[str, object]: ...
+
+
+# The data of one kind of task.
+Loaded = TypeVar("Loaded", bound=Data)
 
 
 class Task(Generic[Loaded]):

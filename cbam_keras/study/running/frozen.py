@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import hashlib
 import math
-from typing import cast
+from typing import TypeGuard, cast
 
 import keras
 import numpy as np
@@ -153,7 +153,7 @@ class FrozenNetworks:
             # Callbacks of users may change a network for good.
             self.keeps
             and base is not None
-            and _has_features(recipe, data)
+            and _has_features(data, recipe)
             and networks.is_by_name(study, variant, network)
             # These are of the training images of a run.
             and data.standardization is data.targets is None
@@ -171,7 +171,7 @@ class FrozenNetworks:
         base, head = parts.base, parts.head
         if base is None:
             return head, data
-        if _has_features(recipe, data):
+        if _has_features(data, recipe):
             # A network that is kept is compiled for each seed.
             head = keras.Model(head.input, head.output, name=head.name)
             return head, self._with_features(parts, data, run)
@@ -222,7 +222,7 @@ class FrozenNetworks:
             interrupts.raise_if_noted()
 
 
-def _has_features(recipe, data):
+def _has_features(data: Data, recipe: Recipe) -> TypeGuard[ImageData]:
     """Returns whether frozen layers run once for each image."""
     return recipe.cache and isinstance(data, ImageData) and not data.augment
 
