@@ -1,7 +1,6 @@
 """Files written whole, models read, locks."""
 
 import contextlib
-import contextvars
 import csv
 import errno
 import json
@@ -29,8 +28,6 @@ PREDICTIONS = ".predictions.npz"
 UNFINISHED = ".unfinished-"
 # This file is in a folder while a process writes to it.
 LOCK = ".lock"
-# Whether figures are also written as PDF.
-AS_PDF = contextvars.ContextVar("AS_PDF", default=False)
 # A spreadsheet would compute such a cell of CSV.
 FORMULA = re.compile(r"[=@].|[+-](?![\d.]+(e[-+]?\d+)?$).", re.I)
 # Errors of a full disk or quota, and of a file that is too large.
@@ -103,9 +100,11 @@ def write_arrays(path: str | os.PathLike, arrays: Json) -> None:
         np.savez_compressed(beside, **arrays)
 
 
-def write_figure(path: pathlib.Path, figure: Any) -> None:
-    """Writes a matplotlib figure, whole or not at all, also `AS_PDF`."""
-    for suffix in [".png", ".pdf"] if AS_PDF.get() else [".png"]:
+def write_figure(
+    path: pathlib.Path, figure: Any, *, as_pdf: bool = False
+) -> None:
+    """Writes a matplotlib figure as PNG, whole or not at all, also as PDF."""
+    for suffix in (".png", ".pdf") if as_pdf else (".png",):
         with replacing(path.with_suffix(suffix)) as beside:
             figure.savefig(beside, dpi=150)
 

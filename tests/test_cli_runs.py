@@ -266,7 +266,7 @@ def drawn(tiny, monkeypatch):
     """Trains nothing, and returns which networks are drawn."""
     calls = []
 
-    def draw(folder, content):
+    def draw(folder, content, **_):
         results = read_results(folder, content)
         calls.append([*results.networks()])
 

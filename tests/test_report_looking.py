@@ -91,7 +91,7 @@ def as_colors(images, turned=0):
 def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     gated = colors(1, attention=CBAM(1, 3, name="gate"))
     folder = write_run(tmp_path / "run", photos, none=colors(), cbam=gated)
-    assert cli.main(["report", "run"]) == 0
+    assert cli.main(["report", "run", "--figures", "pdf"]) == 0
     assert capsys.readouterr().out.endswith("Report in run/report.html\n")
     (pixels, heat), drawn = plot.call_args
     labels = [COLORS.index(name) for name in drawn["labels"]]
@@ -118,8 +118,9 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     for row, chances in zip(written, answers, strict=True):
         color = COLORS[chances.argmax()]
         assert row["none"].startswith(f"{color} ({chances.max():.0%})")
-    files = {path.name for path in (folder / "explain").glob("*.png")}
-    assert files == {"grad_cam.png", "attention-cbam.png"}
+    for ending in ("png", "pdf"):
+        files = {path.stem for path in (folder / "explain").glob(f"*.{ending}")}
+        assert files == {"grad_cam", "attention-cbam"}
     page = (folder / "report.html").read_text()
     assert "Grad-CAM of none, cbam:" in page
     assert "Attention maps of cbam in each layer" in page
@@ -149,6 +150,7 @@ def test_networks_see_gray_images_and_may_end_in_one_unit(
     expected = np.where(is_second, second, 1 - second)
     found = drawn["probabilities"]["none"]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert not [*folder.rglob("*.pdf")]
 
 
 # Where it cannot be drawn, the page is written all the same.

@@ -27,20 +27,20 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
     frames = predictions.judged(results)
     tables = _tables(results, frames)
     if results.predicts == OF_NUMBERS:
-        drawn = figures.plot_numbers(results)
-        figure = _write(results, "numbers.png", drawn, CAPTIONS["predicted"])
+        drawn, caption = figures.plot_numbers(results), CAPTIONS["predicted"]
+        figure = _write(page, results, "numbers.png", drawn, caption)
         page.sections.append(Section("Numbers", figures=[figure]))
     if results.predicts in OF_CLASSES:
         classes = Section("Classes", [NOTES["classes"]], [tables["per_class"]])
-        page.sections += [classes, _curves(results, frames, tables)]
+        page.sections += [classes, _curves(page, results, frames, tables)]
     if results.predicts == CLASSES:
-        page.sections.append(_confusion(results, tables))
+        page.sections.append(_confusion(page, results, tables))
         for name in results.tested:
             frames[f"confusion-{name}"] = results.confusion(name)
     if "calibration" in tables:
         drawn = figures.plot_reliability(results)
         caption = CAPTIONS["reliability"].format(results.noun)
-        figure = _write(results, "calibration.png", drawn, caption)
+        figure = _write(page, results, "calibration.png", drawn, caption)
         found = [tables["calibration"]]
         section = Section(
             "Calibration",
@@ -67,19 +67,19 @@ def _tables(results, frames):
     return tables
 
 
-def _write(results, name, drawn, caption):
+def _write(page, results, name, drawn, caption):
     """Writes a figure, and returns it for the page."""
     path = results.output / name
-    _files.write_figure(path, drawn)
+    _files.write_figure(path, drawn, as_pdf=page.as_pdf)
     return Figure.read(path, caption)
 
 
-def _curves(results, frames, tables):
+def _curves(page, results, frames, tables):
     """Returns the section of ROC curves and thresholds, empty without any."""
     section = Section("Threshold")
     if predictions.with_probabilities(results):
         drawn = figures.plot_roc(results)
-        figure = _write(results, "roc.png", drawn, CAPTIONS["roc"])
+        figure = _write(page, results, "roc.png", drawn, CAPTIONS["roc"])
         section = Section("ROC", figures=[figure])
     if "thresholds" not in tables:
         return section
@@ -97,7 +97,7 @@ def _curves(results, frames, tables):
     return section
 
 
-def _confusion(results, tables):
+def _confusion(page, results, tables):
     """Returns the section of confusion matrices."""
     section, used = Section("Confusion"), predictions.describe_left_out(results)
     caption = (
@@ -107,7 +107,7 @@ def _confusion(results, tables):
     for name in [*results.tested][:MAX_NETWORKS]:
         title = f"Confusion matrix of {results.labels.get(name, name)}"
         drawn = figures.plot_confusion(results.confusion(name), title)
-        figure = _write(results, f"confusion-{name}.png", drawn, caption)
+        figure = _write(page, results, f"confusion-{name}.png", drawn, caption)
         section.figures.append(figure)
     if "mcnemar" in tables:
         section.texts.append(NOTES["mcnemar"])

@@ -1,5 +1,6 @@
 """Some test images of a run, and what its networks see in them, as figures."""
 
+import functools
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -28,7 +29,9 @@ BATCH = 32
 WRONG_MARK = " \N{MULTIPLICATION SIGN}"
 
 
-def draw_explanations(folder: pathlib.Path, content: Json) -> None:
+def draw_explanations(
+    folder: pathlib.Path, content: Json, *, as_pdf: bool = False
+) -> None:
     """Draws what the networks of a run look at, or raises if it cannot."""
     results = read_results(folder, content)
     is_shown = results.are_classifiers or _has_masks(content)
@@ -42,7 +45,8 @@ def draw_explanations(folder: pathlib.Path, content: Json) -> None:
     described = _describe_images(results, content)
     dataset = _split(content, described)
     figures_of = _draw_masks if _has_masks(content) else _draw_heat
-    figures_of(folder / EXPLANATIONS, files, dataset, described, content)
+    write = functools.partial(_files.write_figure, as_pdf=as_pdf)
+    figures_of(folder / EXPLANATIONS, files, dataset, content, described, write)
 
 
 def _has_masks(content):
@@ -74,7 +78,7 @@ def _split(content, described):
     return dataset
 
 
-def _draw_heat(folder, files, dataset, described, content):
+def _draw_heat(folder, files, dataset, content, described, write):
     """Draws the heat and the attention of networks, for mistakes first."""
     names, pixels, labels = _read_images(dataset, described)
     chosen = itertools.islice(files.items(), MAX_NETWORKS)
@@ -111,9 +115,10 @@ def _draw_heat(folder, files, dataset, described, content):
             labels=classes,
             title="Grad-CAM",
         )
-        _files.write_figure(folder / HEAT, figure)
+        write(folder / HEAT, figure)
         for name, model in networks.items():
-            _draw_attention(folder, name, model, pixels, classes)
+            if figure := _plot_attention(name, model, pixels, classes):
+                write(folder / f"attention-{name}.png", figure)
         named = {dataset.noun: names, "true class": classes}
         answers = _list_answers(named, labels, probabilities, class_names)
         _files.write_json(folder / ANSWERS, answers)
@@ -151,19 +156,18 @@ def _read_images(dataset, described):
     return names, np.stack(pixels), examples.labels
 
 
-def _draw_attention(folder, name, model, pixels, classes):
-    """Draws the attention maps of a model that has some."""
+def _plot_attention(name, model, pixels, classes):
+    """Returns the attention maps of a model that has some as a figure."""
     layers = _graph.layers_within(model)
     if not any(isinstance(layer, AttentionLayer) for layer in layers):
-        return
+        return None
     few = slice(WITH_ATTENTION)
-    figure = figures.plot_attention_maps(
+    return figures.plot_attention_maps(
         pixels[few],
         explain.attention_maps(model, pixels[few]),
         labels=classes[few],
         title=f"Attention of {name}",
     )
-    _files.write_figure(folder / f"attention-{name}.png", figure)
 
 
 def _list_answers(
@@ -193,7 +197,7 @@ def _load(path: pathlib.Path) -> keras.Model:
     return model
 
 
-def _draw_masks(folder, files, dataset, described, content):
+def _draw_masks(folder, files, dataset, content, described, write):
     """Draws masks and predictions, from most wrong pixels to fewest."""
     shape = described["input_shape"]
     channels_first = shape[0] in (1, 3) and shape[-1] not in (1, 3)
@@ -223,7 +227,7 @@ def _draw_masks(folder, files, dataset, described, content):
     )
     _files.output_folder(folder)
     with _files.locked(folder / _files.LOCK):
-        _files.write_figure(folder / MASKS_FIGURE, figure)
+        write(folder / MASKS_FIGURE, figure)
 
 
 def _predict(model, images):
@@ -239,10 +243,10 @@ def shorten(name: str) -> str:
     return "/".join(pathlib.PurePath(name).parts[-2:])
 
 
-def try_to_draw(folder: pathlib.Path) -> None:
+def try_to_draw(folder: pathlib.Path, *, as_pdf: bool) -> None:
     """Draws what networks look at, or warns that it cannot be drawn."""
     try:
-        draw_explanations(folder, read_content(folder))
+        draw_explanations(folder, read_content(folder), as_pdf=as_pdf)
     except _files.InUse:
         # Another process draws the same.
         return

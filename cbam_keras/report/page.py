@@ -82,6 +82,8 @@ class Page:
     command: str | None = None
     facts: dict[str, str] = dataclasses.field(default_factory=dict)
     settings: str = ""
+    # Whether its figures are also written as PDF.
+    as_pdf: bool = False
 
 
 def find_template(name: str, *, autoescape: bool = True) -> "jinja2.Template":

@@ -79,22 +79,19 @@ def write(
             f"`folder` must not hold the {REPORT} of another program. "
             f'Received: folder="{folder}". Move or rename that file'
         )
-    token = _files.AS_PDF.set(figures is not None)
-    try:
-        if draw:
-            looking.try_to_draw(path)
-        with _files.folder_locked(path):
-            text = _terminal.make_printable(render(_make_page(path)))
-            with _files.replacing(file) as beside:
-                beside.write_text(text, encoding="utf-8")
-    finally:
-        _files.AS_PDF.reset(token)
+    page = Page(as_pdf=figures is not None)
+    if draw:
+        looking.try_to_draw(path, as_pdf=page.as_pdf)
+    with _files.folder_locked(path):
+        _fill(page, path)
+        text = _terminal.make_printable(render(page))
+        with _files.replacing(file) as beside:
+            beside.write_text(text, encoding="utf-8")
     return file
 
 
-def _make_page(folder):
-    """Returns the page of a folder, with a line for what is missing."""
-    page = Page()
+def _fill(page, folder):
+    """Adds what a folder holds to a page, with a line for what is missing."""
     try:
         content = read_content(folder)
         # Each file of predictions is read once, and warned of once.
@@ -102,7 +99,7 @@ def _make_page(folder):
     # Damage has many types; a package may be missing, too.
     except Exception as error:
         page.missing.append(f"The results cannot be read ({error!r}).")
-        return page
+        return
     for part in PAGE_PARTS:
         try:
             part(page, results, content)
@@ -113,7 +110,6 @@ def _make_page(folder):
         # The page names no more than the folder of a run.
         named = reason.replace(f"{results.output}{os.sep}", "")
         page.missing.append(f"Predictions: {named}.")
-    return page
 
 
 def _add_identity(page, results, content):
@@ -199,12 +195,12 @@ def _add_results(page, results, content):
         if by_class := _list_classes(results, content.get("class_names", ())):
             section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
-    if _files.AS_PDF.get():
+    if page.as_pdf:
         # Figures of the run are drawn again.
         file = results.output / "comparison.png"
         if file.exists():
-            _files.write_figure(file, results.plot())
-        draw_curves(results)
+            _files.write_figure(file, results.plot(), as_pdf=True)
+        draw_curves(results, as_pdf=True)
     section.figures = _read_figures(results.output, TEXTS["figures"])
 
 

@@ -124,10 +124,11 @@ def _draw_rows(axes, rows, baseline, measure):
     style.style_axes(axes, "x")
 
 
-def draw_curves(results: Any) -> None:
+def draw_curves(results: Any, *, as_pdf: bool = False) -> None:
     """Writes the history of the networks of the first seed as a figure."""
     first = results.planned_runs[0]
     outcomes = [x for x in results.outcomes if x.run == first]
     if rows := history_of(outcomes, are_several=False):
         figure = plot_history(rows, f"{results.data}, {first}")
-        _files.write_figure(results.output / "curves.png", figure)
+        path = results.output / "curves.png"
+        _files.write_figure(path, figure, as_pdf=as_pdf)
