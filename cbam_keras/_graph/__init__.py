@@ -47,6 +47,7 @@ from cbam_keras._graph.heads import (
     find_head,
     find_kind,
     kind_of_head,
+    outputs_and_labels,
     without_activation,
 )
 from cbam_keras._graph.images import (

@@ -42,6 +42,20 @@ def without_activation(
         return operation(*args, **kwargs)
 
 
+def outputs_and_labels(
+    model: keras.Model, batches: keras.utils.PyDataset
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what a network gives for all images, and their labels."""
+    outputs, labels = [], []
+    # A `for` over a PyDataset would not end.
+    for index in range(len(batches)):
+        images, classes, *_ = batches[index]
+        images = keras.tree.map_structure(np.asarray, images)
+        outputs.append(np.asarray(model.predict_on_batch(images)))
+        labels.append(np.asarray(classes))
+    return np.concatenate(outputs), np.concatenate(labels)
+
+
 def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
     """Returns outputs `(B, values)` as a probability per class, float64."""
     values = outputs.astype("float64")

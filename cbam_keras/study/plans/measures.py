@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 
 from cbam_keras import _checks
@@ -298,17 +297,3 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray) -> DataFrame:
     ends = np.percentile(confidence, np.linspace(0, 1, BINS + 1) * 100)
     bins = frame.groupby(np.searchsorted(ends[1:-1], confidence))
     return bins.mean().assign(images=bins.size())
-
-
-def outputs_and_labels(
-    model: keras.Model, batches: keras.utils.PyDataset
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what a network gives for all images, and their labels."""
-    outputs, labels = [], []
-    # A `for` over a PyDataset would not end.
-    for index in range(len(batches)):
-        images, classes, *_ = batches[index]
-        images = keras.tree.map_structure(np.asarray, images)
-        outputs.append(np.asarray(model.predict_on_batch(images)))
-        labels.append(np.asarray(classes))
-    return np.concatenate(outputs), np.concatenate(labels)

@@ -276,7 +276,7 @@ class Classification(PredictionTask):
         return networks.make_loss(recipe.loss, "Binary", from_logits), []
 
     def answer(self, model, batches):
-        outputs, labels = measures.outputs_and_labels(model, batches)
+        outputs, labels = _graph.outputs_and_labels(model, batches)
         kind = _graph.kind_of_head(model)
         if self.multi_label:
             kind, labels = kind or "labels", labels.astype(int)
@@ -379,7 +379,7 @@ class Regression(PredictionTask):
         return StandardizedLoss(loss, *data.targets), metrics
 
     def answer(self, model, batches):
-        return measures.outputs_and_labels(model, batches)
+        return _graph.outputs_and_labels(model, batches)
 
     def compute(self, predicted, labels):
         return measures.measure_numbers(self.function, predicted, labels)
