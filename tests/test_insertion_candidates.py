@@ -145,23 +145,46 @@ def shared_activation():
 
 
 WRONG = [
-    (small, {"after": "blok_bn2"}, "after='blok_bn2', which finds none"),
-    (small, {"after": ["block_bn2", "nope"]}, "of which 'nope' finds none"),
-    (two_bodies, {"after": ["conv"]}, '\'conv\' may be "left/conv", "right/'),
+    (
+        small,
+        {"after": "blok_bn2"},
+        ValueError,
+        "after='blok_bn2', which finds none",
+    ),
+    (
+        small,
+        {"after": ["block_bn2", "nope"]},
+        ValueError,
+        "of which 'nope' finds none",
+    ),
+    (
+        two_bodies,
+        {"after": ["conv"]},
+        ValueError,
+        '\'conv\' may be "left/conv", "right/',
+    ),
     (
         small,
         {"after": "predictions_pool"},
+        ValueError,
         r'finds "predictions_pool" with .* shape \(None, 8\)',
     ),
     (
         frames,
         {"after": "time_distributed"},
+        ValueError,
         r"\(None, 7, 4, 8, 6\), not a feature map with its channels first or",
     ),
-    (moved_out_of_sight, {"after": "moved"}, "its channels first or last"),
+    (
+        moved_out_of_sight,
+        {"after": "moved"},
+        ValueError,
+        "its channels first or last",
+    ),
     (
         shared_activation,
         {"after": "act"},
+        ValueError,
         r"\(None, 8, 8, 4\), \(None, 8, 8, 5\), not a feature map",
     ),
     (
@@ -170,57 +193,75 @@ WRONG = [
             + [layers.Conv2D(3, 1, name=f"c{n}") for n in range(22)]
         ),
         {"after": "x"},
+        ValueError,
         r'take attention \(22\): \.\.\., "c2", .*"c21"$',
     ),
     (
         small,
         {"after": "block_bn2", "into": "stem_conv"},
+        ValueError,
         'into=\'stem_conv\', and "block_bn2" leads into "block_add"',
     ),
-    (small, {"attention": None}, "must say what to insert. .*attention=None"),
+    (
+        small,
+        {"attention": None},
+        ValueError,
+        "must say what to insert. .*attention=None",
+    ),
     (
         small,
         {
             "attention": lambda name: layers.Conv2D(5, 1, name=name),
             "identity": False,
         },
+        ValueError,
         r"\(None, 8, 8, 8\) after layer \"block_bn2\" into \(None, 8, 8, 5\)",
     ),
     (
         small,
         {"attention": layers.LayerNormalization},
+        ValueError,
         "gives a LayerNormalization. Pass identity=False",
     ),
     (
         with_layer(NoConfig, lambda x: x),
         {},
+        ValueError,
         '"odd" of class NoConfig must be clonable (?s:.)*Give the class a',
     ),
     (
         with_layer(LosingConfig, depth=3),
         {},
+        ValueError,
         r"kernel\" of shape \(3, 3, 8, 8\), which the clone lacks",
     ),
-    (outside_variable, {}, "with 1 others: network/temperature"),
+    (outside_variable, {}, ValueError, "with 1 others: network/temperature"),
     (
         wrapped_subclassed,
         {},
+        ValueError,
         '"frames" wraps model "own".*do the inner model first',
     ),
     (
         subclassed,
         {},
+        ValueError,
         r'"own" of type Subclassed.*Model\(inputs, model.call\(inputs\)\)',
     ),
-    (networks.mlp, {}, 'model "mlp".* no convolution'),
-    (lambda: "ResNet50", {}, "`model` must be a functional keras.Model"),
+    (networks.mlp, {}, ValueError, 'model "mlp".* no convolution'),
+    (
+        lambda: "ResNet50",
+        {},
+        TypeError,
+        "`model` must be a functional keras.Model",
+    ),
 ]
 
 
-@pytest.mark.parametrize("build, options, message", WRONG)
-def test_wrong_arguments_are_named(build, options, message):
+@pytest.mark.parametrize(("build", "options", "error", "message"), WRONG)
+def test_wrong_arguments_are_named(build, options, error, message):
     model = build()
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(error, match=message):
         insert_attention(model, **options)
 
 

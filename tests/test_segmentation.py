@@ -200,21 +200,53 @@ def test_a_plan_places_attention_in_the_decoder_and_on_skips():
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("call", "error", "message"),
     [
-        (lambda: task(measure="auc"), 'one of "miou", "iou"'),
-        (lambda: task(batch_size=2), "unexpected keyword argument 'batch_siz"),
-        (lambda: Segmentation(LOADED, MASKS), "`masks` beside them"),
-        (lambda: task().check(pixelwise(1, "softmax"), LOADED), r"5, 4, 1\)"),
-        (lambda: task().check(pixelwise(2, "sigmoid"), LOADED), "a softmax or"),
-        (lambda: task().check(pixelwise(3, None), LOADED), r"5, 4, 3\)"),
-        (lambda: comparison.plan(["skip-se"]), "on the skips of a U-Net"),
-        (lambda: planned(["skip-se"], stages="4"), "attention: 1, 2, 3. Rec"),
-        (lambda: planned(["none"], data="mnist5k"), "be left out with `task`"),
+        (lambda: task(measure="auc"), ValueError, 'one of "miou", "iou"'),
+        (
+            lambda: task(batch_size=2),
+            TypeError,
+            "unexpected keyword argument 'batch_siz",
+        ),
+        (
+            lambda: Segmentation(LOADED, MASKS),
+            ValueError,
+            "`masks` beside them",
+        ),
+        (
+            lambda: task().check(pixelwise(1, "softmax"), LOADED),
+            ValueError,
+            r"5, 4, 1\)",
+        ),
+        (
+            lambda: task().check(pixelwise(2, "sigmoid"), LOADED),
+            ValueError,
+            "a softmax or",
+        ),
+        (
+            lambda: task().check(pixelwise(3, None), LOADED),
+            ValueError,
+            r"5, 4, 3\)",
+        ),
+        (
+            lambda: comparison.plan(["skip-se"]),
+            ValueError,
+            "on the skips of a U-Net",
+        ),
+        (
+            lambda: planned(["skip-se"], stages="4"),
+            ValueError,
+            "attention: 1, 2, 3. Rec",
+        ),
+        (
+            lambda: planned(["none"], data="mnist5k"),
+            ValueError,
+            "be left out with `task`",
+        ),
     ],
 )
-def test_what_does_not_fit_is_refused(call, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+def test_what_does_not_fit_is_refused(call, error, message):
+    with pytest.raises(error, match=message):
         call()
 
 

@@ -93,26 +93,27 @@ def test_a_folder_is_read_as_what_its_run_returned(ran):
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "error", "message"),
     [
-        ({"variants": ()}, "one or several with different names"),
-        ({"variants": ["x"]}, "must hold study.Variant"),
-        ({"task": "mnist5k"}, "`task` must be a study.Task"),
-        ({"variants": (NARROW, NARROW)}, "different names"),
-        ({"baseline": "none"}, 'must be one of "narrow"'),
-        ({"recipe": {"epochs": 1}}, "`recipe` must be a Recipe or"),
-        ({"settings": {"x": object()}}, "must be plain values"),
+        ({"variants": ()}, ValueError, "one or several with different names"),
+        ({"variants": ["x"]}, TypeError, "must hold study.Variant"),
+        ({"task": "mnist5k"}, TypeError, "`task` must be a study.Task"),
+        ({"variants": (NARROW, NARROW)}, ValueError, "different names"),
+        ({"baseline": "none"}, ValueError, 'must be one of "narrow"'),
+        ({"recipe": {"epochs": 1}}, TypeError, "`recipe` must be a Recipe or"),
+        ({"settings": {"x": object()}}, TypeError, "must be plain values"),
         (
             {"variants": [study.Variant("a", narrow, {"x": [float("nan")]})]},
+            ValueError,
             "Out of range float values are not JSON",
         ),
-        ({"seeds": 0}, "`seeds` must be a positive integer"),
-        ({"seeds": [1, 1]}, "different ones. Received: seeds="),
-        ({"seeds": [-1]}, "`seeds` must be an integer from 0"),
+        ({"seeds": 0}, ValueError, "`seeds` must be a positive integer"),
+        ({"seeds": [1, 1]}, ValueError, "different ones. Received: seeds="),
+        ({"seeds": [-1]}, ValueError, "`seeds` must be an integer from 0"),
     ],
 )
-def test_a_study_that_cannot_be_is_refused(changed, message, tmp_path):
-    with pytest.raises((ValueError, TypeError), match=message):
+def test_a_study_that_cannot_be_is_refused(changed, error, message, tmp_path):
+    with pytest.raises(error, match=message):
         wrong = dataclasses.replace(planned(NARROW), **changed)
         study.run(wrong, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -117,21 +117,25 @@ def test_guessing_counts_the_images_of_all_folds():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
         (
             {"task": lambda: study.Classification(data.load("mnist5k"))},
+            ValueError,
             '`folds` need data that are not loaded yet.*images of "mnist5k"',
         ),
         (
             {"task": lambda: study.Classification("mnist5k", fold=1)},
+            TypeError,
             "unexpected keyword argument 'fold'",
         ),
     ],
 )
-def test_folds_that_cannot_be_are_refused(photos, tmp_path, options, message):
+def test_folds_that_cannot_be_are_refused(
+    photos, tmp_path, options, error, message
+):
     task = options.get("task")
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(error, match=message):
         if callable(task):
             options = {"task": task()}
         study.run(folded(photos, **options), tmp_path / "none")

@@ -287,18 +287,33 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
 
 
 @pytest.mark.parametrize(
-    ("images", "options", "message"),
+    ("images", "options", "error", "message"),
     [
-        (arrays, {"batch_size": 1}, "unexpected keyword argument 'batch_size'"),
-        (functools.partial(LOAD, batch_size=None), {}, "must come in batches"),
-        (functools.partial(LOAD, boxes=True), {}, "labels only.*boxes=True"),
-        (LOAD, {"download": True}, "must be left out for lo"),
+        (
+            arrays,
+            {"batch_size": 1},
+            TypeError,
+            "unexpected keyword argument 'batch_size'",
+        ),
+        (
+            functools.partial(LOAD, batch_size=None),
+            {},
+            ValueError,
+            "must come in batches",
+        ),
+        (
+            functools.partial(LOAD, boxes=True),
+            {},
+            ValueError,
+            "labels only.*boxes=True",
+        ),
+        (LOAD, {"download": True}, ValueError, "must be left out for lo"),
     ],
 )
 def test_images_and_options_that_do_not_fit_are_refused(
-    images, options, message
+    images, options, error, message
 ):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(error, match=message):
         study.Classification(images(), **options)
     with pytest.raises(TypeError, match="`data` must be the name of a dataset"):
         study.Classification(arrays()[0])

@@ -280,9 +280,16 @@ def test_results_are_in_the_unit_of_a_measure(measure, none, cbam, texts):
     assert found.to_dataframe()["mean"][1] == pytest.approx(np.mean(cbam))
 
 
-@pytest.mark.parametrize("name", ["scale", "unit", "lower_is_better"])
-def test_a_measure_is_checked(name):
-    with pytest.raises((ValueError, TypeError), match=f"`{name}` must be "):
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("scale", ValueError),
+        ("unit", TypeError),
+        ("lower_is_better", TypeError),
+    ],
+)
+def test_a_measure_is_checked(name, error):
+    with pytest.raises(error, match=f"`{name}` must be "):
         study.Measure("psnr", **{name: 0})
 
 
@@ -442,18 +449,34 @@ def test_equal_networks_are_seldom_bold():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "error", "message"),
     [
-        ((0.0,), "`results` must be a positive"),
-        ((0.01, 0), "`difference` must be a positive"),
-        ((0.01, 0.01, 0), "`comparisons` must be a positive integer"),
-        ((0.01, 0.01, 1, 1), "`power` must be from 0.1 to 0.999. Receive"),
-        ((1, 1e-4), "with at most 10,000 seeds. .* takes more than 10,000"),
-        ((results_of(2, 2),), "`results` must be of three seeds or more"),
+        ((0.0,), ValueError, "`results` must be a positive"),
+        ((0.01, 0), ValueError, "`difference` must be a positive"),
+        (
+            (0.01, 0.01, 0),
+            ValueError,
+            "`comparisons` must be a positive integer",
+        ),
+        (
+            (0.01, 0.01, 1, 1),
+            ValueError,
+            "`power` must be from 0.1 to 0.999. Receive",
+        ),
+        (
+            (1, 1e-4),
+            ValueError,
+            "with at most 10,000 seeds. .* takes more than 10,000",
+        ),
+        (
+            (results_of(2, 2),),
+            ValueError,
+            "`results` must be of three seeds or more",
+        ),
     ],
 )
-def test_seeds_cannot_be_counted_for(arguments, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+def test_seeds_cannot_be_counted_for(arguments, error, message):
+    with pytest.raises(error, match=message):
         study.seeds_needed(*arguments)
 
 

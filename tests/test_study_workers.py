@@ -49,18 +49,18 @@ HELD = study.Variant("held", lambda data: narrow(data) if LOCK else None)
 
 
 @pytest.mark.parametrize(
-    ("variant", "options", "message"),
+    ("variant", "options", "error", "message"),
     [
-        (NARROW, {"workers": 0}, "`workers` must be a positive"),
-        (NARROW, {"executor": 2}, "a concurrent.futures.Executor"),
-        (NARROW, {"executor": POOL}, "so `workers` must be 1"),
-        (HELD, {}, "can be pickled"),
+        (NARROW, {"workers": 0}, ValueError, "`workers` must be a positive"),
+        (NARROW, {"executor": 2}, TypeError, "a concurrent.futures.Executor"),
+        (NARROW, {"executor": POOL}, ValueError, "so `workers` must be 1"),
+        (HELD, {}, TypeError, "can be pickled"),
     ],
 )
 def test_workers_that_cannot_be_are_refused(
-    variant, options, message, tmp_path
+    variant, options, error, message, tmp_path
 ):
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(error, match=message):
         study.run(planned(variant), tmp_path, **{"workers": 2, **options})
 
 

@@ -149,30 +149,34 @@ def lambda_model(hp):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "error", "message"),
     [
         (
             {"hypermodel": lambda hp: networks.linear(classes=7)},
+            ValueError,
             "must take images of shape .* begins with keras.Input",
         ),
         (
             {"hypermodel": lambda_model},
+            ValueError,
             "can save and load.*register_keras_serializable",
         ),
         (
             {"measure": keras_tuner.Objective("val_auc", "max")},
+            ValueError,
             "`measure` must be one of .*Received: measure=.*Objective",
         ),
-        ({"epochs": 3}, r"e recipe=training.Recipe\(epochs=3\)"),
+        ({"epochs": 3}, TypeError, r"e recipe=training.Recipe\(epochs=3\)"),
         (
             {"momentum": np.ones(3)},
+            TypeError,
             r"Recipe\(momentum=an array of shape \(3,\)\)",
         ),
     ],
 )
-def test_wrong_arguments_are_reported(tmp_path, options, message):
+def test_wrong_arguments_are_reported(tmp_path, options, error, message):
     given = {"hypermodel": tuning_checks.mlp, **options}
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(error, match=message):
         search(tmp_path / "run", **given)
     assert not list(tmp_path.iterdir())
 
