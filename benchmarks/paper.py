@@ -3,7 +3,7 @@
     python -m benchmarks.paper
 
 Builds each network, and writes its parameters and multiply-accumulates, beside
-those that the paper reports, into `docs/fidelity.md`.
+those that the paper reports, into `benchmarks/paper.md`.
 """
 
 import pathlib
@@ -12,7 +12,7 @@ import re
 from benchmarks import results
 from cbam_keras import _terminal, presets, profile_model
 
-PAGE = pathlib.Path(__file__).parent.parent / "docs/fidelity.md"
+PAGE = pathlib.Path(__file__).with_name("paper.md")
 MARKED = re.compile(
     r"(<!-- python -m benchmarks.paper -->\n).*?(<!-- end -->)", re.S
 )

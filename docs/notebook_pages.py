@@ -1,4 +1,4 @@
-"""Shows the notebooks as pages of the site, with their outputs."""
+"""Shows notebooks, with their outputs, and measurements in the site."""
 
 import pathlib
 import re
@@ -8,13 +8,18 @@ from nbconvert import MarkdownExporter
 from properdocs.plugins import event_priority
 from properdocs.structure.files import File
 
-NOTEBOOKS = pathlib.Path(__file__).parent.parent / "notebooks"
+ROOT = pathlib.Path(__file__).parent.parent
+NOTEBOOKS = ROOT / "notebooks"
+# What was measured, with the tables that are too long for a guide.
+MEASURED = ("benchmarks/**/*.md", "benchmarks/**/*.?sv")
 # Notebooks name notebooks and pages in words, since links would lead nowhere
 # in one that is uploaded. In the site they are links.
 NOTEBOOK = re.compile(r"\b[Nn]otebook (\d\d)\b")
 PAGE = re.compile(r"`docs/([\w/-]+\.md)`")
-# In the site the folder of notebooks is in that of the pages.
+# In the site the folders of notebooks and benchmarks are in that of the pages.
 FROM_PAGE = re.compile(r"\]\(\.\./((?:\.\./)*notebooks/\w+)\.ipynb\)")
+TO_MEASURED = re.compile(r"\]\(\.\./((?:\.\./)*benchmarks/)")
+FROM_MEASURED = re.compile(r"\]\(((?:\.\./)+)docs/")
 # The first cell, which installs the package, is folded here as in Colab, which
 # takes the title from its first line.
 FIRST_CELL = re.compile(
@@ -38,7 +43,7 @@ def folded(cell):
 # Before the search looks at the files.
 @event_priority(100)
 def on_files(files, config):
-    """Adds a page, and its pictures, for each notebook."""
+    """Adds notebooks, with their pictures, and measurements."""
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
         body, resources = MarkdownExporter().from_filename(
             str(path), {"output_files_dir": path.stem}
@@ -52,6 +57,12 @@ def on_files(files, config):
             files.append(
                 File.generated(config, f"notebooks/{name}", content=content)
             )
+    paths = [path for pattern in MEASURED for path in ROOT.glob(pattern)]
+    for path in sorted(paths):
+        text = FROM_MEASURED.sub(r"](\1", path.read_text("utf-8"))
+        text = text.replace(".ipynb)", ".md)")
+        name = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, content=text))
     return files
 
 
@@ -61,5 +72,5 @@ def _wrapped(match):
 
 
 def on_page_markdown(markdown, **kwargs):
-    """Lets links to notebooks lead to their pages."""
-    return FROM_PAGE.sub(r"](\1.md)", markdown)
+    """Lets links to notebooks and measurements lead to their pages."""
+    return TO_MEASURED.sub(r"](\1", FROM_PAGE.sub(r"](\1.md)", markdown))
