@@ -153,6 +153,10 @@ def test_several_labels_are_those_of_scikit_learn(tmp_path, monkeypatch):
     page = results.write(tmp_path / "out").read_text(encoding="utf-8")
     assert "cannot be read" not in page
     assert study.Results.read(tmp_path / "out").verdict == results.verdict
+    # Classes that all examples have, or none, have no curve.
+    few = labels * [1, 0, 1, 0] + [0, 0, 0, 1]
+    areas = metrics.roc_auc_score(labels[:, ::2], scores[:, ::2])
+    assert study.compute("auc", scores, few) == pytest.approx(areas)
 
 
 @pytest.mark.parametrize(
@@ -169,6 +173,14 @@ def test_several_labels_are_those_of_scikit_learn(tmp_path, monkeypatch):
             {"multi_label": True},
             "float64 from 0.0121",
         ),
+        *(
+            (PROBS, np.full((80, 3), held), {"multi_label": True}, words)
+            for held, words in (
+                (0, "others lack. Received: 80 images each with the same 0 cl"),
+                (1, "others lack. Received: 80 images each with the same 3 cl"),
+            )
+        ),
+        (PROBS, 0 * THREE, {"measure": "auc"}, "80 images of class 0 alone"),
         (ANSWERS, THREE, {"measure": "auc"}, "answers without probabilities"),
         (PROBS, np.array(NAMES)[THREE], {}, "`class_names` must be given"),
         (LOGITS[:, 0], LOGITS[:, 1], {"logits": True}, "or `logits`"),

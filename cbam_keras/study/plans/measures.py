@@ -149,13 +149,25 @@ def validated_by(every: Sequence[Mapping], measure: Measure) -> Measure:
 def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
     """Returns one of the `MEASURES`, over the classes that have images."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    present = find_present(labels)
     if measure in SHOWN_AS:
         return measure_calibration(measure, scores, labels)
     of_curves = {
         "auc": metrics.roc_auc_score,
         "average_precision": metrics.average_precision_score,
     }
+    present = find_present(labels).tolist()
+    if measure in of_curves:
+        # A class that all images have has no curve.
+        present = [x for x in present if not is_of(labels, x).all()]
+    if not present:
+        alone = f"of class {labels[0]} alone"
+        if labels.ndim == 2:
+            alone = f"each with the same {labels[0].sum()} classes"
+        raise ValueError(
+            f'The measure "{measure}" needs a class that some images have and '
+            "others lack. Received: "
+            f"{_checks.count(len(labels), 'image')} {alone}"
+        )
     if measure not in of_curves:
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
@@ -164,14 +176,6 @@ def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
         predicted = predict(scores, labels)
         options = {"average": "macro", "zero_division": 0}
         return float(function(labels, predicted, labels=present, **options))
-    if labels.ndim == 2:
-        # A class that all images have has no curve.
-        present = present[~labels[:, present].all(axis=0)]
-    elif len(present) < 2:
-        raise ValueError(
-            f'`measure="{measure}"` needs images of two classes. Received: '
-            f"{_checks.count(len(labels), 'image')} of class {present[0]} alone"
-        )
     # Two classes have the same area.
     is_binary = scores.shape[1] == 2 and labels.ndim == 1
     return statistics.fmean(
