@@ -382,6 +382,8 @@ def test_images_in_another_range_are_noted():
     report = check(model, images)
     assert report.passed and "images from 0 to 1; this network" in report.note
     assert report.note.endswith("divides by 255 itself")
+    wide = check(model, 65535 * images)
+    assert wide.note.endswith("this network divides by 255 itself")
     model = keras.Model(inputs, channel(backbone(inputs / 255)))
     assert check(model, 255 * images).note == report.note
 

@@ -53,8 +53,10 @@ from cbam_keras._graph.heads import (
 from cbam_keras._graph.images import (
     ArrayLike,
     Inputs,
+    are_initial,
     batches,
     check_inputs,
+    describe_range,
     number_array,
 )
 from cbam_keras._graph.resolutions import (

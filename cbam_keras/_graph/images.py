@@ -1,8 +1,8 @@
 """Arrays of numbers, and what a model takes: images and other inputs."""
 
-import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -10,7 +10,14 @@ import numpy as np
 from keras import layers, ops
 
 from cbam_keras import _checks
-from cbam_keras._graph.graph import as_input, in_order, input_names
+from cbam_keras._graph.gates import to_float32
+from cbam_keras._graph.graph import (
+    as_input,
+    in_order,
+    input_names,
+    is_graph,
+    nodes,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -20,6 +27,23 @@ else:
 
 # What a model takes: images, or several inputs nested.
 Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+# As many images tell their range.
+MOST_IMAGES = 32
+# What networks of `keras.applications` expect that do not rescale images.
+RANGES = {
+    r"resnet\d+|vgg\d+": (-124, 151),
+    r"densenet\d+": (-2.1, 2.6),
+    r"resnet\d+v2|(inception|xception|mobilenet|nasnet).*": (-1, 1),
+}
+# What weights are before training, by their names.
+INITIAL = {
+    "bias": 0,
+    "beta": 0,
+    "moving_mean": 0,
+    "gamma": 1,
+    "moving_variance": 1,
+}
 
 
 def number_array(
@@ -66,7 +90,8 @@ def check_inputs(inputs: Any, model: keras.Model) -> Any:
         rank = min(max(array.ndim, 3), 5)
         shape = tensors[0].shape if tensors else (None,) * rank
         array = _fit("`images`", array, shape, model)
-        _check_range(array, model)
+        if is_graph(model):
+            _check_range(array, model)
         return array
     names = input_names(model)
     if isinstance(inputs, dict):
@@ -119,32 +144,64 @@ def _fit(name, value, shape, model):
     return array
 
 
-def _computing_layers(model):
-    """Yields the layers of a model that rescale or have weights."""
-    for layer in model.layers:
-        if getattr(layer, "layers", None):
-            yield from _computing_layers(layer)
-        elif isinstance(layer, layers.Rescaling) or layer.weights:
-            yield layer
+def describe_range(
+    model: keras.Model, images: object
+) -> tuple[str, np.ndarray | None]:
+    """Returns words if images are in another range than a network expects.
+
+    This is what rescales images itself, also inside of the model: the second
+    value is what it gets, `None` for networks of `keras.applications`.
+    """
+    if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
+        return "", None
+    x = to_float32(in_order(model, images)[0][:MOST_IMAGES])
+    low, high = float(x.min()), float(x.max())
+    said = f"images from {low:.1f} to {high:.1f}; ".replace(".0", "")
+    for pattern, (least, most) in RANGES.items():
+        is_wide = high - low > 3 * (most - least)
+        is_wrong = is_wide or low >= 0 and high <= 1
+        is_named = re.fullmatch(pattern, model.name, re.I)
+        if is_wrong and is_named and are_initial(model.variables) is False:
+            return f"{said}{model.name} expects {least:g} to {most:g}", None
+    for node in nodes(model):
+        operation = node.operation
+        is_rescaled = isinstance(operation, layers.Rescaling)
+        if is_graph(operation) or is_rescaled:
+            given = keras.Model(model.inputs[0], node.input_tensors[0])(x)
+            if not is_rescaled:
+                words, wrong = describe_range(operation, given)
+                if words:
+                    return words, wrong
+            elif np.ndim(operation.scale) == 0 and operation.scale < 0.01:
+                given = to_float32(given)
+                is_small = 0 < given.max() <= 2
+                # Resizing with a cubic kernel overshoots by about a tenth.
+                if is_small or given.min() < -26 or given.max() > 281:
+                    divisor = f"{1 / operation.scale:.4g}"
+                    words = f"{said}this network divides by {divisor} itself"
+                    return words, given
+        if getattr(operation, "weights", ()):
+            break
+    return "", None
+
+
+def are_initial(variables: Iterable[keras.Variable]) -> bool | None:
+    """Returns whether biases and averages are initial, `None` of none."""
+    known = [x for x in variables if x.name in INITIAL]
+    initial = (to_float32(x) == INITIAL[x.name] for x in known)
+    return all(map(np.all, initial)) if known else None
 
 
 def _check_range(array, model):
     """Raises or warns if images are in another range than a model expects."""
-    first = next(_computing_layers(model), None)
-    if not isinstance(first, layers.Rescaling) or np.ndim(first.scale) != 0:
+    words, wrong = describe_range(model, array)
+    if wrong is None:
         return
-    # Such models scale to [0, 1], or to [-1, 1].
-    width = 255 * first.scale
-    if not any(math.isclose(width, x, rel_tol=0.02) for x in (1, 2)):
-        return
-    low, high = float(array.min()), float(array.max())
     message = (
         f'`images` must be numbers in [0, 255], which model "{model.name}" '
-        f"scales itself. Received: numbers from {low:g} to {high:g}. Do not "
-        "rescale them before"
+        f"scales itself. Received: {words}. Do not rescale them before"
     )
-    # Resizing with a cubic kernel overshoots by up to about a tenth.
-    if low < -26 or high > 281:
+    if not 0 < wrong.max() <= 2:
         raise ValueError(message)
-    if array.dtype.kind == "f" and 0 < high <= 2:
+    if array.dtype.kind == "f":
         _checks.warn(message)

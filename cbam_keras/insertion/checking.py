@@ -13,7 +13,6 @@ import keras
 from cbam_keras import _checks, _graph, _terminal
 from cbam_keras.insertion.candidates import place_kind
 from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
-from cbam_keras.insertion.context import range_note
 from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
 from cbam_keras.insertion.probes import Probes
 from cbam_keras.insertion.recognition import trains_otherwise
@@ -231,7 +230,7 @@ def check(
     """
     rows = tuple(map(row_of, gates_of(model, images)))
     is_given = _graph.is_graph(model) and images is not None
-    note = range_note(model, images) if is_given else ""
+    note = _graph.describe_range(model, images)[0] if is_given else ""
     return CheckReport(rows, note=note)
 
 
