@@ -15,13 +15,13 @@ from cbam_keras.insertion.recognition import layer_for
 
 @dataclasses.dataclass(frozen=True)
 class AdoptReport(CheckReport):
-    """Report of `adopt`; prints as a table, as `CheckReport` does.
+    """Report of `adopt`; prints as a table, like `CheckReport`.
 
     Attributes:
-        rows: Tuple of `CheckedGate`, of the third-party modules, in the
-            order in which gates run.
+        rows: Tuple of `CheckedGate`, one per third-party module, in the
+            order of execution.
         difference: Float, the largest difference between the predictions of
-            both models, of the images given or random ones, relative to the
+            both models on the given or random images, relative to the
             largest prediction.
     """
 
@@ -45,21 +45,21 @@ def adopt(
 ) -> tuple[keras.Model, AdoptReport]:
     """Converts third-party attention to `cbam_keras` layers, with its weights.
 
-    What `check` finds equal to one of our layers, in training too, that layer
-    takes the place of, with its regularizers and constraints. What has dropout,
-    is inside of a layer of your own, or shares factors or weights with what is
-    outside of it stays. The given model is not modified.
+    A module that `check` finds equivalent to a `cbam_keras` layer, in training
+    too, is replaced by it, with regularizers and constraints. Modules stay that
+    have dropout, are inside your own layer, or share factors or weights with
+    other layers. The given model is not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
             that was called and whose `call` takes symbolic inputs. Models of
-            `tf_keras` are not taken.
-        images: Array of images, or what else the model takes, to compare both
-            models on. Defaults to `None`, for random images.
+            `tf_keras` are refused.
+        images: Array of images, or other inputs of the model, on which both
+            models are compared. Defaults to `None`, for random images.
 
     Returns:
         Tuple of the new `keras.Model`, or the given one if nothing is adopted,
-        and an `AdoptReport`. The model is compiled as the given one is, with a
+        and an `AdoptReport`. The model is compiled like the given one, with a
         new optimizer.
 
     Raises:

@@ -85,30 +85,30 @@ RIGHT: dict[str, Callable[[Probes], Any]] = {
 
 @dataclasses.dataclass(frozen=True)
 class CheckedGate:
-    """What `check` found of a gate.
+    """Result of `check` for one attention module.
 
     Attributes:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
         verdict: String, what it computes.
-        called: String, the name of a class, function or layer that says what
-            it is, e.g. `"SEBlock"`; empty where none does.
-        agrees: Boolean, whether it is what it is called, `None` where no name
-            says what it is.
-        passed: Boolean, whether it was looked into, nothing is wrong with it,
-            and it is what it is called.
-        equals: String, the line of code that makes the layer of ours that
-            computes the same; empty if there is none.
-        kind: String, the name of that layer's kind, e.g. `"se"`.
-        adopted: Boolean, whether `adopt` puts it in the place of the gate.
+        called: String, the class, function or layer name that claims what it
+            computes, e.g. `"SEBlock"`; empty if there is none.
+        agrees: Boolean, whether it computes what its name claims, or `None` if
+            no name claims anything.
+        passed: Boolean, whether it was analyzed, has no fault, and computes
+            what its name claims.
+        equals: String, the line of code that makes the equivalent `cbam_keras`
+            layer; empty if there is none.
+        kind: String, the attention type of that layer, e.g. `"se"`.
+        adopted: Boolean, whether `adopt` replaces the module by that layer.
         low: Float, the smallest factor by which it multiplied; NaN if it does
             not multiply.
         high: Float, the largest factor.
         difference: Float, the largest difference of outputs of both layers,
             relative to the largest output; NaN if there is none.
-        note: String, what else is known.
-        file: String, the file of source that defines it; empty of a model.
-        line: Integer, the line of that file; 0 of a model.
+        note: String, what else to note.
+        file: String, the source file that defines it; empty for a model.
+        line: Integer, the line in that file; 0 for a model.
     """
 
     gate: str
@@ -142,12 +142,12 @@ class CheckedGate:
 class CheckReport(_terminal.Tabular):
     """Report of `check`; prints as a table.
 
-    `to_dataframe()` has a row per gate, with the attributes of `CheckedGate`.
+    `to_dataframe()` has a row per module, with the attributes of `CheckedGate`.
 
     Attributes:
-        rows: Tuple of `CheckedGate`, in the order in which gates run.
+        rows: Tuple of `CheckedGate`, in the order of execution.
         place: String, what was checked.
-        note: String, what else is known of it.
+        note: String, what else to note.
     """
 
     rows: tuple[CheckedGate, ...]
@@ -200,19 +200,19 @@ def _cells(row):
 def check(
     model: keras.Model | Callable[[Any], Any], images: object = None
 ) -> CheckReport:
-    """Says what attention computes, of a model, or of a layer or function.
+    """Reports what the attention modules of a model or layer compute.
 
-    Each gate is measured: layers of any class, also those inside of layers of
-    your own classes, and operations of functional models. What one of our
-    layers computes, too, is compared with it, on random features of several
-    scales, on those that the network has of images, and with other weights.
+    Attention is found by its effect: in layers of any class, also inside your
+    own layers, and in operations of functional models. It is compared with our
+    layers on random features of several scales, on the network's features of
+    images, and with other weights.
 
     Args:
-        model: A `keras.Model`, functional, Sequential, or subclassed, called,
-            and with a `call` that takes symbolic inputs. Or a layer, or a
+        model: A `keras.Model`: functional, Sequential, or a subclassed one that
+            was called and whose `call` takes symbolic inputs. Or a layer, or a
             function of a tensor, with a shape as the second argument. Models
-            of `tf_keras` are not taken.
-        images: Array of images, or what else the model takes. Of a layer or a
+            of `tf_keras` are refused.
+        images: Array of images, or other inputs of the model. For a layer or a
             function: tuple, the shape of the features without the batch.
             Defaults to `None`, for random images.
 
@@ -220,7 +220,7 @@ def check(
         A `CheckReport`.
 
     Raises:
-        TypeError: If `model` is no model, and no shape is given.
+        TypeError: If `model` is not a model, and no shape is given.
         ValueError: If the graph of the model is not known.
 
     Example:

@@ -24,12 +24,12 @@ def to_core(model: keras.Model) -> keras.Model:
     For a file that loads where `cbam_keras` is not installed, without
     `custom_objects`. The given model is not modified.
 
-    Each attention layer becomes what its formula consists of: pools, `Dense`
+    Each attention layer becomes the parts of its formula: pools, `Dense`
     or convolution, activation, and a product that has the name of the layer.
-    The new model has the same weights, trains in the same way and predicts the
-    same up to rounding. So do the layers of `models.UNet` and of pretrained
-    networks that are ours. `remove_attention`, attention maps and what else
-    takes attention layers of ours finds none in it.
+    The new model has the same weights, trains in the same way and has the same
+    predictions up to rounding. Our layers in `models.UNet` and in pretrained
+    networks are rewritten, too. `remove_attention` and attention maps find no
+    attention in the new model.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model

@@ -70,45 +70,43 @@ def insert_attention(
     the layer they follow, with `_attention` appended, take its data format and
     precision, and are trainable even if it is frozen.
 
-    With `identity=True` the new model predicts what the old one did: bit for
-    bit when run operation by operation, and up to rounding (at most a few
-    1e-6 of the largest output) where a compiler fuses operations differently.
+    With `identity=True`, the new model has the predictions of the old one: bit
+    for bit in eager execution, and up to rounding (at most a few 1e-6 of the
+    largest output) if a compiler fuses operations differently.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
             that was called and whose `call` takes symbolic inputs. A
             `keras.Sequential` must be built.
-        attention: What `layers.make_attention` takes, except `None`. Defaults
+        attention: A name, class or layer, see `layers.make_attention`. Defaults
             to `"cbam"`.
         after: The layers that attention follows: a regular expression, names,
             or a function of a layer. The expression is searched in names
             (`re.search`); the function returns a boolean. A string that equals
             the name of a layer selects only that layer. Layers of nested models
             are named `"backbone/conv1"`, or `"conv1"` if that is unambiguous.
-            Defaults to `None`, which means the end of each residual branch,
-            otherwise the last layer at each resolution. In a branch that is
-            before the addition, and before stochastic depth or layer scale
-            there.
+            Defaults to `None`, which means the end of each residual branch
+            (before the addition, stochastic depth and layer scale) or, without
+            residual branches, the last layer at each resolution.
         identity: Boolean, whether the new layers initially return their input
-            (`identity_init=True`). If `False`, a name means the defaults of
-            its class. Defaults to `True`.
+            (`identity_init=True`). If `False`, a name stands for its class
+            with default arguments. Defaults to `True`.
         stages: String, which resolutions have attention, from 1, the finest:
-            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`, of
-            the places that `after` selects; or `"top"`, one layer after the
-            last feature map. That is the last that all outputs share before it
-            is pooled, flattened or summed by attention; backbones that share
-            nothing have one each. Defaults to `"all"`.
-        into: Names of layers: attention goes only on the way into these, as on
-            skips. They take the output of the layers of `after`, or an output
-            of the nested model that the layer is in. Defaults to `None`, which
-            means into all.
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers such as
+            `"1,3"`, of the places that `after` selects; or `"top"`, one layer
+            after the last feature map that all outputs share before pooling or
+            flattening; backbones that share nothing have one each. Defaults to
+            `"all"`.
+        into: Names of layers: attention goes only on connections to these, such
+            as skip connections. They take the output of the layers of `after`,
+            or of the nested model around it. Defaults to `None`, for all.
         instead_of: Attention modules to replace: a type such as `"se"`, a name,
-            a regular expression, or several. They are of `cbam_keras`, what
-            `adopt` recognizes (EfficientNet), or layers whose class is called
-            attention, e.g. `MyCBAM`. With `identity=True` predictions change by
-            what they did. Not with `after` and `into`. Defaults to `None`.
-        dry_run: Boolean. If `True`, no model is built, and the places are
-            returned. Defaults to `False`.
+            a regular expression, or several. They are `cbam_keras` layers,
+            modules that `adopt` recognizes (EfficientNet), or layers of a class
+            named after attention, such as `MyCBAM`. With `identity=True`,
+            predictions change by their effect. Defaults to `None`.
+        dry_run: Boolean. If `True`, returns the places without building a
+            model. Defaults to `False`.
 
     Returns:
         A functional `keras.Model`, not compiled; or, with `dry_run`, a tuple
@@ -118,9 +116,9 @@ def insert_attention(
         TypeError: If an argument has the wrong type.
         ValueError: If the graph of the model is not known, if `after` selects
             no layer or one whose output is not a feature map, if `instead_of`
-            finds no gate or is given with `after` or `into`, if the network
-            lacks one of `stages`, if a layer of `after` does not lead into one
-            of `into`, if a name is taken, if the default places already have
+            finds no module or is used with `after` or `into`, if the network
+            lacks one of `stages`, if no layer of `after` is connected to one of
+            `into`, if a name is taken, if the default places already have
             attention or would be in a subclassed model in `TimeDistributed`,
             if a layer cannot be cloned from its config, or if `identity=True`
             and the attention layer has no `identity_init`.
@@ -197,8 +195,8 @@ def remove_attention(
 ) -> keras.Model:
     """Removes attention: returns a new model without it.
 
-    All other layers keep their weights; the given model is not modified. What
-    `insert_attention` inserted is taken out again, trained or not.
+    All other layers keep their weights; the given model is not modified. It
+    removes what `insert_attention` inserted, trained or not.
 
     Args:
         model: Functional or Sequential `keras.Model` with attention layers of
@@ -212,7 +210,7 @@ def remove_attention(
 
     Raises:
         ValueError: If the model has no such gates, if its graph is not known,
-            or if a layer is inside another one than a model.
+            or if a layer is inside another layer that is not a model.
         TypeError: If `model` is not a model.
 
     Example:
@@ -261,9 +259,9 @@ def freeze_batch_norm(model: keras.Model) -> int:
     Compile the model afterwards, and call this again after setting `trainable`
     of the whole model.
 
-    Frozen layers normalize by their moving averages, which do not change.
+    Frozen layers normalize with their moving averages, which do not change.
     Layers of nested models are frozen too. The normalization of attention
-    layers stays trainable, since inserted gates must still find their averages.
+    layers stays trainable, since inserted layers must still learn averages.
 
     Args:
         model: A `keras.Model`, which is changed in place.

@@ -24,19 +24,19 @@ class CBAM(TrainableAttention):
     `ChannelAttention` followed by `SpatialAttention`. In a residual block, put
     the layer at the end of the branch, before the addition.
 
-    The defaults are the formulas of the paper. To compute what the authors'
-    code or another implementation does, use `CBAM(**VARIANTS["official"])`.
+    The defaults are the paper's formulas. `CBAM(**VARIANTS["official"])` is the
+    authors' code; `VARIANTS` has other implementations, too.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the channel
             gate's MLP has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
-        order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`:
-            both maps are those of the input. Defaults to `"channel_first"`.
-        channel_pool_types: What the channel gate pools over positions, see
+        order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`,
+            where both maps see the input. Defaults to `"channel_first"`.
+        channel_pool_types: Pooling over positions in the channel gate, see
             `ChannelAttention`. Defaults to `("avg", "max")`.
-        spatial_pool_types: What the spatial gate pools over channels, see
+        spatial_pool_types: Pooling over channels in the spatial gate, see
             `SpatialAttention`. Defaults to `("avg", "max")`.
         hidden_units, use_bias: See `ChannelAttention`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
@@ -52,7 +52,7 @@ class CBAM(TrainableAttention):
         inputs, training, mask: See `ChannelAttention`.
         return_attention_maps: Boolean, whether to return
             `(outputs, (channel, spatial))`, with the maps that
-            `attention_maps` gives. Defaults to `False`.
+            `attention_maps` returns. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -71,8 +71,8 @@ class CBAM(TrainableAttention):
         (None, 32, 32, 64)
 
     Reference:
-        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521). The
-        released code has no `"parallel"`; multiplying by both is our reading.
+        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521). Its
+        code has no `"parallel"`: multiplying by both maps is our reading.
     """
 
     def __init__(

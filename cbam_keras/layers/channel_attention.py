@@ -22,10 +22,10 @@ class ChannelAttention(TrainableAttention):
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel +
     excite_bias`.
 
-    Some implementations add a sigmoid for each pool instead, with factors up to
+    Some implementations add one sigmoid per pool instead, so that factors reach
     the number of pools: `combine="gates"`.
 
-    Pools and MLP are computed in float32 at least, also in half precision.
+    Pools and MLP are computed in at least float32, even in half precision.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
@@ -34,7 +34,7 @@ class ChannelAttention(TrainableAttention):
             all spatial positions. `"lp"` is the square root of the sum of
             squares, `"lse"` the logarithm of the sum of exponentials. Defaults
             to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, in place
+        hidden_units: Positive integer, the width of the hidden layer, instead
             of `reduction_ratio`. Defaults to `None`.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
@@ -45,8 +45,8 @@ class ChannelAttention(TrainableAttention):
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. The last kernel, or the gamma after it, starts
-            at zero, and the gate is scaled to be 1 there (`2 * sigmoid`). For
-            trained networks, and from scratch as in `VARIANTS["recommended"]`.
+            at zero, and the gate is `2 * sigmoid`. Use it in pretrained
+            networks, and from scratch with `VARIANTS["recommended"]`.
             Defaults to `False`.
         **kwargs: `data_format`, initializers, regularizers and constraints, and
             arguments of `keras.layers.Layer`. These are `kernel_initializer`
@@ -65,7 +65,7 @@ class ChannelAttention(TrainableAttention):
             `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
-            the map that `attention_map` gives. Defaults to `False`.
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or

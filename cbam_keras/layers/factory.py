@@ -81,9 +81,9 @@ class Attention:
             to `"cbam"`.
         options: Mapping of arguments of the layer, before those that a name
             stands for. Defaults to none.
-        stages: String, in which stages of a network it goes, or `"top"`, see
-            `insert_attention`. For what takes `attention=`; a single layer has
-            no stage. Defaults to `"all"`.
+        stages: String, the stages of a network that get it, or `"top"`, see
+            `insert_attention`. Only for functions that take `attention=`.
+            Defaults to `"all"`.
 
     Raises:
         ValueError: If the name of a layer is unknown, or the form of
@@ -210,8 +210,8 @@ def make_attention(
     """Returns a new attention layer, or `None` for no attention.
 
     `"cbam"` is the layer that we recommend, `CBAM(**VARIANTS["recommended"])`,
-    and `"cbam-paper"` is `CBAM()`. Layers of all other names but `"simam"`
-    start as the identity.
+    and `"cbam-paper"` is `CBAM()`. All other names except `"simam"` give layers
+    that start as the identity.
 
     Args:
         attention: `None`, a name, an `Attention`, a layer class, a callable, or
@@ -219,7 +219,7 @@ def make_attention(
             `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`,
             `"gc"`, `"triplet"`, and for skips `"gate"`. A callable takes
             `name=` and returns a new layer, e.g. `functools.partial(CBAM,
-            kernel_size=3)`. A layer is a template, copied without weights.
+            kernel_size=3)`. A layer is copied without its weights.
         name: String, the layer's name. Defaults to `None`: Keras chooses it.
 
     Returns:

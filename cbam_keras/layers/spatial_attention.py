@@ -21,19 +21,19 @@ class SpatialAttention(TrainableAttention):
     The channels are pooled at each position, the pooled maps are stacked in the
     order of `pool_types`, and one convolution reduces them to a single map.
 
-    Pools and convolution are computed in float32 also in half precision.
+    Pools and convolution are computed in float32, even in half precision.
 
     Args:
         kernel_size: Odd positive integer, the side of the convolution. Defaults
             to `7`.
         pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` (see
-            `ChannelAttention`) and `"conv"`, over all channels. That is the
-            paper's other variant, a learned 1x1 convolution to one channel,
-            without bias. Defaults to `("avg", "max")`.
+            `ChannelAttention`) and `"conv"`, over all channels. `"conv"` is
+            the paper's other variant, a 1x1 convolution to one channel without
+            bias. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
-        batch_norm: Boolean, whether to normalize before the sigmoid, as the
-            authors' code does. Its epsilon is 1e-5. In a built layer, the
+        batch_norm: Boolean, whether to normalize before the sigmoid, like the
+            authors' code, with an epsilon of 1e-5. In a built layer, the
             attribute `batch_norm` is the `BatchNormalization` layer or `None`.
             Defaults to `False`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving

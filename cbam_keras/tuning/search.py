@@ -21,33 +21,33 @@ MAX_TRIALS = 14
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """A search for the best network: what is tried, how, and how long.
+    """A search for the best network: its space, trials, data and recipe.
 
     For `study.run` and `study.estimate`; `search` runs it.
 
     Args:
-        hypermodel: A `CBAMHyperModel`. For a hypermodel of your own, give
-            `CBAMHyperModel.attention_for` to it, and it to KerasTuner's own
+        hypermodel: A `CBAMHyperModel`. For your own hypermodel, use
+            `CBAMHyperModel.attention_for` in it, and one of KerasTuner's
             tuners. Defaults to `None`: `CBAMHyperModel()`.
         data: Anything that `cbam_keras.data.load` accepts, or its result. New
             seeds split it again unless loaded. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
-            Defaults to `None`, which means that of `comparison.compare`.
-        max_trials: Positive integer, how many combinations are tried, in a
+            Defaults to `None`, the default of `comparison.compare`.
+        max_trials: Positive integer, the number of combinations to try, in a
             random order without repetition. May be raised in a later call. For
-            other orders give a `CBAMHyperModel` to KerasTuner's own tuners.
+            other orders, pass a `CBAMHyperModel` to one of KerasTuner's tuners.
             Defaults to `14`, the whole default space.
-        confirm: Integer from 0, with how many new seeds the best setting and no
-            attention are retrained. These follow the seed of the recipe. May be
-            raised in a later call. Defaults to `6`.
+        confirm: Integer from 0, the number of new seeds with which the best
+            setting and no attention are retrained, after the seed of the
+            recipe. May be raised in a later call. Defaults to `6`.
         folds: Integer from 2, the number of folds of a cross-validation. See
             `study.Study`. Trials are compared by the mean over the validation
             images of folds, new seeds by their test images. Defaults to `None`.
-        data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, not those of the recipe. Defaults to `None`.
-        measure: The measure that networks are compared by, see
-            `comparison.plan`: on the validation images in the search, on
-            the test images in the verdict. Defaults to `None`.
+        data_options: Mapping of other arguments of `data.load`, such as
+            `{"download": True}`. Defaults to `None`.
+        measure: The metric that is compared, see `comparison.plan`: on the
+            validation images in the search, on the test images in the verdict.
+            Defaults to `None`.
         task: See `comparison.plan`. A `study.Segmentation` takes a
             `CBAMHyperModel` of a U-Net. Defaults to `None`.
 
@@ -331,21 +331,21 @@ def search(
     task: ImageTask | str | None = None,
     **options: Any,
 ) -> study.Ranking:
-    """Searches for the best network and reports whether attention pays off.
+    """Searches for the best network, and tests whether it beats no attention.
 
     Retrains the best setting and no attention with new seeds. The same call
-    given again resumes. `cbam-keras tune` runs it.
+    resumes an interrupted search. `cbam-keras tune` runs it.
 
     It is `study.run(Search(...), **options)`. Trials begin with no attention,
-    SE and CBAM nearest to the paper's; the others are in a random order.
+    SE and the CBAM closest to the paper's; the others are in a random order.
 
-    The best of many trials is optimistically biased, so they decide on one
-    setting with attention: the best or, of those within a standard error of
-    its score, sqrt(a (1 - a) / n) with n validation images, the one of fewest
+    The best of many trials is optimistically biased, so trials only select one
+    setting with attention: among those within one standard error of the best
+    score, sqrt(a (1 - a) / n) with n validation images, the one with the fewest
     multiply-accumulates, then parameters. It and no attention are retrained
     with new seeds and compared on the test images, paired by seed.
 
-    A resumed call repeats trials with an error until the last one has ended.
+    A resumed call repeats failed trials until the last trial has ended.
 
     Args:
         The arguments of `Search`, and:

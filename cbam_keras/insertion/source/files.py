@@ -48,15 +48,15 @@ START = (
 
 
 def check_source(path: str | os.PathLike) -> CheckReport:
-    """Runs the definitions of files, and says what attention in them computes.
+    """Runs the definitions in files and reports what their attention computes.
 
-    Do not check what you would not import: imports, `def`, `class` and
+    Do not check a file that you would not import: imports, `def`, `class` and
     assignments of plain values are executed, with decorators, defaults and
-    class bodies, in another process with an empty folder as its own. Modules
-    beside a file are read by the same rule. No model, weights or data are
-    needed: layers and functions that look like gates are called on features of
-    32 channels, with their own defaults and usual arguments. Functions that
-    return a `keras.Model` are called, too, and calls of gates counted in it.
+    class bodies, in a separate process with an empty working folder. Modules
+    beside a file are treated in the same way. No model, weights or data are
+    needed: layers and functions that look like attention are called on features
+    of 32 channels, with default and usual arguments. Functions that return a
+    `keras.Model` are called, too, to count the attention that they use.
 
     Args:
         path: String or path, a file `.py` or `.ipynb`, or a folder, in which

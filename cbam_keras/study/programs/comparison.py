@@ -84,7 +84,7 @@ def plan(
     threshold: str | None = None,
     task: ImageTask | str | None = None,
 ) -> Study:
-    """Plans to train one network without and with attention, and compare.
+    """Plans a comparison of one network without and with attention.
 
     Args:
         attentions: Sequence of names that `layers.make_attention` takes,
@@ -92,59 +92,59 @@ def plan(
             `name`, e.g. `layers.Attention`. Or `"all"`: `"none"` and each
             attention layer. `"wider"` and `"hidden"` are controls without
             attention, with as many parameters as the largest network with it:
-            by more channels in each layer, of a network in
-            `comparison.NETWORKS` or the decoder of a U-Net, or by a hidden
-            layer before the classifier. Defaults to `("none", "cbam")`.
-        stages: In which stages attention goes, see `insert_attention`, or a
+            they have more channels in each layer (a network in
+            `comparison.NETWORKS` or the decoder of a U-Net), or a hidden layer
+            before the classifier. Defaults to `("none", "cbam")`.
+        stages: The stages that get attention, see `insert_attention`, or a
             sequence of these to compare. `"each"` is all stages, each alone,
             the last two, three, ..., and `"top"`. Defaults to `"all"`.
-        instead_of: Gates whose place attention takes, see `insert_attention`,
-            as `"se"` for EfficientNet. The network as it is, `"original"`, is
-            compared with `"none"`, without these gates, and with each attention
-            in their place. Defaults to `None`.
+        instead_of: Attention to replace, see `insert_attention`, such as
+            `"se"` in EfficientNet. The original network, `"original"`, is
+            compared with `"none"`, without this attention, and with each other
+            attention in its place. Defaults to `None`.
         model: A key of `comparison.NETWORKS` (`"tiny"` has 20,000 parameters,
-            `"small"` 78,000), the name of a network of `keras.applications`, as
+            `"small"` 78,000), a network of `keras.applications`, such as
             `"MobileNetV2"`, or a function that takes `attention` and returns a
-            `keras.Model`. Those of `keras.applications` and
-            `"EfficientNetLite0"` have their preprocessing inside, attention as
-            by `insert_attention`, and a new classifier. Defaults to `"tiny"`.
+            `keras.Model`. Networks of `keras.applications` and
+            `"EfficientNetLite0"` include their preprocessing, a new classifier,
+            and attention as in `insert_attention`. Defaults to `"tiny"`.
         weights: `"imagenet"` for a network of `keras.applications`, which Keras
-            downloads, or `"EfficientNetLite0"`, from a package. Batch
-            normalization of the network is frozen, and for the `frozen_epochs`
-            of the recipe so are all of its own layers. Attention that is given
-            by name starts as the identity. Defaults to `None`, random weights.
+            downloads, or `"EfficientNetLite0"`, from a package. Its batch
+            normalization is frozen, and for the `frozen_epochs` of the recipe
+            so are all pretrained layers. Attention types by name start as the
+            identity. Defaults to `None`, random weights.
         data: Anything that `cbam_keras.data.load` accepts; for one seed also
             its result. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Several seeds replace its seed. Defaults to `None`, which means
             `"fine-tuning"` with `weights`, else one epoch in batches of 64, at
-            a learning rate of 0.01, or 0.03 for `"tiny"`. There are more epochs
-            where these make fewer than 200 steps, not for embedded digits.
-        layer_options: Mapping of arguments of the attention layers, as
+            a learning rate of 0.01, or 0.03 for `"tiny"`. If that is fewer than
+            200 steps, there are more epochs, except for the embedded digits.
+        layer_options: Mapping of arguments of the attention layers, such as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
             name stands for the defaults of its class. Defaults to `None`, which
-            means a `reduction_ratio` of 4 for `"tiny"`, of few channels.
-        data_options: Mapping of further arguments of `data.load`, as
-            `{"download": True}`, not those of the recipe. Defaults to `None`.
+            means a `reduction_ratio` of 4 for `"tiny"`.
+        data_options: Mapping of other arguments of `data.load`, such as
+            `{"download": True}`. Defaults to `None`.
         seeds: Positive integer, the number of seeds (0, 1, 2, ...); or a
             sequence of them. One seed is that of the recipe. Defaults to
             `None`, which means five, and one with `folds` or loaded data.
         folds: Integer from 2, the folds of a cross-validation, see
             `study.Study`. Defaults to `None`.
-        measure: The measure that networks are compared by, see
-            `study.Classification` and `study.Regression`. Defaults to `None`:
-            `"test_accuracy"`, of numbers `"mae"`.
+        measure: The metric that is compared, see `study.Classification` and
+            `study.Regression`. Defaults to `None`: `"test_accuracy"`, or
+            `"mae"` for regression.
         threshold: See `study.Classification`. Defaults to `None`.
-        task: `"classification"`, or `"regression"` to predict numbers. Or a
+        task: `"classification"` or `"regression"`. Or a
             `study.Classification`, `study.Regression` or `study.Segmentation`,
-            in place of `data`, `data_options`, `measure` and `threshold`. With
-            masks the network is a `models.UNet`, by the name of its encoder, as
-            `"unet-tiny"`, with attention in its decoder; `"skip-gate"` in
-            `attentions` is an `AttentionGate` on its skips, and `"skip-cbam"`
-            and so on other layers there. `recipe=None` means `"segmentation"`,
-            with all epochs in one stage for random weights. Defaults to `None`,
-            which means `"classification"`.
+            instead of `data`, `data_options`, `measure` and `threshold`. With
+            masks, the network is a `models.UNet` named after its encoder, such
+            as `"unet-tiny"`, with attention in its decoder; `"skip-gate"` in
+            `attentions` is an `AttentionGate` on its skip connections, and
+            `"skip-cbam"` and so on are other layers there. `recipe=None` means
+            `"segmentation"`, in one stage for random weights. Defaults to
+            `None`, which means `"classification"`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -206,13 +206,13 @@ def plan(
 
 
 def compare(attentions: Attentions = DEFAULT, **options: Any) -> Results:
-    """Trains one network without and with attention, in the same way.
+    """Trains a network without and with attention, and compares them.
 
-    The same call given again resumes, or trains what is missing. `cbam-keras
-    train` runs it.
+    The same call resumes an interrupted run, or trains only what is missing.
+    `cbam-keras train` runs it.
 
-    It is `study.run(plan(...), **options)`. The output folder gets what
-    `study.run` writes, `curves.png` and `comparison.png`.
+    It is `study.run(plan(...), **options)`. The output folder also gets
+    `curves.png` and `comparison.png`.
 
     Args:
         The arguments of `plan`, and:

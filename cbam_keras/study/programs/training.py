@@ -28,22 +28,22 @@ def train(
 ) -> Results:
     """Trains one or several classifiers with the same data and recipe.
 
-    The same call given again resumes, or trains what is missing.
+    The same call resumes an interrupted run, or trains only what is missing.
 
-    The output folder gets what `study.run` writes, and `curves.png`.
+    The output folder gets the files of `study.run`, and `curves.png`.
 
     Args:
         networks: A `keras.Model` that returns a value per class, or a single
             one for two classes; or a mapping of names to functions without
             arguments that build one, called with the recipe's seed. A model is
             trained in place unless a checkpoint is resumed or workers train it.
-            Outputs without a softmax or sigmoid at the end are logits.
-        data: Anything that `cbam_keras.data.load` accepts, or its result.
-            Batch size, seed, augmentation and image size are those of the
-            recipe, of loaded data their own. Defaults to `"crowded_mnist"`.
+            Outputs without a final softmax or sigmoid are logits.
+        data: Anything that `cbam_keras.data.load` accepts, or its result. The
+            recipe sets batch size, seed, augmentation and image size, except of
+            loaded data. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
-            Defaults to `None`, which means `Recipe()`, with more epochs where
-            these make fewer than 200 steps, except of the embedded digits.
+            Defaults to `None`, which means `Recipe()`, with at least 200 steps
+            except for the embedded digits.
         **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
             `callbacks`, as for `study.run`. `output` defaults to
             `runs/train-<data>`.

@@ -40,23 +40,23 @@ class Results(_terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
-    (how many), `mean`, `std` (n - 1), `difference` from the baseline paired by
-    seed, `low` and `high` (its 95% interval), `parameters` and `macs`.
+    (their number), `mean`, `std` (n - 1), `difference` from the baseline paired
+    by seed, `low` and `high` (its 95% interval), `parameters` and `macs`.
 
     Attributes:
         output: Path of the output folder.
         outcomes: Tuple of `Outcome`, one per variant and seed.
         variants, seeds: Tuples of all variants (strings) and seeds.
-        baseline: String, what the others are compared with, or `None`.
-        measures: Tuple of `Measure`, first the one that is compared.
+        baseline: String, the variant that others are compared with, or `None`.
+        measures: Tuple of `Measure`; the first one is compared.
         data: String, the name of the dataset.
         sizes: Dictionary, the number of images by split, of the first fold.
         guess: Number, the test accuracy of always predicting the majority
             class, or the metric of the best constant of the training data.
             `None` if it is not known.
         kind: String, the kind of the study, such as `"train"`.
-        settings: Dictionary, what a resumed run must agree in.
-        labels: Dictionary, what tables call variants instead of their names.
+        settings: Dictionary, the settings that a resumed run must share.
+        labels: Dictionary, the names of variants in tables.
         runs: List of the `Outcome` of all training runs that finished.
         rows: List of `Row`, one per variant.
         history: List of dictionaries, one per network and epoch. They have
@@ -66,14 +66,14 @@ class Results(_terminal.Tabular):
         folds: Integer, the number of folds, or `None`.
         question: String, what the study asks, or empty.
         class_names: Tuple of strings, the classes by number.
-        threshold: String, how it is chosen, or `None`.
-        candidates: Tuple of `Outcome`, the networks at several learning rates
-            that runs have chosen from.
-        learning_rates: Data frame, a row for each of these. The columns are
+        threshold: String, how the threshold is chosen, or `None`.
+        candidates: Tuple of `Outcome`, the networks at each of several learning
+            rates.
+        learning_rates: Data frame, a row for each candidate. The columns are
             `variant`, `seed`, `fold`, `learning_rate`, `validation` (the
             metric on the validation data) and `chosen` (boolean).
-        verdict: String, networks that have collapsed, and with a baseline the
-            differences between others, or that no network has learned.
+        verdict: String, the differences from the baseline, after networks that
+            have collapsed, or that no network has learned.
         detectable: Number, the minimum detectable difference at 80% power, in
             units of the metric: 0.01 is one point. `None` with too few seeds,
             or if even the largest gain is not detectable.
@@ -101,15 +101,15 @@ class Results(_terminal.Tabular):
 
     @staticmethod
     def read(folder: str | os.PathLike) -> "Results | Ranking":
-        """Returns the results in an output folder, as far as there are any.
+        """Returns the results in an output folder, also of an unfinished run.
 
-        Those of a search are a `Ranking`.
+        A search returns a `Ranking`.
 
         Args:
             folder: Path of the output folder of a run.
 
         Raises:
-            ValueError: If it holds none, or if they are damaged.
+            ValueError: If there are no results, or if they are damaged.
         """
         path = pathlib.Path(folder)
         try:
@@ -474,15 +474,15 @@ class Results(_terminal.Tabular):
     ) -> pathlib.Path:
         """Returns the path of a trained network.
 
-        What it predicts for test images is beside it, in `*.predictions.npz`.
+        Its predictions are beside it, in `*.predictions.npz`.
 
         Args:
             variant: String, its name.
             seed: Integer, the seed that it was trained with. Defaults to `0`.
-            fold: Integer, its fold, where there are folds. Defaults to `None`.
+            fold: Integer, its fold, if there are folds. Defaults to `None`.
 
         Raises:
-            ValueError: If there is none.
+            ValueError: If there is no such network.
         """
         files = {(x.variant, x.run): x.file for x in self.runs if x.file}
         if file := files.get((variant, Run(seed, fold))):
