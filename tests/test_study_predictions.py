@@ -16,10 +16,7 @@ from cbam_keras import _files, study, training
 from cbam_keras.report.judged import describe_threshold
 from cbam_keras.study.plans.measures import reliability
 from cbam_keras.study.results import predictions
-from cbam_keras.study.results.predictions import (
-    describe_collapse,
-    read_tested,
-)
+from cbam_keras.study.results.predictions import describe_collapse
 from cbam_keras.study.results.statistics import interval_of_fraction
 
 calibration_curve = pytest.importorskip("sklearn.calibration").calibration_curve
@@ -81,7 +78,7 @@ def test_probabilities_are_those_of_the_network_in_the_file(
         folders = [path.split("/")[-2] for path in frame["image"]]
         assert [*frame.iloc[:, 1]] == folders
     # What tables say is what the predictions say.
-    right = np.array([*read_tested(results)["net"].values()])[0]
+    right = np.array([*results.read_tested()["net"].values()])[0]
     accuracy = np.mean(right.predicted == right.labels)
     assert results.runs[0].test_accuracy == pytest.approx(accuracy)
 

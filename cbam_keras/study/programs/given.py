@@ -22,8 +22,8 @@ from cbam_keras.study.programs.given_values import (
     GivenRun,
     find_reader,
 )
-from cbam_keras.study.results.kept import OF_SCORES, write_predictions
-from cbam_keras.study.results.results import GIVEN, Results
+from cbam_keras.study.results.kept import GIVEN, OF_SCORES, write_predictions
+from cbam_keras.study.results.results import Results
 
 
 @dataclasses.dataclass(frozen=True)

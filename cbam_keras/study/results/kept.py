@@ -1,6 +1,7 @@
 """What networks predict for test images, in files beside them."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -9,14 +10,19 @@ from typing import Any
 import numpy as np
 
 from cbam_keras import _checks, _files
+from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans import measures
+from cbam_keras.study.plans.measures import Measure
+from cbam_keras.study.plans.study import Run, runs_of
 
 # What is predicted for each image; scores are numbers without targets.
 OF_CLASSES = CLASSES, LABELS = "classes", "labels"
 OF_NUMBERS, OF_SCORES = "numbers", "scores"
 # The array that names the network, in a file of predictions.
 NETWORK_ARRAY = "network"
+# The kind of results of predictions from any framework.
+GIVEN = "predictions"
 # By so much a measure of predictions that are stored in float32 may differ.
 STORED_ROUNDING = 1e-3
 
@@ -200,3 +206,118 @@ def _check_measured(kept, outcome):
         raise ValueError(
             f"it gives a {key} of {value:.4g}, and {recorded:.4g} was measured"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Tested:
+    """What a run holds, and its predictions, read when asked for.
+
+    The attributes are those of `Results`.
+    """
+
+    output: pathlib.Path
+    outcomes: tuple[Outcome, ...]
+    variants: tuple[str, ...]
+    seeds: tuple[int, ...]
+    baseline: str | None
+    measures: tuple[Measure, ...]
+    data: str
+    sizes: dict[str, int]
+    guess: float | None = None
+    kind: str = "study"
+    settings: _files.Json = dataclasses.field(
+        default_factory=dict, compare=False
+    )
+    labels: dict[str, str] = dataclasses.field(default_factory=dict)
+    folds: int | None = None
+    question: str = ""
+    class_names: tuple[str, ...] = ()
+    threshold: str | None = None
+    candidates: tuple[Outcome, ...] = ()
+
+    @property
+    def runs(self) -> list[Outcome]:
+        """The outcomes of training runs that finished."""
+        return [outcome for outcome in self.outcomes if outcome.finished]
+
+    @property
+    def planned_runs(self) -> tuple[Run, ...]:
+        """Each seed or, with folds, each fold of each seed."""
+        return runs_of(self.seeds, self.folds)
+
+    @property
+    def are_given(self) -> bool:
+        """Whether the predictions were given, and nothing was trained here."""
+        return self.kind == GIVEN
+
+    @property
+    def noun(self) -> str:
+        """What was tested, such as `"image"` or `"signal"`."""
+        every = [*self.settings.get("data", {}).values()] or [{}]
+        shape = every[0].get("input_shape")
+        usual = noun_of(IMAGES if shape is None else kind_of(shape))
+        return every[0].get("noun", usual)
+
+    @functools.cached_property
+    def files_read(self) -> dict[tuple[str, Run], dict[str, Kept]]:
+        """What files of predictions hold by split, by variant and run."""
+        return {}
+
+    @functools.cached_property
+    def files_left_out(self) -> dict[tuple[str, Run], str]:
+        """Why files of predictions that were read are not used."""
+        return {}
+
+    @functools.cached_property
+    def tested(self) -> dict[str, dict[Run, Kept]]:
+        """Predictions of networks that give numbers, by variant and run."""
+        return self._select(lambda x: x.are_finite)
+
+    @functools.cached_property
+    def collapsed(self) -> dict[str, list[Run]]:
+        """The runs in which networks have collapsed, by variant."""
+        useless = self._select(lambda x: not x.has_learned)
+        return {variant: [*by_run] for variant, by_run in useless.items()}
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether several test images are of one group, such as a patient."""
+        every = [x for by_run in self.tested.values() for x in by_run.values()]
+        return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
+
+    @property
+    def predicts(self) -> str:
+        """What predictions are of, such as `"classes"`; without any `""`."""
+        every = (x for by_run in self.tested.values() for x in by_run.values())
+        return next((x.kind for x in every), "")
+
+    def read_split(self, outcome: Outcome, split: str) -> Kept | None:
+        """Returns predictions, if they are kept; warns of those left out."""
+        key, files_read = (outcome.variant, outcome.run), self.files_read
+        if key not in files_read:
+            try:
+                files_read[key] = read_predictions(self.output, outcome)
+            except ValueError as error:
+                remedy = "Give the predictions again"
+                if outcome.file:
+                    remedy = "The call that made the run computes them again"
+                files_read[key] = {}
+                self.files_left_out[key] = str(error)
+                _checks.warn(f"Predictions are left out: {error}. {remedy}")
+        return files_read[key].get(split)
+
+    def read_tested(self) -> dict[str, dict[Run, Kept]]:
+        """Returns predictions for the test images, by variant and run."""
+        kept: dict[str, dict[Run, Kept]] = {x: {} for x in self.variants}
+        for run in self.runs:
+            if predictions := self.read_split(run, "test"):
+                kept[run.variant][run.run] = predictions
+        return {variant: x for variant, x in kept.items() if x}
+
+    def _select(self, is_chosen):
+        """Returns some of all predictions, by variant and run."""
+        chosen = {
+            variant: {run: x for run, x in by_run.items() if is_chosen(x)}
+            for variant, by_run in self.read_tested().items()
+        }
+        return {variant: x for variant, x in chosen.items() if x}

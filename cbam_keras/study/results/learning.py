@@ -6,13 +6,13 @@ One that was trained at too low a rate loses a comparison for that alone.
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras._terminal import DataFrame, Table
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Study
+from cbam_keras.study.results.kept import Tested
 
 # With so many times the best final training loss, a network may learn more.
 HIGHER_LOSS = 1.5
@@ -66,7 +66,7 @@ def had_not_finished(
     return gain > error or (gain >= 0 and second < first / 2)
 
 
-def describe_learning(results: Any) -> str:
+def describe_learning(results: Tested) -> str:
     """Returns a sentence for each network that may have more to learn."""
     sentences, measure = [], results.measures[0]
     for name, ratio in find_slow(results.runs).items():
@@ -95,7 +95,7 @@ def describe_learning(results: Any) -> str:
     return " ".join(sentences)
 
 
-def learning_rates(results: Any) -> DataFrame:
+def learning_rates(results: Tested) -> DataFrame:
     """Returns a row for each network from which a run has chosen."""
     pandas = _checks.require("pandas", extra="plot")
     chosen = {(x.variant, x.run): x.learning_rate for x in results.outcomes}
@@ -112,10 +112,10 @@ def learning_rates(results: Any) -> DataFrame:
     return pandas.DataFrame(rows, columns=columns)
 
 
-def rates_table(results: Any) -> Table | None:
+def rates_table(results: Tested) -> Table | None:
     """Returns how often each rate was chosen, `None` without a choice."""
     measure, rows = results.measures[0], []
-    groups = results.learning_rates.groupby(["variant", "learning_rate"])
+    groups = learning_rates(results).groupby(["variant", "learning_rate"])
     for (name, rate), some in groups:
         row = {"network": results.labels.get(name, name)}
         row["learning rate"] = f"{rate:g}"

@@ -2,14 +2,14 @@
 
 import collections
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import DataFrame
-from cbam_keras.study.files.outcomes import Outcome, described
+from cbam_keras.study.files.outcomes import described
 from cbam_keras.study.plans import measures
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import statistics
@@ -18,8 +18,9 @@ from cbam_keras.study.results.kept import (
     LABELS,
     OF_CLASSES,
     Kept,
+    Numbers,
     Predictions,
-    read_predictions,
+    Tested,
 )
 
 # On fewer images a perfectly calibrated network has a large calibration error:
@@ -29,20 +30,8 @@ MANY_IMAGES = 1_000
 RESAMPLED, AT_ONCE = 1_000, 50
 
 
-def has_groups(results: Any) -> bool:
-    """Whether several test images are of one group, such as a patient."""
-    every = [x for by_run in results.tested.values() for x in by_run.values()]
-    return any(len(np.unique(x.groups)) < len(x.groups) for x in every)
-
-
-def predicts(results: Any) -> str:
-    """What predictions are of, such as `"classes"`; without any `""`."""
-    every = (x for by_run in results.tested.values() for x in by_run.values())
-    return next((x.kind for x in every), "")
-
-
 def frame_of(
-    results: Any,
+    results: Tested,
     variant: str,
     seed: int,
     split: str = "test",
@@ -68,14 +57,14 @@ def frame_of(
     pandas = _checks.require("pandas", extra="plot")
     key = variant, Run(seed, fold)
     runs = [x for x in results.runs if (x.variant, x.run) == key]
-    kept = read_split(results, runs[0], split) if runs else None
+    kept = results.read_split(runs[0], split) if runs else None
     if kept is None:
         raise ValueError(
             "`variant`, `seed` and `fold` must be those of a network "
             "that finished, with predictions beside it. Received: "
             f'{variant=}, {seed=}, split="{split}", {fold=}'
         )
-    if kept.kind not in OF_CLASSES:
+    if isinstance(kept, Numbers):
         columns = {"image": kept.images}
         given = {"label": kept.labels, "number": kept.numbers}
         for name, values in given.items():
@@ -97,7 +86,7 @@ def frame_of(
     return frame
 
 
-def per_class(results: Any) -> DataFrame:
+def per_class(results: Tested) -> DataFrame:
     """Returns how well each network tells each class.
 
     Returns:
@@ -110,12 +99,12 @@ def per_class(results: Any) -> DataFrame:
         precision of one that is never predicted is 0.
     """
     pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
+    tested = _of_classes(results)
     frames = [
         pandas.DataFrame(
             {"variant": variant, "class": results.class_names, **x.by_class()}
         )
-        for variant, by_seed in results.tested.items()
+        for variant, by_seed in tested.items()
         for x in by_seed.values()
     ]
     frame, keys = pandas.concat(frames), ["variant", "class"]
@@ -126,7 +115,7 @@ def per_class(results: Any) -> DataFrame:
     return means.assign(images=images.round().astype(int))
 
 
-def confusion(results: Any, variant: str) -> DataFrame:
+def confusion(results: Tested, variant: str) -> DataFrame:
     """Returns the confusion matrix of a variant, summed over its seeds.
 
     Args:
@@ -138,24 +127,23 @@ def confusion(results: Any, variant: str) -> DataFrame:
     """
     pandas = _checks.require("pandas", extra="plot")
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    _check_tested(results)
-    _checks.one_of("variant", variant, results.tested)
+    tested = _of_classes(results)
+    _checks.one_of("variant", variant, tested)
     classes, names = range(len(results.class_names)), [*results.class_names]
     matrix = sum(
         metrics.confusion_matrix(x.labels, x.predicted, labels=classes)
-        for x in results.tested[variant].values()
+        for x in tested[variant].values()
     )
     return pandas.DataFrame(matrix, pandas.Index(names, name="true"), names)
 
 
-def calibration(results: Any) -> DataFrame:
+def calibration(results: Tested) -> DataFrame:
     """Returns means of `brier`, and of `ece`, a row per variant.
 
     They are over the `seeds` that have predictions. Below 1,000 test images
     there is no `ece`: that of a perfectly calibrated network is large, too.
     """
     pandas = _checks.require("pandas", extra="plot")
-    _check_tested(results)
     records = [
         {"variant": variant}
         | {
@@ -171,7 +159,7 @@ def calibration(results: Any) -> DataFrame:
     return means
 
 
-def thresholds(results: Any) -> DataFrame:
+def thresholds(results: Tested) -> DataFrame:
     """Returns how well networks for two classes find the second one.
 
     A row per variant and seed has the `threshold`, and on test images
@@ -188,9 +176,9 @@ def thresholds(results: Any) -> DataFrame:
     order = results.variants.index
     for run in sorted(results.runs, key=lambda x: order(x.variant)):
         x = results.tested.get(run.variant, {}).get(run.run)
-        if x is None:
+        if not isinstance(x, Predictions):
             continue
-        kept = read_split(results, run, "validation")
+        kept = results.read_split(run, "validation")
         chosen = choose_threshold(results.threshold, kept)
         is_positive = x.predicted == 1
         if chosen is not None:
@@ -220,7 +208,7 @@ def thresholds(results: Any) -> DataFrame:
     return pandas.DataFrame(records)
 
 
-def mcnemar(results: Any) -> DataFrame:
+def mcnemar(results: Tested) -> DataFrame:
     """Returns how often networks and the baseline are right alone.
 
     A row per variant and seed has the numbers of test images that
@@ -230,7 +218,7 @@ def mcnemar(results: Any) -> DataFrame:
     """
     pandas = _checks.require("pandas", extra="plot")
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    _check_tested(results)
+    _of_classes(results)
     records = []
     for outcome in results.runs:
         names = outcome.variant, results.baseline
@@ -250,44 +238,8 @@ def mcnemar(results: Any) -> DataFrame:
     return pandas.DataFrame(records)
 
 
-def read_split(results: Any, outcome: Outcome, split: str) -> Any:
-    """Returns predictions, if they are kept; warns of those left out."""
-    key, files_read = (outcome.variant, outcome.run), results.files_read
-    if key not in files_read:
-        try:
-            files_read[key] = read_predictions(results.output, outcome)
-        except ValueError as error:
-            remedy = "Give the predictions again"
-            if outcome.file:
-                remedy = "The call that made the run computes them again"
-            files_read[key] = {}
-            results.files_left_out[key] = str(error)
-            _checks.warn(f"Predictions are left out: {error}. {remedy}")
-    return files_read[key].get(split)
-
-
-def read_tested(results: Any) -> dict[str, dict[Run, Any]]:
-    """Returns predictions for the test images, by variant and run."""
-    kept: dict[str, dict[Run, Kept]] = {x: {} for x in results.variants}
-    for run in results.runs:
-        if predictions := read_split(results, run, "test"):
-            kept[run.variant][run.run] = predictions
-    return {variant: x for variant, x in kept.items() if x}
-
-
-def select(
-    results: Any, is_chosen: Callable[[Kept], bool]
-) -> dict[str, dict[Run, Kept]]:
-    """Returns some of all predictions, by variant and run."""
-    chosen = {
-        variant: {run: x for run, x in by_run.items() if is_chosen(x)}
-        for variant, by_run in read_tested(results).items()
-    }
-    return {variant: x for variant, x in chosen.items() if x}
-
-
 def changes_of(
-    results: Any, pair: tuple[str, str], runs: Sequence[Run]
+    results: Tested, pair: tuple[str, str], runs: Sequence[Run]
 ) -> tuple[list[np.ndarray], list[int]]:
     """Returns for each run the differences between two networks by image.
 
@@ -310,7 +262,7 @@ def changes_of(
     return changes, np.bincount(columns).tolist()
 
 
-def bootstrap(kept: Sequence[Any], measure: str) -> np.ndarray:
+def bootstrap(kept: Sequence[Kept], measure: str) -> np.ndarray:
     """Returns a measure on resampled groups of images, `(networks, times)`."""
     names, group_of = np.unique(kept[0].groups, return_inverse=True)
     chances, rng = np.full(len(names), 1 / len(names)), np.random.default_rng(0)
@@ -319,9 +271,12 @@ def bootstrap(kept: Sequence[Any], measure: str) -> np.ndarray:
         drawn = rng.multinomial(len(names), chances, size=AT_ONCE)
         times = drawn[:, group_of]
         for x, of_one in zip(kept, values, strict=True):
-            is_binary = x.kind == CLASSES and x.probabilities.shape[1] == 2
+            scores = (
+                x.probabilities if isinstance(x, Predictions) else x.numbers
+            )
+            is_binary = x.kind == CLASSES and scores.shape[1] == 2
             if measure == "auc" and is_binary:
-                found = _areas(x.probabilities[:, 1], x.labels == 1, times)
+                found = _areas(scores[:, 1], x.labels == 1, times)
             else:
                 found = [_measure(x, row, measure) for row in times]
             of_one.append(np.asarray(found))
@@ -367,7 +322,7 @@ def _find_pair(results, pair, run):
 
 
 def compare_one_run(
-    results: Any, pair: tuple[str, str], run: Run, measure: str
+    results: Tested, pair: tuple[str, str], run: Run, measure: str
 ) -> tuple[np.ndarray, str] | None:
     """Returns resampled differences of two runs, and of what, or `None`."""
     kept = _find_pair(results, pair, run)
@@ -381,7 +336,8 @@ def compare_one_run(
     return np.subtract(*bootstrap(kept, measure)), f"{count:,} {drawn}"
 
 
-def _check_tested(results: Any):
+def _of_classes(results: Tested) -> dict[str, dict[Run, Predictions]]:
+    """Returns what classifiers predict, or raises if there is none."""
     if results.predicts not in OF_CLASSES:
         reasons = [*results.files_left_out.values()]
         why = f" that can be used ({reasons[0]})" if reasons else ""
@@ -390,19 +346,20 @@ def _check_tested(results: Any):
             f'runs of classifiers keep. Received: "{results.output}", without '
             f"any{why}"
         )
+    return cast(dict[str, dict[Run, Predictions]], results.tested)
 
 
-def count_labels(results: Any, split: str) -> np.ndarray | None:
+def count_labels(results: Tested, split: str) -> np.ndarray | None:
     """Returns the images of each class, in a split of the first run."""
-    kept = next((read_split(results, run, split) for run in results.runs), None)
+    kept = next((results.read_split(run, split) for run in results.runs), None)
     return kept.counts if isinstance(kept, Predictions) else None
 
 
-def describe_collapse(results: Any) -> str:
+def describe_collapse(results: Tested) -> str:
     """Returns sentences on networks that have collapsed."""
     sentences = []
     for variant, useless in results.collapsed.items():
-        by_run = read_tested(results)[variant]
+        by_run = results.read_tested()[variant]
         how = "it does no better than always predicting one class"
         if not by_run[useless[0]].are_finite:
             how = "its probabilities are not numbers"
@@ -418,16 +375,16 @@ def _counts(results):
     return {variant: len(x) for variant, x in results.tested.items()}
 
 
-def with_probabilities(results: Any) -> dict[str, dict[Run, Predictions]]:
+def with_probabilities(results: Tested) -> dict[str, dict[Run, Predictions]]:
     """Returns the predictions of networks that do not give classes alone."""
     return {
         variant: by_run
-        for variant, by_run in results.tested.items()
+        for variant, by_run in _of_classes(results).items()
         if not any(x.are_answers for x in by_run.values())
     }
 
 
-def describe_left_out(results: Any) -> str:
+def describe_left_out(results: Tested) -> str:
     """Returns of how many runs predictions are used, if not of all."""
     used = _counts(results)
     kept = collections.Counter(x.variant for x in results.runs if x.predictions)
@@ -440,18 +397,18 @@ def describe_left_out(results: Any) -> str:
     return f"Predictions are used {', '.join(few)}." if few else ""
 
 
-def judged(results: Any) -> dict[str, DataFrame]:
+def judged(results: Tested) -> dict[str, DataFrame]:
     """Returns all data frames but confusion matrices, by their names."""
     if results.predicts not in OF_CLASSES:
         return {}
-    frames = {"per_class": results.per_class()}
+    frames = {"per_class": per_class(results)}
     if results.predicts == LABELS:
         return frames
     if with_probabilities(results):
-        frames["calibration"] = results.calibration()
+        frames["calibration"] = calibration(results)
     if len(results.class_names) == 2:
-        frames["thresholds"] = results.thresholds()
-    if results.are_given and len(found := results.mcnemar()):
+        frames["thresholds"] = thresholds(results)
+    if results.are_given and len(found := mcnemar(results)):
         frames["mcnemar"] = found
     return frames
 
@@ -466,11 +423,13 @@ def mean_and_deviation(frame: DataFrame, keys: list[str]) -> DataFrame:
 
 
 def choose_threshold(
-    rule: str | None, predictions: Predictions | None
+    rule: str | None, predictions: Kept | None
 ) -> float | None:
     """Returns the probability from which the second class is answered."""
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    if rule is None or predictions is None or len(predictions.present) < 2:
+    if rule is None or not isinstance(predictions, Predictions):
+        return None
+    if len(predictions.present) < 2:
         return None
     scores = predictions.probabilities[:, 1]
     least = measures.sensitivity_of(rule)

@@ -11,11 +11,10 @@ from typing import Self
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._files import STUDY
 from cbam_keras._terminal import Table
-from cbam_keras.data import IMAGES, kind_of, noun_of
 from cbam_keras.explain.figures import style
 from cbam_keras.study.files.checkpoints import DAMAGE
 from cbam_keras.study.files.folder import read_content
-from cbam_keras.study.files.outcomes import Outcome, history_of
+from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
@@ -26,17 +25,14 @@ from cbam_keras.study.plans.measures import (
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import learning, predictions, statistics, tables
 from cbam_keras.study.results.figures import plot_comparison
-from cbam_keras.study.results.kept import Kept
+from cbam_keras.study.results.kept import Tested
 from cbam_keras.study.results.ranking import Ranking
 from cbam_keras.study.results.statistics import Measured
 from cbam_keras.study.results.tables import Row
 
-# The kind of results of predictions from any framework.
-GIVEN = "predictions"
-
 
 @dataclasses.dataclass(frozen=True)
-class Results(_terminal.Tabular):
+class Results(Tested, _terminal.Tabular):
     """Results of a run; prints as tables with a verdict.
 
     `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
@@ -78,26 +74,6 @@ class Results(_terminal.Tabular):
             units of the metric: 0.01 is one point. `None` with too few seeds,
             or if even the largest gain is not detectable.
     """
-
-    output: pathlib.Path
-    outcomes: tuple[Outcome, ...]
-    variants: tuple[str, ...]
-    seeds: tuple[int, ...]
-    baseline: str | None
-    measures: tuple[Measure, ...]
-    data: str
-    sizes: dict[str, int]
-    guess: float | None = None
-    kind: str = "study"
-    settings: _files.Json = dataclasses.field(
-        default_factory=dict, compare=False
-    )
-    labels: dict[str, str] = dataclasses.field(default_factory=dict)
-    folds: int | None = None
-    question: str = ""
-    class_names: tuple[str, ...] = ()
-    threshold: str | None = None
-    candidates: tuple[Outcome, ...] = ()
 
     @staticmethod
     def read(folder: str | os.PathLike) -> "Results | Ranking":
@@ -167,25 +143,10 @@ class Results(_terminal.Tabular):
         )
 
     @property
-    def runs(self) -> list[Outcome]:
-        """The outcomes of training runs that finished."""
-        return [outcome for outcome in self.outcomes if outcome.finished]
-
-    @property
-    def planned_runs(self) -> tuple[Run, ...]:
-        """Each seed or, with folds, each fold of each seed."""
-        return runs_of(self.seeds, self.folds)
-
-    @property
     def are_classifiers(self) -> bool:
         """Whether the networks have an accuracy, and can be explained."""
         keys = {measure.key for measure in self.measures}
         return not keys.isdisjoint({*FRACTIONS, validation_key(ACCURACY)})
-
-    @property
-    def are_given(self) -> bool:
-        """Whether the predictions were given, and nothing was trained here."""
-        return self.kind == GIVEN
 
     @property
     def first_run(self) -> Run:
@@ -245,14 +206,6 @@ class Results(_terminal.Tabular):
         return f"{images:,} {noun}s, each tested in one fold{one}"
 
     @property
-    def noun(self) -> str:
-        """What was tested, such as `"image"` or `"signal"`."""
-        every = [*self.settings.get("data", {}).values()] or [{}]
-        shape = every[0].get("input_shape")
-        usual = noun_of(IMAGES if shape is None else kind_of(shape))
-        return every[0].get("noun", usual)
-
-    @property
     def model(self) -> str:
         """The name of the network that the variants are of."""
         return str(self.settings.get("model", "your own"))
@@ -303,31 +256,8 @@ class Results(_terminal.Tabular):
             if name not in self.collapsed
         }
 
-    @functools.cached_property
-    def files_read(self) -> dict[tuple[str, Run], dict[str, Kept]]:
-        """What files of predictions hold by split, by variant and run."""
-        return {}
-
-    @functools.cached_property
-    def files_left_out(self) -> dict[tuple[str, Run], str]:
-        """Why files of predictions that were read are not used."""
-        return {}
-
-    @functools.cached_property
-    def tested(self) -> dict[str, dict[Run, Kept]]:
-        """Predictions of networks that give numbers, by variant and run."""
-        return predictions.select(self, lambda x: x.are_finite)
-
-    @functools.cached_property
-    def collapsed(self) -> dict[str, list[Run]]:
-        """The runs in which networks have collapsed, by variant."""
-        useless = predictions.select(self, lambda x: not x.has_learned)
-        return {variant: [*by_run] for variant, by_run in useless.items()}
-
     learning_rates = property(learning.learning_rates)
     describe_guessing = tables.describe_guessing
-    has_groups = property(predictions.has_groups)
-    predicts = property(predictions.predicts)
     per_class = predictions.per_class
     confusion = predictions.confusion
     calibration = predictions.calibration

@@ -6,6 +6,7 @@ from typing import Any
 from cbam_keras import _checks, _files
 from cbam_keras.explain.figures import style
 from cbam_keras.study.files.outcomes import history_of
+from cbam_keras.study.results.kept import Tested
 from cbam_keras.study.results.statistics import ends_of
 
 # What history is drawn beside the loss: its heading, and what it is scaled by.
@@ -124,7 +125,7 @@ def _draw_rows(axes, rows, baseline, measure):
     style.style_axes(axes, "x")
 
 
-def draw_curves(results: Any, *, as_pdf: bool = False) -> None:
+def draw_curves(results: Tested, *, as_pdf: bool = False) -> None:
     """Writes the history of the networks of the first seed as a figure."""
     first = results.planned_runs[0]
     outcomes = [x for x in results.outcomes if x.run == first]

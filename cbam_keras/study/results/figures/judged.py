@@ -1,14 +1,12 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
-from typing import Any
-
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import DataFrame
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import is_of, reliability
-from cbam_keras.study.results.kept import Predictions
+from cbam_keras.study.results.kept import Predictions, Tested
 from cbam_keras.study.results.predictions import with_probabilities
 
 # Matrices of more classes have no numbers, and names of some classes alone.
@@ -74,7 +72,7 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
     return right[np.searchsorted(wrong, GRID, side="right") - 1]
 
 
-def plot_roc(results: Any) -> "style.Figure":
+def plot_roc(results: Tested) -> "style.Figure":
     """Draws ROC curves, one class against the others, with their band.
 
     With two classes, the second is the positive one.
@@ -125,7 +123,7 @@ def plot_roc(results: Any) -> "style.Figure":
     return figure
 
 
-def plot_reliability(results: Any) -> "style.Figure":
+def plot_reliability(results: Tested) -> "style.Figure":
     """Draws a reliability diagram: accuracy by confidence.
 
     Args:
@@ -152,7 +150,7 @@ def plot_reliability(results: Any) -> "style.Figure":
     return figure
 
 
-def plot_numbers(results: Any) -> "style.Figure":
+def plot_numbers(results: Tested) -> "style.Figure":
     """Draws predicted numbers by their targets, and residuals below."""
     networks = _by_network(results, results.tested)[:MAX_BESIDE]
     count, points = len(networks), {"s": 12, "alpha": 0.6, "lw": 0}
