@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -14,7 +14,8 @@ from cbam_keras.data import kinds
 from cbam_keras.data.augmentation import Augmentation, list_augmentations
 from cbam_keras.data.batches import Batches
 from cbam_keras.data.examples import IGNORED, NUMBERS, SEVERAL
-from cbam_keras.data.source import Source, source_of_masks
+from cbam_keras.data.masks import Colors
+from cbam_keras.data.source import Given, Source, source_of_masks
 from cbam_keras.data.splits import SPLITS
 
 # The size to which images of different sizes are resized, as on ImageNet.
@@ -66,8 +67,7 @@ class ImageData:
     """
 
     name: str
-    # A tuple, or a dictionary of tuples.
-    input_shape: Any
+    input_shape: kinds.Shape
     output_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     sizes: dict[str, int]
@@ -98,7 +98,7 @@ class ImageData:
         return f"{self.name}: {self.summary}"
 
     @property
-    def image_shape(self) -> Any:
+    def image_shape(self) -> kinds.Shape:
         return self.input_shape
 
     @property
@@ -173,9 +173,7 @@ class ImageData:
         return description
 
 
-# What `load` takes; `Any` stands for a `pandas.DataFrame` and for batches. A
-# study takes loaded images too.
-Given = str | os.PathLike | Sequence | Mapping | Any
+# A study takes loaded images too.
 Images = Given | ImageData
 
 
@@ -200,7 +198,7 @@ def load(
     folds: int | None = None,
     fold: int = 0,
     kind: str | None = None,
-    groups: Any = None,
+    groups: Iterable | None = None,
     standardize: bool = True,
 ) -> ImageData:
     """Loads training, validation and test images of any source, or signals.
@@ -345,7 +343,7 @@ def load_masks(
     *,
     images: Given = None,
     class_names: Sequence[str] | None = None,
-    colors: Mapping[str, Any] | str | os.PathLike | None = None,
+    colors: Colors | None = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
     batch_size: int | None = 32,
@@ -475,7 +473,7 @@ def load_source(
     size = size or dataset.shape
     if kind == kinds.IMAGES:
         size = _checks.height_and_width(size or USUAL_SIDE)
-    input_shape: Any = (*size, dataset.channels)
+    input_shape: kinds.Shape = (*size, dataset.channels)
     channels_first = keras.config.image_data_format() == "channels_first"
     if channels_first:
         input_shape = (dataset.channels, *size)

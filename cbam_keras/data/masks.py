@@ -31,6 +31,8 @@ INSTANCES = 4
 # A gray pixel is its value, any other one COLOR + 65536 red + 256 green + blue.
 COLOR = 2**32
 SHIFTS = np.array([65536, 256, 1])
+# Gray levels, or red, green and blue, by class, or the path of a file of them.
+Colors = Mapping[str, int | Sequence[int]] | str | os.PathLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +42,7 @@ class Masks:
     # `None` where masks are with the images, in a table or as arrays.
     folder: str | os.PathLike | None = None
     class_names: Sequence[str] | None = None
-    # A mapping, or the path of a file.
-    colors: Any = None
+    colors: Colors | None = None
     ignore_index: int | None = None
     # The pattern of images; `folder` is then that of masks.
     images: Any = None

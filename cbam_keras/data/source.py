@@ -3,13 +3,15 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias, TypeGuard
 
+import keras
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras._files import Json
 from cbam_keras.data import splits
 from cbam_keras.data.arrays import from_arrays, is_batches, load_fashion_mnist
 from cbam_keras.data.decoding import read_all
@@ -18,12 +20,14 @@ from cbam_keras.data.examples import Dataset, Examples, Rows, describe_counts
 from cbam_keras.data.folders import from_folder
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
-from cbam_keras.data.masks import Masks, encode
+from cbam_keras.data.masks import Colors, Masks, encode
 from cbam_keras.data.pairs import from_pairs, make_patterns
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.tables import COLUMNS, from_table, is_table
 from cbam_keras.data.tfds import from_tfds
 
+# What `load` takes: arrays, data frames and most batches are iterable.
+Given: TypeAlias = str | os.PathLike | Iterable | keras.utils.PyDataset | None
 # Paths may begin with these, and names of datasets never do.
 PATH_STARTS = (".", "~", "/", "\\")
 # Attributes that a description lacks: `data` is called `name` there, and
@@ -35,8 +39,7 @@ NOT_DESCRIBED = ("data", "download", "_kept")
 class Source:
     """The arguments of `load` that neither a recipe nor a study decides."""
 
-    # It is `Any`, since arrays and batches have many types.
-    data: Any
+    data: Given
     validation_fraction: float = 0.1
     pattern: str | None = None
     image_column: str | None = None
@@ -48,8 +51,8 @@ class Source:
     data_dir: str | os.PathLike | None = None
     download: bool = False
     kind: str | None = None
-    # What each example of arrays belongs to, of any type as `data`.
-    groups: Any = None
+    # What each example of arrays belongs to, by split if there are several.
+    groups: Iterable | None = None
     standardize: bool = True
     masks: Masks | None = None
     # `NUMBERS`, `SEVERAL`, or `None` for one class of each image.
@@ -131,7 +134,7 @@ class Source:
     def name(self) -> str:
         """The name of the dataset, known before it is read."""
         if self.origin in ("embedded", "tfds"):
-            return self.data
+            return str(self.data)
         if not _is_path(self.data):
             return {"folder": "folders"}.get(self.origin, self.origin)
         path = pathlib.Path(self.data).expanduser().resolve()
@@ -141,7 +144,7 @@ class Source:
         is_part = self.masks is not None and is_input(path.name)
         return path.parent.name if is_part else path.name
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> Json:
         # Workers read the images themselves.
         return {**vars(self), "_kept": {}}
 
@@ -254,11 +257,11 @@ class Source:
             leaks += splits.warn_of_copies(dataset)
         return dataclasses.replace(dataset, leaks=leaks)
 
-    def describe(self) -> dict[str, Any] | None:
+    def describe(self) -> Json | None:
         """Returns plain values for `from_description`, `None` for arrays."""
         if not _is_path(self.data):
             return None
-        description: dict[str, Any] = {"name": self.data}
+        description: Json = {"name": self.data}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name not in NOT_DESCRIBED and value is not None:
@@ -276,7 +279,7 @@ class Source:
         return description
 
     @classmethod
-    def from_description(cls, description: Mapping[str, Any]) -> "Source":
+    def from_description(cls, description: Json) -> "Source":
         """Returns the source of a description; other keys are ignored."""
         options = {
             field.name: description[field.name]
@@ -289,12 +292,12 @@ class Source:
 
 
 def source_of_masks(
-    data: Any = None,
-    masks: Any = None,
+    data: Given = None,
+    masks: Given = None,
     *,
-    images: Any = None,
+    images: Given = None,
     class_names: Sequence[str] | None = None,
-    colors: Any = None,
+    colors: Colors | None = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
     **options: Any,
@@ -326,5 +329,5 @@ def source_of_masks(
     return source
 
 
-def _is_path(data):
+def _is_path(data: object) -> TypeGuard[str | os.PathLike]:
     return isinstance(data, str | os.PathLike)

@@ -98,8 +98,7 @@ class Segmentation(ImageTask):
 
     def check(self, model: keras.Model, data: ImageData) -> None:
         classes = len(data.class_names)
-        channels_first = keras.config.image_data_format() == "channels_first"
-        size = data.input_shape[1:] if channels_first else data.input_shape[:2]
+        size = data.output_shape[:-1]
         shape: tuple = getattr(model, "input_shape", None) or ()
         output: tuple = getattr(model, "output_shape", None) or ()
         counts = (classes, 1) if classes == 2 else (classes,)

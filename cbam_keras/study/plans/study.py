@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, data
+from cbam_keras.data.kinds import Shape
 from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.numerics import read_numerics
 from cbam_keras.study.plans.recipes import Recipe, find_recipe
@@ -56,7 +57,7 @@ class Data(Protocol):
     @property
     def batch_size(self) -> int | None: ...
     @property
-    def image_shape(self) -> tuple[int, ...]: ...
+    def image_shape(self) -> Shape: ...
     @property
     def class_names(self) -> Sequence[str]: ...
     def set_epoch(self, epoch: int) -> None: ...
