@@ -149,7 +149,7 @@ class Batches(keras.utils.PyDataset):
 
 
 def for_fit(batches: Any) -> Any:
-    """Returns batches as `fit` and `evaluate` read them without pauses.
+    """Returns batches that `fit` and `evaluate` read without pauses.
 
     Under TensorFlow that is a `tf.data.Dataset` without autotuning.
 

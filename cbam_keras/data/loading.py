@@ -201,7 +201,7 @@ def load(
     groups: Iterable | None = None,
     standardize: bool = True,
 ) -> ImageData:
-    """Loads training, validation and test images of any source, or signals.
+    """Loads training, validation and test data from any source.
 
     Splits that a dataset lacks are split off its training images, with the same
     fraction of each class: a fifth for testing, the same for every seed.
@@ -266,11 +266,11 @@ def load(
             `seed`, layers otherwise on another backend. Defaults to `()`.
         image_column: String, the column of paths. Defaults to `None`: `image`.
         label_column: String, that of classes. Defaults to `None`: `label`.
-        split_column: String, that of splits, such as `train`, `val` or `test`.
-            Defaults to `None`: `split`, if there is one.
-        group_column: String, that of the patient, or what else keeps images in
-            one split. Defaults to `None`: `group`, if there is one.
-        fold_column: String, that of the authors' folds. Defaults to `None`.
+        split_column: String, the column of splits, such as `train`, `val` or
+            `test`. Defaults to `None`: `split`, if there is one.
+        group_column: String, the column of groups, such as patients, which stay
+            in one split. Defaults to `None`: `group`, if there is one.
+        fold_column: String, the column of predefined folds. Defaults to `None`.
         image_folder: Path of the folder that the paths of a table start from.
             Defaults to `None`, that of the CSV file.
         data_dir: Path of the folder of TensorFlow Datasets. Defaults to `None`,
@@ -288,9 +288,9 @@ def load(
             to `None`: by their number of axes. Arrays `(N, A, B)` are gray
             images if they are of uint8 or `A` is `B`, else refused; so are
             `(N, A, B, C)` where `C` is more than 4 or all are equal.
-        groups: Sequence `(N,)` of what each example of arrays belongs to, whose
-            examples stay in one split; for several splits a mapping of them.
-            Defaults to `None`: `groups_train` and so on of a `.npz` file.
+        groups: Sequence `(N,)` of the group of each example of arrays; a group
+            stays in one split. For several splits a mapping of them. Defaults
+            to `None`: `groups_train` and so on of a `.npz` file.
         standardize: Boolean, whether networks of a study standardize inputs, by
             mean and deviation of each channel of the training split. Images,
             and inputs of whole numbers, are not. Defaults to `True`.

@@ -11,7 +11,7 @@ from cbam_keras.layers.attention_layer import TrainableAttention
 class AttentionGate(TrainableAttention):
     """Scales each position of a skip by a factor from coarser features.
 
-    The gate of Attention U-Net, as `UNet(skip_attention="gate")` puts on skips.
+    The gate of Attention U-Net: `UNet(skip_attention="gate")`.
 
     The gating signal is what the decoder has so far. `theta` is a convolution
     of the skip whose kernel size and stride are `subsampling`, without bias;

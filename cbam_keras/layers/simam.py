@@ -13,7 +13,7 @@ class SimAM(AttentionLayer):
     """Scales each value by how much it stands out in its channel.
 
     The gate has no weights. The layer is never the identity: `insert_attention`
-    takes it with `identity=False`.
+    needs `identity=False`.
 
     A value stands out by its squared distance from the mean of its channel,
     relative to the variance:

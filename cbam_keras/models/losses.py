@@ -64,7 +64,7 @@ class StandardizedLoss(keras.losses.Loss):
 class PixelCrossentropy(IntegerLabels):
     """Crossentropy of the pixels that have a class, and soft Dice.
 
-    As `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`, with Dice added.
+    Like `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`, plus Dice.
 
     With weights `w` of classes, over the pixels of a batch with a class `y`,
     the crossentropy is `sum(-w[y] * log(p[y])) / sum(w[y])`. Dice adds
@@ -82,7 +82,7 @@ class PixelCrossentropy(IntegerLabels):
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`, which means probabilities.
         name: String, the name of the loss. Defaults to `"pixel_crossentropy"`.
-        loss: A `keras.losses.Loss` in place of crossentropy, as
+        loss: A `keras.losses.Loss` instead of crossentropy, such as
             `keras.losses.CategoricalFocalCrossentropy()`. It must give a value
             for each pixel. Defaults to `None`.
         **kwargs: See `keras.losses.Loss`. A mean is divided by the sum of the

@@ -10,7 +10,7 @@ from cbam_keras import _checks
 
 
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
-    """Preprocesses images as PyTorch networks trained on ImageNet expect.
+    """Preprocesses images for PyTorch networks trained on ImageNet.
 
     `(images / 255 - mean) / deviation`, for checkpoints of the authors' code
     and of torchvision.

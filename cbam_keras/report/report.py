@@ -44,9 +44,9 @@ def write(
 
     Args:
         folder: Path of an output folder. A report in it is replaced.
-        draw: Boolean, whether to draw first where the networks look, on eight
-            test images, or what they predict for masks, on six; if it cannot,
-            it warns. Defaults to `False`, which means the figures there are.
+        draw: Boolean, whether to first draw heat maps of eight test images, or
+            the predicted masks of six; if it cannot, it warns. Defaults to
+            `False`, which means the figures there are.
         figures: `"pdf"` to write the figures also as PDF beside the PNG: where
             the networks look, only with `draw`. Defaults to `None`.
 

@@ -46,9 +46,9 @@ BINS = 15
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-    """What networks are compared by: a number that `Task.evaluate` returns.
+    """A metric of a task: a number that `Task.evaluate` returns.
 
-    It is shown as `scale * value` in its unit, and stored as it is.
+    Tables show `scale * value` in its unit; files store the value.
 
     Args:
         key: String, the name of this number in the result of `evaluate`.

@@ -71,7 +71,7 @@ Loaded = TypeVar("Loaded", bound=Data)
 class Task(Generic[Loaded]):
     """Loads the data of a study, compiles its networks and measures them.
 
-    The base class of tasks: what a task lacks is as here.
+    The base class of tasks, with defaults for optional methods.
 
     Attributes:
         measure: String, the key of `evaluate`'s result that variants are
@@ -176,7 +176,7 @@ class Variant(Generic[Loaded]):
     """A network of a study.
 
     Args:
-        name: String, under which results and files are known.
+        name: String, the name in results and files.
         build: Function that takes the data and returns a new network, not
             compiled, with the seed of the recipe in effect. The data of a
             `Classification` have `input_shape`, `output_shape`, `class_names`.
@@ -224,8 +224,8 @@ class Study:
     Args:
         task: A `Classification`, or another `Task`.
         variants: Sequence of `Variant`.
-        seeds: Sequence of different integers, which decide initial weights,
-            validation images and their order, not the test images. Layers that
+        seeds: Sequence of different integers, which determine initial weights,
+            validation images and order, but not the test images. Layers that
             variants share by path and shape start alike. Defaults to `(0,)`.
         recipe: A `training.Recipe`, whose seed is replaced, or the name of
             one. Defaults to `None`, which means `Recipe()`.

@@ -306,16 +306,16 @@ class Classification(PredictionTask):
 
 
 class Regression(PredictionTask):
-    """Prediction of numbers, measured by the error on the test examples.
+    """Regression, measured by the error on the test examples.
 
-    Networks end in a layer without activation, of a value for each target.
-    They are trained on targets standardized by the training split, and a last
-    layer gives numbers in their units, which are measured, reported and saved.
-    The loss, of standardized numbers, is the mean squared error, or a
+    Networks end in a layer without activation, with a value per target. They
+    are trained on targets standardized by the training split, and a last layer
+    gives numbers in their units, which are measured, reported and saved. The
+    loss, of standardized numbers, is the mean squared error, or a
     `keras.losses.Loss` of the recipe.
 
     Args:
-        data: Arrays or batches of examples and numbers, `(N,)`, `(N, k)`, or
+        data: Arrays or batches of examples and targets, `(N,)`, `(N, k)`, or
             for each position `(N, L, k)`; see `cbam_keras.data.load`.
         measure: The measure that networks are compared by, by scikit-learn:
             `"mae"` (the mean absolute error), `"rmse"` (the root of the mean

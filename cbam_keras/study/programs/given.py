@@ -96,58 +96,57 @@ def results_of(
 ) -> GivenResults:
     """Returns the results of predictions from any framework.
 
-    They have the tables, intervals, verdict and figures of a study, without
-    what only a training run knows. `results.write(folder)` writes its page.
+    They have the tables, intervals, verdict and figures of a study.
+    `results.write(folder)` writes the report.
 
     Args:
-        predictions: Mapping of the names of networks to a list of runs, as of
-            several seeds, or to one array. A run is an array of probabilities
-            for all `N` test examples: `(N, classes)`, or `(N,)` or `(N, 1)`,
-            the probability of the second of two classes; or classes alone,
-            `(N,)`, as numbers or names. Runs at one place of the lists are
-            paired, as those of one seed. Data frames and tensors are taken as
-            arrays. For regression a run has the shape of the labels, for scores
-            it is `(N,)`. Or the path of a folder of `.npz` or `.csv` files,
-            one of each network and seed as `none_s0.npz`, with their labels,
+        predictions: Mapping of network names to one array, or to a list of
+            runs, such as several seeds. A run is an array of probabilities for
+            all `N` test examples: `(N, classes)`, or `(N,)` or `(N, 1)`, the
+            probability of the second of two classes; or only classes, `(N,)`,
+            as numbers or names. Runs at the same position of the lists are
+            paired, like runs with one seed. Data frames and tensors are taken
+            as arrays. For regression a run has the shape of the labels, for
+            scores it is `(N,)`. Or the path of a folder of `.npz` or `.csv`
+            files with labels, one per network and seed, such as `none_s0.npz`,
             or of one `.npz` file; see the guide on predictions.
         labels: The classes of the examples: names or numbers from 0, `(N,)`,
             or one-hot, `(N, classes)`. For regression the targets, `(N,)` or
             `(N, ...)`; scores have none. Defaults to `None`: those of files.
         task: `"classification"`, `"regression"`, or `"scores"` for one number
-            an example, e.g. an IoU. Defaults to `None`: regression for floats
+            per example, e.g. an IoU. Defaults to `None`: regression for floats
             `(N,)` as labels and predictions, else classification.
         class_names: Sequence of strings, the classes in the order of the
             probabilities. Defaults to `None`: numbers.
         baseline: String, the network that the others are compared with.
-            Defaults to `None`, the first one; of files one called `none`,
-            `baseline` or alike, if there is any.
-        measure: What is compared, see `Classification` and `Regression`; of
-            scores a `Measure`, by which a lower one may be better. Defaults to
-            `None`: `"test_accuracy"`, `"mae"`, and a higher score.
-        groups: Array `(N,)`, what each example belongs to, e.g. a patient.
-            Intervals then draw groups. Defaults to `None`: each is its own.
-        folds: What says that runs are folds of a cross-validation: their
-            number, or `True`, where each run is a tuple of the indices of its
-            examples and their predictions; or a list of these indices, where
-            runs are the predictions. Folds of a second seed follow those of the
-            first. Defaults to `None`: a run is of all examples.
+            Defaults to `None`: the first one, or in files one called `none`,
+            `baseline` or similar.
+        measure: The metric that is compared, see `Classification` and
+            `Regression`; for scores a `Measure`, if lower is better. Defaults
+            to `None`: `"test_accuracy"`, `"mae"`, or a higher score.
+        groups: Array `(N,)`, the group of each example, e.g. a patient.
+            Intervals are then over groups. Defaults to `None`: no groups.
+        folds: If runs are folds of a cross-validation: their number, or `True`,
+            and each run is a tuple of the indices of its examples and their
+            predictions; or a list of these indices, and runs are the
+            predictions. Folds of a second seed follow the first seed's.
+            Defaults to `None`: a run has all examples.
         multi_label: Boolean, whether examples may have several classes; see
             `Classification`. Defaults to `False`.
-        logits: Boolean, whether predictions are logits, of which the softmax is
-            taken, or the sigmoid of single ones and of several labels. Defaults
-            to `False`.
-        pattern: String, how files in a folder are called, with `{network}`,
+        logits: Boolean, whether predictions are logits, of a softmax, or of a
+            sigmoid for single logits and several labels. Defaults to `False`.
+        pattern: String, the names of files in a folder, with `{network}`,
             `{seed}` and `{fold}`, e.g. `"{network}/{seed}/probs.npz"`. Defaults
-            to `None`: as `none_s0.npz` or `none-seed0_fold2.csv`.
+            to `None`: `none_s0.npz`, `none-seed0_fold2.csv` and so on.
 
     Returns:
         A `study.Results`, with a method `write(folder)`.
 
     Raises:
-        ValueError: If predictions are no probabilities of these classes, or
-            no numbers, if they have another number of examples than `labels`,
-            or networks other numbers of runs, if folds do not test each
-            example once, or if files are damaged or disagree.
+        ValueError: If predictions are not probabilities of these classes, or
+            not numbers, if their number differs from `labels`, if networks
+            differ in their numbers of runs, if folds do not test each example
+            once, or if files are damaged or disagree.
         ImportError: If scikit-learn or pandas is missing.
 
     Example:

@@ -87,7 +87,7 @@ def frame_of(
 
 
 def per_class(results: Tested) -> DataFrame:
-    """Returns how well each network tells each class.
+    """Returns precision, recall and F1 of each class, by network.
 
     Returns:
         A `pandas.DataFrame` with a row per variant and class: `variant`,
@@ -160,16 +160,15 @@ def calibration(results: Tested) -> DataFrame:
 
 
 def thresholds(results: Tested) -> DataFrame:
-    """Returns how well networks for two classes find the second one.
+    """Returns sensitivity and specificity of networks for two classes.
 
     A row per variant and seed has the `threshold`, and on test images
     `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
-    fractions of positive and of negative answers that are right) and the
-    `auc` of the ROC curve, with the ends of their 95% intervals,
-    `sensitivity_low` and so on. These are Wilson's, with groups, such as
-    patients, by their design effect, and of the AUC by a bootstrap of
-    images or groups. The threshold is 0.5 if none is to be chosen, or if
-    there are no validation images of both classes.
+    fractions of positive and negative answers that are right) and the `auc` of
+    the ROC curve, with the ends of their 95% intervals, `sensitivity_low` and
+    so on: Wilson's, with the design effect of groups such as patients, and a
+    bootstrap over images or groups for the AUC. The threshold is 0.5 by
+    default, or if the validation images lack a class.
     """
     pandas = _checks.require("pandas", extra="plot")
     records = []
@@ -209,7 +208,7 @@ def thresholds(results: Tested) -> DataFrame:
 
 
 def mcnemar(results: Tested) -> DataFrame:
-    """Returns how often networks and the baseline are right alone.
+    """Returns McNemar's table of each network and the baseline.
 
     A row per variant and seed has the numbers of test images that
     `both_right`, `alone_right` (the variant alone), `baseline_right` (the

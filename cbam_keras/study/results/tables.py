@@ -169,8 +169,8 @@ def networks_table(results: Any, title: str) -> Table:
 def latex(results: Any) -> str:
     """Returns the first table for LaTeX, which needs booktabs.
 
-    Bold is what the verdict calls better: networks that are better than the
-    baseline, or the baseline if all others are worse.
+    Bold marks networks that are significantly better than the baseline, or the
+    baseline if all others are worse.
 
     Raises:
         ImportError: If pandas or Jinja is not installed.

@@ -71,10 +71,10 @@ def seeds_needed(
     comparisons: int = 1,
     power: float = statistics.POWER,
 ) -> int:
-    """Returns how many seeds are likely to find a true difference.
+    """Returns how many seeds are needed to detect a difference.
 
     Choose the number before you look at results: adding seeds until an interval
-    excludes zero finds differences that are not there.
+    excludes zero produces false positives.
 
     The test is that of verdicts: Student's t of differences paired by seed, at
     the level of the first of several comparisons by Holm's method. No number of
@@ -83,14 +83,14 @@ def seeds_needed(
     estimate, so the number for `Results` is a mean over what it may be.
 
     Args:
-        results: `Results` of three seeds or more, without folds, or the
-            known standard deviation of a difference between seeds, as 0.008, in
-            units of the measure; of several networks the mean error is taken.
+        results: `Results` of three seeds or more, without folds, or the known
+            standard deviation of a difference between seeds, such as 0.008, in
+            units of the metric. The errors of several networks are averaged.
         difference: Positive number, the true difference: 0.01 of an accuracy is
             one point. It is in units of the measure. Defaults to `0.01`.
         comparisons: Positive integer, the networks that are compared with the
             baseline. Defaults to `1`.
-        power: Number from 0.1 to 0.999, the fraction of studies that find the
+        power: Number from 0.1 to 0.999, the fraction of studies that detect the
             difference. Defaults to `0.8`.
 
     Returns:

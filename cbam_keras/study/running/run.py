@@ -71,10 +71,10 @@ def run(
 ) -> Results:
     """Trains each variant with each seed, and compares them.
 
-    The same call given again resumes from the last finished epoch, and ends as
-    it would have without the interruption; with more seeds or variants it
-    trains what is missing, and with other settings it is refused. The results
-    are of what the call asks for; other networks in the folder stay.
+    The same call resumes from the last finished epoch, with the results of an
+    uninterrupted run. With more seeds or variants, it trains only what is
+    missing; with other settings, it is refused. The results are of what the
+    call asks for; other networks in the folder stay.
 
     The output folder gets `results.json`, `history.csv`, and a folder for each
     network, `<variant>-seed<seed>`, with the network after its best epoch in
@@ -96,8 +96,8 @@ def run(
             been checked. A folder in which a process trains, or of other files
             and no run, is refused. Defaults to `False`.
         workers: Positive integer, how many processes train on this machine,
-            each on a GPU of its own, or its share of the cores. The study must
-            be picklable by cloudpickle then. Defaults to `1`: this process.
+            each with its own GPU or its share of the cores. The study must be
+            picklable by cloudpickle then. Defaults to `1`: this process.
         executor: A `concurrent.futures.Executor` whose workers train instead,
             as `dask.distributed.Client(...).get_executor()`. All must see the
             output folder, and have Python at the same path. Defaults to `None`.
