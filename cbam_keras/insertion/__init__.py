@@ -5,8 +5,7 @@
 - `checking`: `check`, whether it computes what its name says.
 - `claims`: what names claim, and whether it is so.
 - `source`: `check_source`, the same of files of source.
-- `finding`: the gates of a model, measured.
-- `context`: what the network around them tells of them.
+- `finding`: the gates of a model, measured, and what is around them.
 - `cutting`: the parts of a network that may be such attention.
 - `recognition`: the `cbam_keras` layers that compute and train the same.
 - `probes`: features to measure and compare them on.
