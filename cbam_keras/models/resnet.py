@@ -79,9 +79,9 @@ def ResNet(
             `layers.make_attention` takes, or a list, one per stage. Defaults to
             `None`.
         stages: String, which stages have attention: `"all"`, `"first"`,
-            `"last"`, `"last 2"`, or numbers as `"1,3"`; or `"top"`, one layer,
-            `head_attention`, after the last feature map. Stages are numbered
-            from 1 as in the names of layers. Defaults to `"all"`.
+            `"last"`, `"last 2"`, or numbers such as `"1,3"`; or `"top"`, one
+            layer, `head_attention`, after the last feature map. Stages are
+            numbered from 1, as in layer names. Defaults to `"all"`.
         stem: `"imagenet"` (7x7, stride 2, max pooling), `"small"` (3x3; for 16
             to 96 pixels) or `"strided"` (3x3, stride 2). The last one takes a
             quarter of the MACs of `"small"`. Defaults to `"imagenet"`.

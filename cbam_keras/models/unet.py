@@ -49,8 +49,8 @@ def UNet(
             `AttentionGate`. Its gating signal is the features from below,
             before they are repeated. Defaults to `None`.
         stages: String, which decoder blocks have both, from 1, the coarsest:
-            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers as `"1,3"`. For
-            skips it means those blocks that have one. There is no `"top"`.
+            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers such as
+            `"1,3"`. For skips, only blocks with one count. No `"top"` here.
             Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of the
             blocks, the coarsest first. By default the last block has `16`, each

@@ -36,18 +36,18 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         input_shape: Tuple, the shape of an image with values in [0, 255], or
             of a signal or a volume. `tuning.search` takes it from the dataset.
             Defaults to `None`.
-        classes: Positive integer, the number of classes, from the dataset as
-            well. Defaults to `None`.
+        classes: Positive integer, the number of classes, also from the dataset.
+            Defaults to `None`.
         model: A network of `comparison.compare`, or a function of the attention
             that returns a `keras.Model`. It gets what `attention=` takes
             (`None`, or a callable that takes `name=` and returns a layer), as
             `lambda attention: models.ResNet18(attention=attention, classes=3)`.
             Defaults to `"tiny"`.
         weights: See `comparison.plan`. Defaults to `None`.
-        attention: Names that `layers.make_attention` takes, `"none"`, layers of
-            your own, or `"all"`. Layers of your own have no hyperparameters.
+        attention: Names that `layers.make_attention` takes, `"none"`, your own
+            layers, or `"all"`. Your own layers have no hyperparameters.
             Defaults to `("none", "se", "cbam")`.
-        stages: In which stages attention goes, see `comparison.plan`. `"each"`
+        stages: The stages that get attention, see `comparison.plan`. `"each"`
             searches all of them. Defaults to `"all"`.
         reduction_ratio: Positive integers, for every layer that has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.

@@ -37,10 +37,10 @@ class Recipe:
         weight_decay: Number from 0, for every trainable variable. It is
             decoupled from the gradient with `optimizer="adamw"`, and added to
             it as in PyTorch with `"sgd"`. Defaults to `0.0001`.
-        seed: Integer from 0, of the initial weights, the split and the order of
-            the images. At most `2**32 - 1`. Defaults to `0`.
-        optimizer: `"adamw"`, or `"sgd"`, which does what `torch.optim.SGD`
-            does. Defaults to `"adamw"`.
+        seed: Integer from 0, for the initial weights, the split and the order
+            of the images. At most `2**32 - 1`. Defaults to `0`.
+        optimizer: `"adamw"`, or `"sgd"`, which equals `torch.optim.SGD`.
+            Defaults to `"adamw"`.
         momentum: Number in [0, 1), for `optimizer="sgd"`. Defaults to `0.9`.
         schedule: `"cosine"` (warm-up, then decay to zero) or `"step"` (divided
             by 10 every `step_epochs`). The warm-up takes a tenth of all steps.
@@ -54,13 +54,13 @@ class Recipe:
         image_size: Positive integer or `(H, W)`, the size that images are
             resized to. See `cbam_keras.data.load`. Defaults to `None`.
         frozen_epochs: Integer from 0, the epochs of a first stage of
-            fine-tuning, before `epochs`, with a schedule of its own. It trains
-            only what the function that builds the network has left trainable.
-            Then `epochs` train all layers at a tenth of the learning rate,
-            except batch normalization outside of attention, see
-            `freeze_batch_norm`. Defaults to `0`: one stage.
-        class_weight: `"balanced"` or `"sqrt"`, by what the loss of an image is
-            multiplied in training. As in scikit-learn, `"balanced"` is
+            fine-tuning, before `epochs`, with its own schedule. It trains only
+            what the function that builds the network has left trainable. Then
+            `epochs` train all layers at a tenth of the learning rate, except
+            batch normalization outside of attention, see `freeze_batch_norm`.
+            Defaults to `0`: one stage.
+        class_weight: `"balanced"` or `"sqrt"`, the factors of the losses of
+            images in training. As in scikit-learn, `"balanced"` is
             `images / (classes * images of the class)`, by the training images
             of the split or fold; `"sqrt"` is its root. Defaults to `None`.
         patience: Positive integer, the epochs without a better validation
@@ -74,16 +74,16 @@ class Recipe:
             else of one-hot labels, and of 0 or 1 for a network with one value.
             The network decides on `from_logits`. Defaults to `None`, which
             means crossentropy.
-        unfreeze: Which layers `epochs` train after `frozen_epochs`, besides
-            those that these have trained: a positive integer, so many from the
-            end; a number in (0, 1), their fraction; or a name or pattern
-            (`"block6*"`), from the first that it matches on. A nested model
-            counts by its layers. Defaults to `None`, all.
+        unfreeze: The layers that `epochs` train in addition to those that
+            `frozen_epochs` train: a positive integer, the last so many; a
+            number in (0, 1), the last fraction; or a name or pattern
+            (`"block6*"`), from its first match on. A nested model counts by its
+            layers. Defaults to `None`, all.
         frozen: Boolean, whether all epochs train only what the function that
             builds the network has left trainable. Frozen layers before these
             then run in inference, without dropout. Defaults to `False`.
-        cache: Boolean, whether what these frozen layers make of an image is
-            computed once, for all epochs, seeds, folds and networks. It has
+        cache: Boolean, whether the features of these frozen layers are computed
+            once per image, for all epochs, seeds, folds and networks. It has
             effect with `frozen=True` and no `augment`. Defaults to `True`.
 
     Raises:
