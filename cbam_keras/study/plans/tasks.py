@@ -3,7 +3,7 @@
 import copy
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -27,6 +27,8 @@ class ImageTask(Task[ImageData]):
 
     # What is compared in addition to the usual measure, if anything.
     score: str | None = None
+    # If there are several.
+    all_measures: Sequence[Measure] = ()
     # The images by which networks are compared.
     split = "test"
     # What attention may improve.
@@ -66,8 +68,9 @@ class ImageTask(Task[ImageData]):
             )
 
     @property
-    def measures(self) -> "tuple[Measure, ...]":
-        return (self._on_split(self.measure, self.measure_name),)
+    def measures(self) -> Sequence[Measure]:
+        every = self.all_measures or super().measures
+        return tuple(self._on_split(**vars(x)) for x in every)
 
     def _on_split(self, key, heading, **shown):
         if self.split == "validation":
@@ -162,11 +165,10 @@ class PredictionTask(ImageTask):
             if f"{split}/labels" in arrays:
                 predicted = arrays[f"{split}/{self.predicted}"]
                 measured = self.compute(predicted, arrays[f"{split}/labels"])
-                for key, value in measured.items():
-                    is_test = split == "test"
-                    metrics[
-                        key if is_test else measures.validation_key(key)
-                    ] = value
+                if split == "validation":
+                    keys = map(measures.validation_key, measured)
+                    measured = dict(zip(keys, measured.values(), strict=True))
+                metrics |= measured
         return metrics
 
     def _predict(self, model, batches, split):
@@ -252,10 +254,6 @@ class Classification(PredictionTask):
             self.score = first.key
         kind = SEVERAL if multi_label else None
         super().__init__(data, options, kind)
-
-    @property
-    def measures(self) -> "tuple[Measure, ...]":
-        return tuple(self._on_split(**vars(x)) for x in self.all_measures)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0
@@ -352,14 +350,10 @@ class Regression(PredictionTask):
             self.function
         )
         _checks.require("sklearn.metrics", extra="plot")
+        self.all_measures = measures.measures_of_numbers(self.measure)
         super().__init__(data, options, NUMBERS)
 
-    @property
-    def measures(self) -> "tuple[Measure, ...]":
-        every = measures.measures_of_numbers(self.measure)
-        return tuple(self._on_split(**vars(x)) for x in every)
-
-    def measures_of(self, data: ImageData) -> "tuple[Measure, ...]":
+    def measures_of(self, data: ImageData) -> Sequence[Measure]:
         every = measures.measures_of_numbers(self.measure, data.deviation)
         return tuple(self._on_split(**vars(x)) for x in every)
 
@@ -378,8 +372,7 @@ class Regression(PredictionTask):
         metrics = [keras.metrics.MeanAbsoluteError(name="mae")]
         return StandardizedLoss(loss, *data.targets), metrics
 
-    def answer(self, model, batches):
-        return _graph.outputs_and_labels(model, batches)
+    answer = staticmethod(_graph.outputs_and_labels)
 
     def compute(self, predicted, labels):
         return measures.measure_numbers(self.function, predicted, labels)
