@@ -223,19 +223,15 @@ class Training:
 
     def validate(self, model: keras.Model) -> _files.Json:
         """Returns what a candidate measures on the validation data."""
-        tested, reason = self.select_epoch()
-        metrics = self._validated(tested)
+        fields = self._validated()
+        metrics = fields["metrics"]
         if validation_key(self.measure.key) not in metrics:
             metrics |= self.study.task.validate(model, self.data)
-        return {
-            "best_epoch": tested,
-            "selected_by": reason,
-            "metrics": _keep_numbers(metrics, self.variant),
-            "status": FINISHED,
-        }
+        return fields | {"metrics": _keep_numbers(metrics, self.variant)}
 
-    def _validated(self, tested):
-        """Returns the metrics of the epoch that is tested."""
+    def _validated(self):
+        """Returns the epoch that is tested, why, and its metrics."""
+        tested, reason = self.select_epoch()
         row = self.state.history[tested - 1]
         if not math.isfinite(row.get("val_loss", 0)):
             raise checkpoints.Diverged(
@@ -243,33 +239,35 @@ class Training:
             )
         key = validation_key(self.measure.key)
         best_metrics = dict.fromkeys(["val_accuracy", key, "val_loss"])
-        return {name: row[name] for name in best_metrics if name in row}
+        return {
+            "best_epoch": tested,
+            "selected_by": reason,
+            "metrics": {x: row[x] for x in best_metrics if x in row},
+            "status": FINISHED,
+        }
 
     def test(self, model: keras.Model) -> _files.Json:
         """Saves what was trained, and returns what it measures."""
-        (tested, reason), state = self.select_epoch(), self.state
-        task, metrics = self.study.task, self._validated(tested)
+        task, fields = self.study.task, self._validated()
         if not model.compiled:
             task.compile(model, self.recipe.stages[-1], self.data)
         measured, arrays = task.test(model, self.data)
-        metrics |= measured
+        metrics = fields["metrics"] | measured
         whole = self.folder / f"{self.folder.name}.keras"
         predictions = whole.with_suffix(_files.PREDICTIONS)
         if arrays:
             write_predictions(predictions, arrays)
         with _files.replacing(whole) as beside:
             if self.parts.base is None:
-                trained = self.trained_in / state.file_of(tested)
+                file = self.state.file_of(fields["best_epoch"])
+                trained = self.trained_in / file
                 shutil.copyfile(trained, beside)
             else:
                 network = self.parts.with_weights_of(model)
                 task.compile(network, self.recipe.stages[-1], self.data)
                 network.save(beside)
-        return {
-            "best_epoch": tested,
-            "selected_by": reason,
+        return fields | {
             "metrics": _keep_numbers(metrics, self.variant),
-            "status": FINISHED,
             "file": f"{self.folder.name}/{whole.name}",
             "predictions": (
                 f"{self.folder.name}/{predictions.name}" if arrays else None
