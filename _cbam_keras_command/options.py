@@ -142,10 +142,7 @@ KINDS_OF_OPTION: dict[str, dict[str, Any]] = {
 def add_options(
     parser: Any, group: str, *kinds: str, **texts: str | tuple[str, ...]
 ) -> None:
-    """Adds a group of `options.toml`, whose help has these texts.
-
-    All are of further `kinds`.
-    """
+    """Adds a group of `options.toml`, of further kinds, with these texts."""
     texts = {**globals(), **texts}
     for names, option in read_options()[group].items():
         arguments = dict(option)

@@ -170,9 +170,7 @@ def nodes_between(
 
 
 def last_common(
-    items: Iterable[Any],
-    above: Mapping[Any, Any],
-    place: Callable[[Any], Any],
+    items: Iterable[Any], above: Mapping[Any, Any], place: Callable[[Any], Any]
 ) -> Any:
     """Returns the last of what all ways to items pass, `None` if nothing."""
     last = {*items}

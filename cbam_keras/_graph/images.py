@@ -149,8 +149,7 @@ def describe_range(
 ) -> tuple[str, np.ndarray | None]:
     """Returns words if images are in another range than a network expects.
 
-    This is what rescales images itself, also inside of the model: the second
-    value is what it gets, `None` for networks of `keras.applications`.
+    If it rescales them itself, also inside, the second is what it rescales.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         return "", None

@@ -306,7 +306,9 @@ def main(
         status = 0
     except (ValueError, TypeError, ImportError, RuntimeError) as error:
         # Our own errors say what to fix. Others are bugs, and need a traceback.
-        if not _raised_by_us(error):
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        module = frame.f_globals.get("__name__", "")
+        if module.split(".")[0] not in ("cbam_keras", "_cbam_keras_command"):
             raise
         message = str(error)
         if not isinstance(error, data.LayoutError):
@@ -344,9 +346,3 @@ def _plain_warnings(program):
         yield
     finally:
         warnings.formatwarning = formatted
-
-
-def _raised_by_us(error):
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    module = frame.f_globals.get("__name__", "")
-    return module.split(".")[0] in ("cbam_keras", "_cbam_keras_command")

@@ -51,10 +51,7 @@ class Pattern:
         self._regexes = [*map(re.compile, texts)]
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Returns the values of the names in a path, `None` if it is another.
-
-        Raises if a name could have two values.
-        """
+        """Returns the values of names in a path; raises if one has two."""
         path = normalize(path)
         # Where a name could have two values, its shortest and longest differ.
         short, long = (regex.fullmatch(path) for regex in self._regexes)

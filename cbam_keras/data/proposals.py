@@ -60,10 +60,7 @@ def propose_classes(
     names: Sequence[str],
     make_dataset: Callable[[Sequence[Mapping[str, str]]], Dataset],
 ) -> list[str]:
-    """Returns lines that read images by class, each with what it gives.
-
-    `make_dataset` makes one of rows, or raises if it cannot be split.
-    """
+    """Returns lines that read images by class, each with what it gives."""
     paths = [tuple(name.split("/")) for name in names]
     parts = layouts.find_parts(paths, by_words=True)
     masks = layouts.find_masks(paths)

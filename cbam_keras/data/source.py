@@ -149,10 +149,7 @@ class Source:
         return {**vars(self), "_kept": {}}
 
     def read(self) -> Dataset:
-        """Returns images, not decoded yet, in the splits that there are.
-
-        They are read once for all seeds, and numbered.
-        """
+        """Returns images as they are split, read once for all seeds."""
         if "dataset" in self._kept:
             return self._kept["dataset"]
         dataset, numbered, total = self._find_reader()(), {}, 0

@@ -22,10 +22,7 @@ SIZE = 256
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _CandidatePlace:
-    """An operation of a model, with its outputs of each call.
-
-    Where channels are neither first nor last, there is no `data_format`.
-    """
+    """An operation, its outputs, and where channels are, if first or last."""
 
     path: str
     operation: keras.Operation

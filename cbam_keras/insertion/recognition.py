@@ -187,10 +187,7 @@ def of_ours(layer: layers.AttentionLayer) -> Match:
 
 
 def match(probes: Probes) -> tuple[Match | None, Match | None]:
-    """Returns the layer of ours that computes what a part does, if any.
-
-    The second is the layer that is equal on most probes, if on any.
-    """
+    """Returns the layer of ours that computes the same, and the nearest."""
     most, near = 0, None
     for layer, arguments, several, sources in _trials(probes):
         variant = {**several}

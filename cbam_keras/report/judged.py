@@ -43,10 +43,7 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         figure = _write(page, results, "calibration.png", drawn, caption)
         found = [tables["calibration"]]
         section = Section(
-            "Calibration",
-            [NOTES["calibration"]],
-            found,
-            figures=[figure],
+            "Calibration", [NOTES["calibration"]], found, figures=[figure]
         )
         page.sections.append(section)
     frames["results"] = results.to_dataframe()

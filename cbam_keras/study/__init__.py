@@ -50,12 +50,7 @@ from cbam_keras.study.results.results import Results, read_results
 from cbam_keras.study.results.statistics import Measured, verdict
 from cbam_keras.study.results.tables import Row
 from cbam_keras.study.running.estimate import Cost, Estimate, seeds_needed
-from cbam_keras.study.running.run import (
-    Queue,
-    RunOptions,
-    estimate,
-    run,
-)
+from cbam_keras.study.running.run import Queue, RunOptions, estimate, run
 
 __all__ = [
     "run",

@@ -197,7 +197,10 @@ class CodeReader:
             layers = filter(_graph.is_graph, model._flatten_layers())
             nodes = [x for layer in layers for x in _graph.nodes(layer)]
             tensors |= {id(y) for x in nodes for y in x.outputs}
-        uses = {x: self._calls_of(x) for x in gates}
+        uses = {
+            gate: [x for x in self.calls if gate.value in (x[0], type(x[0]))]
+            for gate in gates
+        }
         is_used = any(uses.values())
         for builder, model in models.items():
             if not is_used and _graph.is_graph(model):
@@ -223,9 +226,6 @@ class CodeReader:
                 if key not in self.known:
                     self.known[key] = self._examine(gate, calls)
                 yield from (_with(words, row) for row in self.known[key])
-
-    def _calls_of(self, gate):
-        return [x for x in self.calls if gate.value in (x[0], type(x[0]))]
 
     def _build(self, builder):
         """Returns the model that a function builds, of images it takes."""
@@ -294,10 +294,7 @@ class CodeReader:
 
 
 def main() -> None:
-    """Checks files of a job, and writes what it finds as lines of JSON.
-
-    The process ends if a file takes more seconds than the job says.
-    """
+    """Checks files of a job, each within its seconds, and writes JSON lines."""
     seconds, only, alone, paths = json.load(sys.stdin)
     file = os.fdopen(os.dup(1), "w", buffering=1)
     # What definitions print is dropped.

@@ -11,7 +11,6 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks, data
-from cbam_keras.data.kinds import Shape
 from cbam_keras.study.plans.measures import Measure, validation_key
 from cbam_keras.study.plans.numerics import read_numerics
 from cbam_keras.study.plans.recipes import Recipe, find_recipe
@@ -44,7 +43,7 @@ class Run(NamedTuple):
 
 
 class Data(Protocol):
-    """What every study asks of its data, see `Task.load`."""
+    """What a study reads of its data; `Task.load` says what tasks need."""
 
     @property
     def name(self) -> str: ...
@@ -54,10 +53,6 @@ class Data(Protocol):
     def validation(self) -> keras.utils.PyDataset | None: ...
     @property
     def sizes(self) -> Mapping[str, int]: ...
-    @property
-    def batch_size(self) -> int | None: ...
-    @property
-    def image_shape(self) -> Shape: ...
     @property
     def class_names(self) -> Sequence[str]: ...
     def set_epoch(self, epoch: int) -> None: ...

@@ -210,10 +210,7 @@ def _check_measured(kept, outcome):
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-    """What a run holds, and its predictions, read when asked for.
-
-    The attributes are those of `Results`.
-    """
+    """What a run holds, see `Results`; predictions are read when needed."""
 
     output: pathlib.Path
     outcomes: tuple[Outcome, ...]

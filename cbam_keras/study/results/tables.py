@@ -14,11 +14,7 @@ from cbam_keras.study.plans.measures import (
     Measure,
     validation_key,
 )
-from cbam_keras.study.results.statistics import (
-    Measured,
-    ends_of,
-    find_clear,
-)
+from cbam_keras.study.results.statistics import Measured, ends_of, find_clear
 
 # With so many networks, tables have their multiply-accumulates, too.
 MANY = 4
