@@ -16,10 +16,10 @@ KINDS = {
 
 
 # The shape of an example, or of each of several inputs by its name.
-Shape = tuple[int, ...] | dict[str, tuple[int, ...]]
+InputShape = tuple[int, ...] | dict[str, tuple[int, ...]]
 
 
-def kind_of(shape: Shape | list[int]) -> str:
+def kind_of(shape: InputShape | list[int]) -> str:
     """Returns the kind of examples of a shape, or of shapes by input."""
     if isinstance(shape, Mapping) or not 0 < len(shape) <= len(KINDS):
         return INPUTS
@@ -64,7 +64,7 @@ def inputs_of(examples: np.ndarray, kind: str) -> dict[str, np.ndarray]:
     return {x: examples[x] for x in names} if names else {kind: examples}
 
 
-def shape_of(examples: np.ndarray) -> Shape:
+def shape_of(examples: np.ndarray) -> InputShape:
     """Returns the shape of one example, of several inputs one by name."""
     shapes = {x: y.shape[1:] for x, y in inputs_of(examples, IMAGES).items()}
     return shapes if examples.dtype.names else shapes[IMAGES]

@@ -67,7 +67,7 @@ class ImageData:
     """
 
     name: str
-    input_shape: kinds.Shape
+    input_shape: kinds.InputShape
     output_shape: tuple[int, ...]
     class_names: tuple[str, ...]
     sizes: dict[str, int]
@@ -98,7 +98,7 @@ class ImageData:
         return f"{self.name}: {self.summary}"
 
     @property
-    def image_shape(self) -> kinds.Shape:
+    def image_shape(self) -> kinds.InputShape:
         return self.input_shape
 
     @property
@@ -473,7 +473,7 @@ def load_source(
     size = size or dataset.shape
     if kind == kinds.IMAGES:
         size = _checks.height_and_width(size or USUAL_SIDE)
-    input_shape: kinds.Shape = (*size, dataset.channels)
+    input_shape: kinds.InputShape = (*size, dataset.channels)
     channels_first = keras.config.image_data_format() == "channels_first"
     if channels_first:
         input_shape = (dataset.channels, *size)
