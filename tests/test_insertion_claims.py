@@ -115,6 +115,11 @@ PAPER = "; not the paper's: "
             "channel attention, is none: factors of positions",
         ),
         (
+            "channel_attention",
+            both,
+            "channel attention, is none: factors of channels and positions",
+        ),
+        (
             "spatial_attention",
             squeeze,
             "spatial attention, is none: factors of channels",
