@@ -350,7 +350,7 @@ def test_a_report_that_fails_is_a_warning(drawn, tmp_path, monkeypatch, capsys):
         raise TypeError("no feature map")
 
     monkeypatch.setattr(looking, "draw_explanations", failing)
-    with pytest.warns(UserWarning, match="not show where it looks: no feature"):
+    with pytest.warns(UserWarning, match="no heat maps or masks: no feature"):
         assert run("train", tmp_path, "--attention", "none") == 0
     monkeypatch.setattr(report, "write", failing)
     assert "Report in" in capsys.readouterr().out

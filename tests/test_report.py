@@ -82,7 +82,7 @@ PARTS = {
             "Which attention suits the network failing on mnist5k",
             "cbam r=16 k=7 vs. no attention: +10.00 percentage points",
             "reduction_ratio=16, kernel_size=7)",
-            "retrained, mean over seeds 1, 2",
+            "new seeds, mean over seeds 1, 2",
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00",
             f"error (RuntimeError: The loss was nan {EVIL})",
         ],
@@ -145,8 +145,8 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     nothing = keep(train(tmp_path / "new"))
     shutil.rmtree(nothing / "explain")
     page = written(nothing)
-    assert "no network is trained" in page.text
-    assert f"cbam-keras report {nothing} draws it" in page.text
+    assert "no network has been trained" in page.text
+    assert f"cbam-keras report {nothing} draws them" in page.text
     trials = tune(tmp_path / "search")
     content = json.loads((trials / "study.json").read_text())
     del content["best"], content["confirmation"], content["verdict"]

@@ -58,15 +58,15 @@ def test_a_trained_run_answers_what_it_has_recorded(tmp_path):
     change(folder, **MADE, leaks=["1 test image is a copy"])
     after = answers(report.write(folder).read_text("utf-8"))
     new = with_answers(after) - with_answers(before)
-    assert new == {"A plan that was fixed before", "Computers and time"}
-    assert after["A plan that was fixed before"].startswith(
+    assert new == {"A plan fixed in advance", "Computers and time"}
+    assert after["A plan fixed in advance"].startswith(
         "study.json was written on 2026-01-02 12:03 UTC, before the first"
     )
     assert "2 x a GPU" in after["Computers and time"]
-    copies = "Copies and relatives in several splits"
+    copies = "Duplicates and related examples in several splits"
     assert "exactly the content of a training one" in before[copies]
     assert after[copies] == "1 test image is a copy."
-    assert after["A fair baseline"].endswith("is not among the variants.")
+    assert after["A fair baseline"].endswith("training time of the others.")
     where = '"ROC and threshold" has the threshold.'
     assert after["Output and threshold"].endswith(where)
     assert after["Robustness and sensitivity"] == "None was tested in this run."
@@ -79,7 +79,7 @@ def test_what_was_not_searched_for_copies_does_not_say_so(tmp_path):
     source = {"name": "mnist5k"}
     folder = judged(tmp_path / "run", leaks=[], source=source)
     found = answers(report.write(folder).read_text("utf-8"))
-    assert found["Copies and relatives in several splits"] == YOURS
+    assert found["Duplicates and related examples in several splits"] == YOURS
 
 
 def test_methods_say_what_was_fixed_and_where_it_was_trained(tmp_path):
@@ -106,7 +106,7 @@ GIVEN = {
         np.eye(2)[[0, 1] * 9],
         np.eye(2)[[0, 1, 1] * 6],
     ),
-    "numbers": ("A number;", np.arange(9.0), np.arange(9.0) + 1),
+    "numbers": ("A continuous target;", np.arange(9.0), np.arange(9.0) + 1),
     "scores": ("A score for each", np.arange(9.0), None),
 }
 

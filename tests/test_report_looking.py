@@ -132,7 +132,7 @@ def test_networks_see_gray_images_and_may_end_in_one_unit(
     model = colors(channels=1)
     folder = write_run(tmp_path / "run", photos, none=model)
     change(folder, class_names=["no", "yes", "maybe"])
-    with warned("not show where it looks"):
+    with warned("no heat maps or masks"):
         report.write(folder, draw=True)
     for name in ("green", "blue"):
         (tmp_path / "photos" / name).rename(tmp_path / f"photos/not {name}")
@@ -188,6 +188,6 @@ def test_what_cannot_be_drawn_is_a_warning(
 ):
     folder = write_run(tmp_path / "run", photos, none=colors())
     change_run(folder)
-    with warned(f"not show where it looks: .*{message}"):
+    with warned(f"no heat maps or masks: .*{message}"):
         page = report.write(folder, draw=True).read_text()
-    assert f"cbam-keras report {folder} draws it" in page
+    assert f"cbam-keras report {folder} draws them" in page

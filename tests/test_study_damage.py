@@ -123,7 +123,7 @@ def test_a_page_says_of_how_many_trainings_its_tables_are(run):
     with pytest.warns(UserWarning, match="left out") as told:
         text = report.write(run).read_text()
     assert len(told) == 1
-    assert "Predictions are used of 1 of 2 runs of gated." in text
+    assert "Predictions are used from 1 of 2 runs of gated." in text
     assert "Predictions: &#34;gated-seed1/gated-seed1.predictions" in text
 
 

@@ -151,5 +151,5 @@ def test_a_comparison_shows_means_seeds_and_intervals():
         "one run": [[7.0, 7.5], [9.0, 8.0], [6.5, 5.5]],
         "mean of the baseline": [[8.5, 8.5]],
         # The interval is drawn from the line of the baseline.
-        "95% CI of the difference from it": [[4.5, 10.0], [6.0, 6.0]],
+        "95% CI of the difference": [[4.5, 10.0], [6.0, 6.0]],
     }

@@ -145,7 +145,7 @@ def test_a_measure_of_ones_own_and_several_values_for_each_example():
     assert results.rows[1].values == pytest.approx([median(targets, worse)] * 3)
     assert "test median absolute error" in str(results)
     constant = study.results_of({"a": [AGES * 0 + 5]}, AGES).verdict
-    assert constant.startswith("No network is better than chance")
+    assert constant.startswith("No network beats the constant baseline")
 
 
 def test_scores_need_no_labels():
@@ -163,7 +163,7 @@ def test_scores_need_no_labels():
     for folded, folds in ((parts, halves), (pairs, 2)):
         found = study.results_of(folded, task="scores", folds=folds)
         assert found.test_images == 80
-    note = "It misses failures too rare to occur in these."
+    note = "It does not cover failures too rare to occur here."
     assert note in results.tables()[0].note
     many = {name: [np.tile(x, 13) for x in y] for name, y in given.items()}
     many = study.results_of(many, task="scores", measure=measure)

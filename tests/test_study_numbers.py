@@ -95,8 +95,8 @@ def test_loading_leaves_the_task_as_it_was(ages):
 
 def test_the_page_shows_predictions_and_no_classes(ages):
     page = report.write(ages.output).read_text(encoding="utf-8")
-    known = "A number; add its", "shows how far each prediction is off"
-    words = "test MAE", "Numbers", "targets from", ages.verdict[:40]
+    known = "A continuous target; add", "shows the residual of each prediction"
+    words = "test MAE", "Regression", "targets from", ages.verdict[:40]
     for text in (*words, *known):
         assert text in page
     for text in ("0 classes", "cannot be read", "What the networks look at"):

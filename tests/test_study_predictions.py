@@ -252,7 +252,7 @@ GOOD = guesses(5, 4.0)
             "b collapsed in 1 of 3 runs: it does no",
         ),
         ([[GOOD], [guesses(6, -0.5)]], "b collapsed"),
-        ([[GOOD], [GOOD * np.nan]], "its probabilities are not numbers."),
+        ([[GOOD], [GOOD * np.nan]], "its probabilities are not finite."),
     ],
     ids=["none", "constant", "one seed", "chance", "nan"],
 )

@@ -232,8 +232,8 @@ def test_several_comparisons_are_decided_by_holms_method():
         ),
         (
             Measured.of(CBAM[:1]),
-            "Nothing to compare with no attention: another network with the "
-            "same seeds is needed.",
+            "A comparison with no attention needs another network with the "
+            "same seeds.",
         ),
     ],
     ids=["better", "worse", "chance", "one seed", "two folds", "no pair"],
@@ -391,8 +391,8 @@ def test_impossible_differences_are_not_told():
     assert found.detectable is None
     assert (
         "95% CI -100.00 to +100.00; 3 seeds, these 20 test images), not "
-        "statistically significant. Power is below 80% even for a gain to "
-        "100%; detecting 1 point needs more than 10,000 seeds."
+        "statistically significant. Power is below 80% even if a network "
+        "reached 100%; detecting 1 point needs more than 10,000 seeds."
     ) in found.verdict
     assert "-1.67 [-100.00, +100.00]" in shown_by(found)
     # Of a measure that is no percentage anything is possible.
@@ -506,12 +506,12 @@ def test_networks_that_only_guess_have_not_learned():
     # Guessing is right about 0.5 +- 0.1633 of 36 images.
     said = compared(0.5, 18 / 36, 23 / 36).verdict
     assert said.startswith("No network is better than chance: the best test")
-    assert "63.89%, the majority class gives 50.00% (up to 66.33% by " in said
+    assert "63.89%; the majority class gives 50.00% (up to 66.33% by " in said
 
 
 def test_images_that_all_get_right_cannot_tell():
     said = compared(0.5, 1.0, 1.0).verdict
-    assert said.startswith("Every network is right on all 36 test images, whi")
+    assert said.startswith("Every network is right on all 36 test images, so ")
 
 
 @pytest.mark.parametrize(

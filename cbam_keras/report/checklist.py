@@ -13,9 +13,9 @@ from cbam_keras.study.results.results import Results
 # and the lists that ask.
 QUESTIONS, YOURS = FOLDER / "page.checklist.csv", "Yours to write."
 LISTS = (
-    "What four lists ask for, in other words than theirs: REFORMS (2024; "
-    "numbers of its items to 3d), CLAIM (2024), TRIPOD+AI (2024) and that of "
-    "NeurIPS. The answers are from this folder; the lists say what is enough."
+    "Items of four checklists in our own words: REFORMS (2024; item numbers up "
+    "to 3d), CLAIM (2024), TRIPOD+AI (2024) and NeurIPS. The answers come from "
+    "this folder; see the original lists for what a full answer needs."
 )
 
 
@@ -54,7 +54,7 @@ def add_checklist(
             answer = environment.from_string(row["answer"]).render(known)
             rows.append(row | {"answer": " ".join(answer.split()) or YOURS})
     answered = sum(row["answer"] != YOURS for row in rows)
-    title = f"{len(rows)} things to tell, {answered} answered or partly so"
+    title = f"{len(rows)} items, {answered} answered at least in part"
     table = Table(title, rows)
     section = Section("For your checklist", [LISTS], [table], is_folded=True)
     page.sections.append(section)

@@ -21,7 +21,7 @@ AT_THRESHOLD = "variant", "sensitivity", "specificity", "ppv", "npv", "auc"
 
 
 def add_judged(page: Page, results: Results, content: Json) -> None:
-    """What predictions say. It also writes figures and `tables/`."""
+    """Metrics of predictions. It also writes figures and `tables/`."""
     if content["kind"] == "tune" or not results.tested:
         return
     frames = predictions.judged(results)
@@ -29,7 +29,7 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
     if results.predicts == OF_NUMBERS:
         drawn, caption = figures.plot_numbers(results), CAPTIONS["predicted"]
         figure = _write(page, results, "numbers.png", drawn, caption)
-        page.sections.append(Section("Numbers", figures=[figure]))
+        page.sections.append(Section("Regression", figures=[figure]))
     if results.predicts in OF_CLASSES:
         classes = Section("Classes", [NOTES["classes"]], [tables["per_class"]])
         page.sections += [classes, _curves(page, results, frames, tables)]
@@ -88,7 +88,7 @@ def _curves(page, results, frames, tables):
         means = frames["thresholds"].filter(AT_THRESHOLD)
         means = predictions.mean_and_deviation(means, ["variant"])
         rows = [_cells(results, x) for x in means.to_dict("records")]
-        title = f"At thresholds (%), mean over {results.seeds_in_words}"
+        title = f"At the threshold (%), mean over {results.seeds_in_words}"
         section.tables.append(Table(title, rows, note=DEVIATION))
     section.tables.append(tables["thresholds"])
     return section
@@ -159,7 +159,7 @@ def describe_threshold(results: Results) -> str:
     if rule == "youden":
         words = "the highest sum of sensitivity and specificity (Youden)"
     if predictions.count_labels(results, "validation") is None:
-        return f"{text} is 0.5: no validation split to choose {words}."
+        return f"{text} is 0.5: no validation split to choose it for {words}."
     return f"{text} was chosen for {words} on the validation split."
 
 

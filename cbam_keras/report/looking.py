@@ -254,7 +254,7 @@ def try_to_draw(folder: pathlib.Path, *, as_pdf: bool) -> None:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         _checks.warn(
-            f"The report does not show where it looks: {reason}. If a network "
+            f"The report has no heat maps or masks: {reason}. If a network "
             "has layers of your own, import them in Python, and call "
             "cbam_keras.report.write(folder, draw=True)"
         )

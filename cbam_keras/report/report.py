@@ -184,7 +184,7 @@ def _add_results(page, results, content):
     if content["kind"] == "tune":
         results = results.confirmed()
     page.sections.append(section)
-    page.verdict = "Nothing is known yet: no network is trained."
+    page.verdict = "No results yet: no network has been trained."
     if results.runs and (tables := results.tables()):
         page.verdict = results.verdict
         section.tables += tables
@@ -252,7 +252,7 @@ def _read_figures(folder, captions):
 
 
 def _add_examples(page, results, content):
-    """What the networks look at."""
+    """The heat maps."""
     folder = results.output
     drawn = folder / EXPLANATIONS
     section = Section("What the networks look at")
@@ -274,13 +274,13 @@ def _add_examples(page, results, content):
     were_trained = content["settings"]["recipe"]
     if not section and results.are_classifiers and were_trained:
         page.missing.append(
-            f"Where the networks look. cbam-keras report {folder} draws it, as "
-            "the command does when all are trained."
+            f"Heat maps. cbam-keras report {folder} draws them, as does the "
+            "command when all networks are trained."
         )
 
 
 def _add_methods(page, results, content):
-    """What was done, in words, and what checklists ask of it."""
+    """The methods paragraph and the checklist."""
     is_known = results.networks() or results.are_given
     if content["kind"] == "tune" or not is_known:
         return

@@ -84,8 +84,8 @@ def describe_learning(results: Tested) -> str:
                 sentences.append(
                     f"{label} had not finished learning: with a learning rate "
                     f"of {after.learning_rate:g} instead of {rate:g} its "
-                    "validation score is better. Choose the rate within each "
-                    f"run ({advice}) before trusting a difference."
+                    "validation score is better. Let each run choose its rate "
+                    f"({advice}) before you trust a difference."
                 )
         if not further:
             sentences.append(

@@ -361,7 +361,7 @@ def describe_collapse(results: Tested) -> str:
         by_run = results.read_tested()[variant]
         how = "it does no better than always predicting one class"
         if not by_run[useless[0]].are_finite:
-            how = "its probabilities are not numbers"
+            how = "its probabilities are not finite"
         label, which = results.labels.get(variant, variant), ""
         if len(useless) < len(by_run):
             which = f" in {len(useless)} of {len(by_run)} runs"
@@ -388,7 +388,7 @@ def describe_left_out(results: Tested) -> str:
     used = _counts(results)
     kept = collections.Counter(x.variant for x in results.runs if x.predictions)
     few = [
-        f"of {used.get(name, 0)} of {_checks.count(count, 'run')} of "
+        f"from {used.get(name, 0)} of {_checks.count(count, 'run')} of "
         f"{results.labels.get(name, name)}"
         for name, count in kept.items()
         if any(variant == name for variant, _ in results.files_left_out)

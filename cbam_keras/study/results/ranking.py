@@ -275,11 +275,11 @@ class Ranking(_terminal.Tabular):
             for row in rows
         ]
         return Table(
-            f"Confirmation: retrained, mean over {over}",
+            f"Retrained with new seeds, mean over {over}",
             cells,
-            note="The best of many trials is optimistically biased: the "
-            "cheapest setting within one standard error of it, and no "
-            "attention, are retrained with new seeds for the verdict. "
+            note="The best of many trials is optimistically biased. So, for "
+            "the verdict, the cheapest setting within one standard error of "
+            "the best, and no attention, are retrained with new seeds. "
             + tables.note_of(rows, self.tested_on, [measure]),
         )
 

@@ -356,8 +356,8 @@ def verdict(
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
         return (
-            f"Nothing to compare with {baseline}: another network with the "
-            "same seeds is needed."
+            f"A comparison with {baseline} needs another network with the same "
+            "seeds."
         )
     clear, most = find_clear(others), max(x.pairs for x in others.values())
     sentences = [
@@ -422,7 +422,7 @@ def _judge(network, found, baseline, measure, is_clear):
         low, high = (measure.number(end, sign) for end in ends)
         limits = f"95% CI {low} to {high}; {over}"
     elif of_one:
-        limits = f"{found.differ} of {over} differ"
+        limits = f"they differ on {found.differ} of {over}"
     if found.mid_p is not None:
         limits += f"; McNemar's mid-p {found.mid_p:.2g}"
         is_other = found.mid_p <= BY_CHANCE < (found.p_value or 0)
@@ -458,7 +458,7 @@ def describe_power(
     seen, point = find_detectable(compared, measure), 1 / measure.scale
     if seen is None:
         end = "0%" if measure.lower_is_better else "100%"
-        text = f"Power is below 80% even for a gain to {end}"
+        text = f"Power is below 80% even if a network reached {end}"
     else:
         amount = f"{about}{measure.in_points(measure.number(seen))}"
         text = f"Minimum detectable difference at 80% power: {amount}"

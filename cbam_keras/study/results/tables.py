@@ -201,7 +201,7 @@ def note_of(
     if any(row.interval for row in rows):
         sentences.append("Brackets: 95% CI.")
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
-        sentences.append("It misses failures too rare to occur in these.")
+        sentences.append("It does not cover failures too rare to occur here.")
     sentences += [
         f"Lower {measure.heading} is better."
         for measure in measures
@@ -235,9 +235,9 @@ def describe_guessing(results: Any) -> str:
         if first.merit(best) > first.merit(guess):
             return ""
         return (
-            f"No network is better than chance: the best {first.heading} is "
-            f"{first.number(best)}, predicting the best constant of the "
-            f"training data gives {first.number(guess)}. {ADVICE}"
+            f"No network beats the constant baseline: the best {first.heading} "
+            f"is {first.number(best)}; the best constant for the training "
+            f"data gives {first.number(guess)}. {ADVICE}"
         )
     if guess is None or first.key not in FRACTIONS:
         return ""
@@ -247,8 +247,8 @@ def describe_guessing(results: Any) -> str:
     images = results.test_images
     if min(values, default=0) == 1:
         return (
-            f"Every network is right on all {images:,} test {noun}s, which "
-            "therefore cannot compare them: use more, or harder ones."
+            f"Every network is right on all {images:,} test {noun}s, so these "
+            f"do not distinguish them: use more {noun}s, or harder ones."
         )
     luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
     highest = max(values, default=1.0)
@@ -256,6 +256,6 @@ def describe_guessing(results: Any) -> str:
         return ""
     return (
         "No network is better than chance: the best test accuracy is "
-        f"{100 * highest:.2f}%, the majority class gives {100 * guess:.2f}% "
+        f"{100 * highest:.2f}%; the majority class gives {100 * guess:.2f}% "
         f"(up to {100 * luck:.2f}% by chance with {images:,} {noun}s). {ADVICE}"
     )

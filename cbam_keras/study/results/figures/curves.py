@@ -105,7 +105,7 @@ def _draw_rows(axes, rows, baseline, measure):
         ends = ends_of(row, measure)
         if ends is not None and baseline is not None:
             drawn = [scale * (end + baseline) for end in ends]
-            label = "95% CI of the difference from it"
+            label = "95% CI of the difference"
             axes.plot(drawn, [place] * 2, "k|-", markersize=8, label=label)
         color = styles[row.label]["color"]
         # Points lie below the mean, equal ones below each other.
