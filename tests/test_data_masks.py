@@ -200,7 +200,7 @@ def test_other_folders_are_refused_with_patterns(
     image, mask, folders, patterns
 ):
     _write(image=image, mask=mask)
-    with pytest.raises(ValueError, match="What reads it") as caught:
+    with pytest.raises(ValueError, match="Copy the line") as caught:
         load_masks(*folders.split())
     found = re.findall(
         'data="(.*)", images="(.*)", masks="(.*?)" +10 images',
@@ -333,7 +333,7 @@ def _of(masks, **options):
         ),
         ({}, _by(images="{class}/{name}.png"), "There are {name}, {spl"),
         ({}, _by(images="images/{name}.jpg"), "0 files by images=.*10 fi"),
-        ({}, _by(masks="masks/{}{name}.png"), "files by masks=(.|\n)*reads"),
+        ({}, _by(masks="masks/{}{name}.png"), "files by masks=(.|\n)*Copy"),
         (
             {"masks/b/3.png": THIRD},
             _by(masks="masks/**/{name}.png"),

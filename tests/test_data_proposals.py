@@ -183,7 +183,7 @@ def test_each_proposal_of_classes_reads_what_it_says(tmp_path, name):
     _write(tmp_path, tree)
     if isinstance(expected, dict):
         expected = {x: str(tmp_path / expected[x]) for x in expected}
-    with pytest.raises(ValueError, match="What reads it") as caught:
+    with pytest.raises(ValueError, match="Copy the line") as caught:
         data.load(tmp_path)
     line = r"    (pattern=\S+|{.*}) +([\d,]+) images of (\d+) classes \(.*\)"
     found = re.findall(line, str(caught.value))
@@ -203,7 +203,7 @@ def test_each_proposal_of_classes_reads_what_it_says(tmp_path, name):
 def test_each_proposal_of_masks_reads_what_it_says(tmp_path, name):
     tree, expected = MASKS[name]
     _write(tmp_path, tree)
-    with pytest.raises(ValueError, match="What reads it") as caught:
+    with pytest.raises(ValueError, match="Copy the line") as caught:
         data.load_masks(tmp_path)
     line = r'data="(.*)", images="(.*)", masks="(.*?)" +([\d,]+) images'
     found = re.findall(line, str(caught.value))
@@ -222,7 +222,7 @@ SUBJECTS = ("fold", "Actor_", "patient", "s", "session-")
 def test_folders_of_one_word_and_a_number_are_no_classes(tmp_path, word):
     numbers = "|".join(f"{word}{number}" for number in range(1, 7))
     _write(tmp_path, f"<{numbers}>/#_<benign|malignant>.png")
-    with pytest.raises(ValueError, match="of one word and a number") as caught:
+    with pytest.raises(ValueError, match="by a word and a number") as caught:
         data.load(tmp_path)
     lines = re.findall(r'    pattern="(\S+)" ', str(caught.value))
     assert lines[:2] == ["{class}/*", "{group}/*_{class}.png"]

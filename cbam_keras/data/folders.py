@@ -249,7 +249,7 @@ def _check_classes(root, files, endings):
         reason = f'masks beside images, e.g. "{"/".join(min(masks))}"'
     elif are_subjects(classes):
         names = _checks.first_few(sorted(classes))
-        reason = f"folders of one word and a number each, {names}"
+        reason = f"folders named by a word and a number, {names}"
     elif missing := name_missing(inside):
         reason = f'classes that "train" lacks, {missing}'
     if reason:

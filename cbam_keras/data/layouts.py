@@ -47,7 +47,7 @@ class LayoutError(ValueError):
             f"{advice}.",
         ]
         if proposals:
-            lines[-1] = "What reads it, if it is what you mean:"
+            lines[-1] = "Copy the line that describes your data:"
             lines += [f"    {proposal}" for proposal in proposals]
         super().__init__("\n".join(lines))
 

@@ -262,8 +262,8 @@ def _find_table(scans, masks):
         if names is None and len(counts) >= INSTANCES:
             raise ValueError(
                 "Masks must hold the class of each pixel. Received: values "
-                f"from 0 to other numbers in other files, up to {max(totals)}, "
-                'as if they counted instances. Write colors={"background": 0, '
+                f"from 0 to a maximum of each file, up to {max(totals)}, "
+                'as if they numbered instances. Write colors={"background": 0, '
                 '"foreground": "> 0"} if they do, else class_names=[...]'
             )
         known = {*totals, ignored}
