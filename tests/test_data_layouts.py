@@ -435,7 +435,7 @@ def test_copies_are_named(tmp_path):
         data.load(tmp_path)
     shutil.rmtree(tmp_path / "train/dog")
     shutil.copytree(tmp_path / "train/cat", tmp_path / "train/dog")
-    message = "4 images have several cl.*train/dog/0.png is train/cat/0.png"
+    message = "4 images have the same co.*train/dog/0.png is train/cat/0.png"
     with pytest.warns(UserWarning, match=message):
         data.load(tmp_path)
     images = np.arange(96, dtype="uint8").reshape(12, 4, 2)

@@ -119,7 +119,11 @@ def test_of_trials_within_a_standard_error_the_cheapest_is_confirmed(
     [
         ((0.8, 0.9), 1, "."),
         ((0.9, 0.9), 1, "."),
-        ((0.9, 0.8), 0, ". With new seeds, no attention validates better."),
+        (
+            (0.9, 0.8),
+            0,
+            ". With new seeds, validation is better without attention.",
+        ),
     ],
 )
 def test_a_verdict_is_on_one_comparison_whatever_validates_best(
@@ -148,7 +152,7 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
 @pytest.mark.parametrize(
     ("winner", "ending"),
     [
-        ("none", " With new seeds, no attention validates better."),
+        ("none", " With new seeds, validation is better without attention."),
         ("cbam", ""),
     ],
 )

@@ -49,7 +49,7 @@ class ImageData:
         test: Test images, the same for every seed, unless there are folds.
         augment: Tuple, how training images are augmented, in order.
         notes: Tuple of strings, such as how many files are left out.
-        leaks: Tuple of strings, what flatters accuracy, such as copies.
+        leaks: Tuple of strings, what inflates accuracy, such as copies.
         fingerprint: String, a short hash by which a resumed run notices other
             data, or another version of a dataset of TensorFlow Datasets.
         commonest: Number in (0, 1], the fraction of the test images (with folds

@@ -278,7 +278,7 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
         return ()
     warning = (
         f"{_checks.count(len(divided), 'group', 'have')} {dataset.noun}s in "
-        f"several splits by {dataset.grouped_by}, which flatters accuracy: "
+        f"several splits by {dataset.grouped_by}, which inflates accuracy: "
         f"{_checks.first_few(divided)}. Move each into one, or take folds"
     )
     _checks.warn(warning)
@@ -299,8 +299,8 @@ def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
             elif label != its_label:
                 several.append((name, other))
     noun = dataset.noun
-    same = f"the same content as training {noun}s, which flatters accuracy"
-    both = f"several classes, as {noun}s of two have the same content"
+    same = f"the same content as training {noun}s, which inflates accuracy"
+    both = f"the same content as {noun}s of another class"
     kinds = (tested, f"test {noun}", same), (several, noun, both)
     warnings = []
     for pairs, noun, text in kinds:

@@ -105,5 +105,5 @@ def search_verdict(results: study.Ranking, unlearned: str) -> str:
         said = study.verdict({row.label: row}, "none", by, folds)
         text = f"Chosen by {measure}: {row.label}. {said}"
         if _best(results) is not row:
-            text += " With new seeds, no attention validates better."
+            text += " With new seeds, validation is better without attention."
     return text

@@ -82,9 +82,7 @@ class Reader:
             scores = scores.astype("float64")
         if self.logits:
             special = _checks.require("scipy.special", extra="plot")
-            self.notes.append(
-                "Probabilities are those of the logits that were given"
-            )
+            self.notes.append("Probabilities were computed from logits")
             scores = scores.astype("float64")
             if self.multi_label or scores.ndim == 1:
                 scores = special.expit(scores)
@@ -110,7 +108,7 @@ class Reader:
         if abs(sums - 1).max() > EXACT:
             self.notes.append(
                 f'Probabilities of "{variant}" summed to {sums.min():.4f} to '
-                f"{sums.max():.4f} over classes, and were divided by that"
+                f"{sums.max():.4f} over classes, and were divided by it"
             )
             scores = scores / sums[:, None]
         return scores

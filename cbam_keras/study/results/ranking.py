@@ -103,8 +103,8 @@ class Ranking(_terminal.Tabular):
         retrained: The `Results` of the confirmation, or `None`.
         confirmation: Tuple of `ConfirmedRow`: no attention, and the best
             setting with attention, retrained with new seeds.
-        best: The chosen `Trial`: this setting, unless no attention validates
-            better with the new seeds. Without new seeds it is the best trial.
+        best: The chosen `Trial`: this setting, or no attention if that has
+            better validation with new seeds. Without these: the best trial.
         best_options: Dictionary, the arguments of its attention layer. Needs a
             search with a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
