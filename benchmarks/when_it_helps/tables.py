@@ -196,7 +196,11 @@ SLOW = ("none-longer", "none-wide")
 SHOWN = ("none", "se", "cbam", "cbam-paper", "coordinate", *SLOW)
 INSERTED = ("se", "spatial", "cbam", "cbam-paper", "eca", "coordinate")
 ALL = (*INSERTED, *SLOW)
-FEW_WEIGHTS = ("none", "se", "cbam", "affine", "lora")
+CHOSEN = ("se-top", "cbam-top", "coordinate-top", "hidden")
+FEW_WEIGHTS = (
+    *("none", "none-20-epochs", "se", "cbam", "coordinate", "hidden"),
+    *("affine", "lora"),
+)
 STAGES = ("1", "2", "3", "1,2", "1,3", "2,3")
 PLACES = ("none", *(f"cbam-stage-{x}" for x in STAGES), "cbam")
 IN_UNET = ("none", "se", "cbam", "eca", "coordinate", "none-wide")
@@ -215,6 +219,7 @@ FOREST = {
     "few": "Fashion-MNIST, 1,800 images",
     "photographs-again": "photographs, fine-tuned",
     "solar-cells-again": "solar cells, fine-tuned",
+    "photographs-frozen-chosen": "photographs, frozen network",
     "bccd": "blood cells, detection",
     "camvid": "streets, segmentation",
 }
@@ -235,7 +240,13 @@ TABLES = {
     "photographs-frozen": functools.partial(
         networks, "photographs-frozen", FEW_WEIGHTS, "weights that are trained"
     ),
+    "photographs-frozen-chosen": functools.partial(
+        networks, "photographs-frozen-chosen", FEW_WEIGHTS
+    ),
     "top": functools.partial(by_network, TOP, ON_TOP),
+    "top-chosen": functools.partial(
+        by_network, [f"{x}-chosen" for x in TOP], CHOSEN
+    ),
     "top-habit": functools.partial(
         by_network,
         [f"{x}-habit" for x in TOP[:2]],

@@ -25,7 +25,8 @@ TITLES = MEASURED_TITLES | {
         f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
         for x in ("1", "2", "3", "1,2", "1,3", "2,3")
     },
-    "photographs-frozen": "photographs of CIFAR-10, pretrained, frozen",
+    "photographs-frozen": "photographs of CIFAR-10, frozen, at one rate",
+    "photographs-frozen-chosen": "photographs of CIFAR-10, kept frozen",
     "digits-stages": "digits among clutter, again",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
@@ -45,13 +46,17 @@ TITLES = MEASURED_TITLES | {
     "top-photographs": "photographs of CIFAR-10, frozen network",
     "top-clothes": "Fashion-MNIST, frozen network",
     "top-digits": "handwritten digits, frozen network",
+    "top-solar-cells-chosen": "solar cells, rates chosen",
+    "top-photographs-chosen": "photographs of CIFAR-10, rates chosen",
+    "top-clothes-chosen": "Fashion-MNIST, rates chosen",
+    "top-digits-chosen": "handwritten digits, rates chosen",
     "top-solar-cells-habit": "solar cells, two stages",
     "top-photographs-habit": "photographs of CIFAR-10, two stages",
     **{
         f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
         for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
     },
-    "hidden": "a hidden layer of 160 units in the head",
+    "hidden": "a hidden layer with as many weights as CBAM",
     "last-affine": "factors and offsets of the last normalization",
     "low-rank": "an added product of rank 80",
     "tuned-stage1": "Fashion-MNIST, pretrained network, new layers",
