@@ -120,7 +120,7 @@ def test_a_report_has_classes_and_predictions(run, drawn):
         assert cli.main(["report", str(run)]) == 0
     assert (run / "explain/predictions.png").exists()
     page = (run / "report.html").read_text()
-    known = "most probable class of each pixel", "A plan that was fixed before"
+    known = "most probable class of each pixel", "A plan fixed in advance"
     for text in ("IoU by class", ">foreground<", "wrong pixels are", *known):
         assert text in page
     (_, masks, own, _), options = plot.call_args

@@ -99,9 +99,9 @@ def differing(alone, other, count=400):
             3,
             1,
             r"Too few predictions differ to compare CBAM with no attention: .* "
-            r"\(4 of 4",
+            r"\(they differ on 4 of 4",
         ),
-        (0, 0, r"Too few predictions .* \(0 of 400 .* differ; .*mid-p 1\)"),
+        (0, 0, r"Too few predictions .* \(they differ on 0 of 400 .*mid-p 1\)"),
         (12, 3, r"more often than no attention: \+2.25 percentage points"),
         (7, 3, "CBAM vs. no attention: .*, not statistically significant"),
         # The interval decides, and says where the test does not agree.
