@@ -252,6 +252,9 @@ def _seed_generators(seed, epoch):
     Not by `keras.utils.set_random_seed`: it makes TensorFlow forget what it
     has compiled, which takes a ResNet18 seven seconds in each epoch.
     """
+    # Keras makes its own generator at the first draw: in a resumed network that
+    # may be later than in one that was never killed.
+    keras.random.uniform(())
     # With their sum, a seed would draw as the next one in the epoch before.
     seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
     random.seed(seed)
