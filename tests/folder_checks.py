@@ -24,7 +24,7 @@ from cbam_keras import comparison, models, training, tuning
 
 TWO = training.Recipe(epochs=2, batch_size=35)
 # What differs from run to run.
-VARYING = {"command", "seconds", "seconds_per_epoch", "output"}
+VARYING = {"written", "command", "seconds", "seconds_per_epoch", "output"}
 
 
 def units(hp):
