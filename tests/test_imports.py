@@ -14,7 +14,16 @@ import cbam_keras
 TESTS = pathlib.Path(__file__).parent
 PACKAGE = pathlib.Path(cbam_keras.__file__).parent
 # What adds attention to networks, and below it what trains them.
-LIBRARY = "layers models insertion convert explain profiling _graph".split()
+LIBRARY = (
+    "_graph",
+    "convert",
+    "explain",
+    "insertion",
+    "layers",
+    "models",
+    "profiling",
+    "recognition",
+)
 LABORATORY = "data study tuning report cli".split()
 # The folders of `study`: each imports only those before it.
 FLOORS = "plans files results running programs".split()
@@ -98,6 +107,15 @@ def test_what_adds_attention_imports_nothing_that_trains():
         return names & {*LABORATORY} if folder(module) in LIBRARY else set()
 
     assert offences(trains) == {}
+
+
+def test_recognition_imports_nothing_that_inserts():
+    def inserts(module):
+        is_reader = folder(module) == "recognition"
+        names = {folder(name) for name in imports(module)}
+        return names & {"insertion"} if is_reader else set()
+
+    assert offences(inserts) == {}
 
 
 ROOT = PACKAGE.parent

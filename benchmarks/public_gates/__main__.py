@@ -11,8 +11,8 @@ import collections
 import pathlib
 import re
 
-from cbam_keras.insertion.checking import STATES, CheckReport
-from cbam_keras.insertion.source import files as source
+from cbam_keras.recognition.reports import STATES, CheckReport
+from cbam_keras.recognition.source import files as source
 
 SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
 

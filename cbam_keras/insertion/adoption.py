@@ -6,11 +6,11 @@ import dataclasses
 import keras
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.checking import CheckReport, row_of
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
-from cbam_keras.insertion.finding import gates_of, noise_for
-from cbam_keras.insertion.probes import difference_of
-from cbam_keras.insertion.recognition import layer_for
+from cbam_keras.recognition.gates import gates_of, noise_for
+from cbam_keras.recognition.matching import layer_for
+from cbam_keras.recognition.probes import difference_of
+from cbam_keras.recognition.reports import CheckReport, row_of
 
 
 @dataclasses.dataclass(frozen=True)

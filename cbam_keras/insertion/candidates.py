@@ -11,9 +11,10 @@ import keras
 from keras import layers
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.finding import is_expected
 from cbam_keras.layers import ATTENTION, AttentionLayer, make_attention
 from cbam_keras.layers.stages import TOP, in_stages
+from cbam_keras.recognition.claims import place_kind
+from cbam_keras.recognition.gates import is_expected
 
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
@@ -333,12 +334,6 @@ class CandidatePlaces:
         if not paths:
             return f"{hint}Attention needs feature maps, (B, H, W, C)"
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
-
-
-def place_kind(layer_class):
-    """Returns the kind of gates of a class of ours, `""` if it has none."""
-    kinds = (kind for kind, x in ATTENTION.items() if x is layer_class)
-    return next(kinds, "")
 
 
 def _policy(place):

@@ -11,8 +11,8 @@ import keras
 from keras import layers, ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion.claims import claim_of, is_meant
 from cbam_keras.layers import AttentionLayer
+from cbam_keras.recognition.claims import claim_of, is_meant
 
 # A part of more calls is no gate.
 MOST_CALLS = 60

@@ -14,10 +14,10 @@ import numpy as np
 from keras import ops
 
 from cbam_keras import _checks, _graph
-from cbam_keras.insertion import claims
-from cbam_keras.insertion.cutting import Cut, cuts, look_into
-from cbam_keras.insertion.probes import Probes, probe
-from cbam_keras.insertion.recognition import Match, match, nearest, of_ours
+from cbam_keras.recognition import claims
+from cbam_keras.recognition.cuts import Cut, cuts, look_into
+from cbam_keras.recognition.matching import Match, match, nearest, of_ours
+from cbam_keras.recognition.probes import Probes, probe
 
 # Replaces an unknown size of an input.
 SIDES = 64

@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from cbam_keras import cli
 from cbam_keras.insertion import check
-from cbam_keras.insertion.checking import RIGHT, WRONG
+from cbam_keras.recognition.reports import RIGHT, WRONG
 
 pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
 

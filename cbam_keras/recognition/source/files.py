@@ -14,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cbam_keras import _checks
-from cbam_keras.insertion.checking import (
+from cbam_keras.recognition.reports import (
     NOT_LOOKED_INTO,
     CheckedGate,
     CheckReport,
     unknown,
 )
-from cbam_keras.insertion.source.definitions import cells_of
+from cbam_keras.recognition.source.definitions import cells_of
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
@@ -43,7 +43,7 @@ GATE = re.compile(
 )
 START = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from cbam_keras.insertion.source.reader import main; main()"
+    "from cbam_keras.recognition.source.reader import main; main()"
 )
 
 

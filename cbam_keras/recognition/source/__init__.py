@@ -6,6 +6,6 @@
 - `keras_2`: what source for Keras 2 needs.
 """
 
-from cbam_keras.insertion.source.files import check_source
+from cbam_keras.recognition.source.files import check_source
 
 __all__ = ["check_source"]

@@ -145,3 +145,9 @@ def remedy(claim: str, computed: Any) -> str:
     if next(iter(inspect.signature(layer_class).parameters)) != REDUCTION:
         ratio = ""
     return f"replace it by `{layer_class.__name__}({ratio})`, or rename it"
+
+
+def place_kind(layer_class):
+    """Returns the kind of gates of a class of ours, `""` if it has none."""
+    kinds = (kind for kind, x in layers.ATTENTION.items() if x is layer_class)
+    return next(kinds, "")

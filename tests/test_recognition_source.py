@@ -6,7 +6,7 @@ import pytest
 
 from cbam_keras.cli import main
 from cbam_keras.insertion import check_source
-from cbam_keras.insertion.source import files
+from cbam_keras.recognition.source import files
 
 pytest.importorskip("tensorflow")
 

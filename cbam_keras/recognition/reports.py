@@ -11,11 +11,17 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _graph, _terminal
-from cbam_keras.insertion.candidates import place_kind
-from cbam_keras.insertion.claims import AXES, CLAIMS, claim_of, differs, remedy
-from cbam_keras.insertion.finding import MIXES, UNKNOWN, Gate, gates_of
-from cbam_keras.insertion.probes import Probes
-from cbam_keras.insertion.recognition import trains_otherwise
+from cbam_keras.recognition.claims import (
+    AXES,
+    CLAIMS,
+    claim_of,
+    differs,
+    place_kind,
+    remedy,
+)
+from cbam_keras.recognition.gates import MIXES, UNKNOWN, Gate, gates_of
+from cbam_keras.recognition.matching import trains_otherwise
+from cbam_keras.recognition.probes import Probes
 
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.

@@ -18,7 +18,7 @@ from pasted import (
 )
 
 from cbam_keras.insertion import check
-from cbam_keras.insertion.claims import claim_of
+from cbam_keras.recognition.claims import claim_of
 
 SHAPE = (8, 9, CHANNELS)
 NAMES = {

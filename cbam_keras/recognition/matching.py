@@ -22,10 +22,15 @@ import numpy as np
 from keras import activations, ops
 
 from cbam_keras import _graph, layers
-from cbam_keras.insertion.claims import HALVES
-from cbam_keras.insertion.cutting import Cut
-from cbam_keras.insertion.probes import TOLERANCE, Probes, Values, difference_of
 from cbam_keras.layers.cbam import ORDERS
+from cbam_keras.recognition.claims import HALVES
+from cbam_keras.recognition.cuts import Cut
+from cbam_keras.recognition.probes import (
+    TOLERANCE,
+    Probes,
+    Values,
+    difference_of,
+)
 
 # More assignments of weights of one shape are not tried.
 MOST_ASSIGNMENTS = 8

@@ -17,16 +17,16 @@ from typing import Any
 import keras
 
 from cbam_keras import _graph
-from cbam_keras.insertion.checking import (
+from cbam_keras.recognition.claims import claim_of, is_meant
+from cbam_keras.recognition.gates import FAILED, MIXES, gates_of
+from cbam_keras.recognition.reports import (
     NOT_LOOKED_INTO,
     CheckedGate,
     row_of,
     unknown,
 )
-from cbam_keras.insertion.claims import claim_of, is_meant
-from cbam_keras.insertion.finding import FAILED, MIXES, gates_of
-from cbam_keras.insertion.source import keras_2
-from cbam_keras.insertion.source.definitions import Code, Unknown
+from cbam_keras.recognition.source import keras_2
+from cbam_keras.recognition.source.definitions import Code, Unknown
 
 # Features of 32 channels in ranks 4, 3 and 5, others for gates that name their
 # sizes, and images of a network.

@@ -14,8 +14,8 @@ from typing import Any
 
 import keras
 
-from cbam_keras.insertion.finding import reason_of
-from cbam_keras.insertion.source import keras_2
+from cbam_keras.recognition.gates import reason_of
+from cbam_keras.recognition.source import keras_2
 
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
 # What an assignment may consist of, beside calls of these libraries.

@@ -1,0 +1,10 @@
+"""What attention of any model or source computes.
+
+- `reports`: `check`, whether it computes what its name says.
+- `source`: `check_source`, the same of files of source.
+- `gates`: the gates of a model, measured, and what is around them.
+- `cuts`: the parts of a network that may be such attention.
+- `matching`: the `cbam_keras` layers that compute and train the same.
+- `probes`: features to measure and compare them on.
+- `claims`: what names claim, and whether it is so.
+"""
