@@ -1,10 +1,11 @@
 """What the command `cbam-keras` does before Keras is imported.
 
-That takes seconds, so help and a mistyped command are answered before it. It
-stands outside the package, since importing the package imports Keras.
+This is a package of its own since `import cbam_keras` imports Keras, which
+takes seconds: help and a mistyped command are answered without it.
 
-- `parser`: the subcommands with their options and help.
-- `options`: the options that several subcommands share.
+- `parser`: the subcommands and their help.
+- `arguments`: their options.
+- `options`: the names that options take, and types of their values.
 - `backends`: Keras imported with a backend, without what TensorFlow logs then.
 """
 

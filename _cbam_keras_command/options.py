@@ -1,18 +1,13 @@
-"""Options that several subcommands share, with their names and defaults.
+"""What options of the command take: names, and types of values.
 
-A test compares both with the functions that they are for.
+A test compares names and defaults with the functions that they are for.
 """
 
 import argparse
 import contextlib
 import difflib
-import functools
 import os
-import pathlib
-import string
-import tomllib
 from collections.abc import Iterable
-from typing import Any
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 WIDER_RESNETS = ("wideresnet18", "resnext50", "resnext101")
@@ -36,9 +31,12 @@ SCORES = ("miou", "iou", "dice")
 KINDS = ("images", "signals", "volumes", "vectors")
 FROM_TRAINED = ("fine-tuning", "frozen", "segmentation")
 RECIPES = ("default", "imagenet", "small_images", *FROM_TRAINED)
-WEIGHTS, CLASS_WEIGHTS, FIGURES = ("imagenet",), ("balanced", "sqrt"), ("pdf",)
-MEASURES_OF_PREDICTIONS = *MEASURES, *NUMBERS
-ALL_MEASURES = *MEASURES_OF_PREDICTIONS, *SCORES
+WEIGHTS = ("imagenet",)
+CLASS_WEIGHTS = ("balanced", "sqrt")
+# Formats of figures beside PNG.
+FIGURES = ("pdf",)
+MEASURES_OF_PREDICTIONS = (*MEASURES, *NUMBERS)
+ALL_MEASURES = (*MEASURES_OF_PREDICTIONS, *SCORES)
 # Options that say where images are.
 TABLE_COLUMNS = ("image", "label", "split", "group", "fold")
 LOCATION = ("data_dir", "image_folder", *(f"{x}_column" for x in TABLE_COLUMNS))
@@ -87,26 +85,32 @@ def dataset(text: str) -> str:
 
 def gate(text: str) -> str:
     """Returns what may be the name of attention, or of a class."""
-    known = *ATTENTION, *CONTROLS
-    is_known = text in known or ":" in text or text.startswith("skip-")
-    return text if is_known else _unknown(text, known)
+    names = (*ATTENTION, *CONTROLS)
+    is_own_class = ":" in text
+    if text in names or is_own_class or text.startswith("skip-"):
+        return text
+    raise _unknown(text, names)
 
 
 def network(text: str) -> str:
     """Returns what may be the name of a network, or of a function."""
-    is_known = text in NETWORKS or ":" in text or text.startswith("unet-")
+    is_own_function = ":" in text
     # Names of networks of Keras begin with a capital letter.
-    is_known = is_known or text[:1].isupper()
-    several = *NETWORKS, "EfficientNetLite0", "those of keras.applications"
-    return text if is_known else _unknown(text, several)
+    is_of_keras = text[:1].isupper()
+    is_ours = text in NETWORKS or text.startswith("unet-")
+    if is_ours or is_own_function or is_of_keras:
+        return text
+    names = (*NETWORKS, "EfficientNetLite0", "those of keras.applications")
+    raise _unknown(text, names)
 
 
 def _unknown(text, names):
+    """Returns the error of a name that is not one of `names`."""
     listed = f"{', '.join(names)}, or MODULE:NAME of your own"
     if "," in text:
         listed += ", several separated by spaces"
     listed += nearest(text, names)
-    raise argparse.ArgumentTypeError(f"{text!r} is not one of {listed}")
+    return argparse.ArgumentTypeError(f"{text!r} is not one of {listed}")
 
 
 def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
@@ -117,53 +121,9 @@ def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
     return f'. Did you mean "{by_case[near[0]]}"?' if is_needed else ""
 
 
-def layers(text):
-    """Returns a whole number, a part, or else the text."""
+def layers(text: str) -> int | float | str:
+    """Returns a whole number, a fraction, or else the text."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
-
-
-# What arguments options of a kind have.
-KINDS_OF_OPTION: dict[str, dict[str, Any]] = {
-    "positive": {"type": positive, "metavar": "N"},
-    "whole": {"type": whole, "metavar": "N"},
-    "numbers": {"type": float, "nargs": "+", "metavar": "NUMBER"},
-    # One or several values, also of an option that is repeated.
-    "several": {"action": "extend", "nargs": "+"},
-    "flag": {"action": "store_true"},
-    # These are in effect only if they are given.
-    "on": {"action": "store_true", "default": None},
-    "off": {"action": "store_false", "default": None},
-}
-
-
-def add_options(
-    parser: Any, group: str, *kinds: str, **texts: str | tuple[str, ...]
-) -> None:
-    """Adds a group of `options.toml`, of further kinds, with these texts."""
-    texts = {**globals(), **texts}
-    for names, option in read_options()[group].items():
-        arguments = dict(option)
-        for name in ("type", "choices"):
-            if name in option:
-                arguments[name] = globals()[option[name]]
-        for kind in (arguments.pop("kind", None), *kinds):
-            arguments = KINDS_OF_OPTION.get(kind, {}) | arguments
-        help_text = string.Template(option["help"])
-        arguments["help"] = help_text.substitute(
-            {
-                name: text if isinstance(text, str) else ", ".join(text)
-                for name in help_text.get_identifiers()
-                for text in [texts[name]]
-            }
-        )
-        parser.add_argument(*names.split(), **arguments)
-
-
-@functools.cache
-def read_options() -> dict[str, dict[str, dict[str, Any]]]:
-    """Returns the options of each group by their names."""
-    path = pathlib.Path(__file__).with_suffix(".toml")
-    return tomllib.loads(path.read_text("utf-8"))

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from _cbam_keras_command import arguments as groups
 from _cbam_keras_command import options
-from _cbam_keras_command.options import add_options
 
 
 class Options(argparse.Namespace):
@@ -120,15 +120,17 @@ def train(parser):
       cbam-keras train --data photos --model EfficientNetB0 --instead-of se
       cbam-keras train --data images --masks masks --attention none skip-gate
     """
-    add_options(parser, "model")
-    add_options(parser, "attention", attention="none cbam")
-    add_options(parser, "train")
-    _add_run(parser, "runs/train-DATA-MODEL")
-    group = parser.add_argument_group("attention layers")
-    ratios = "4 in the network tiny, otherwise 16"
-    add_options(group, "layers", ratios=ratios, sizes="7")
-    training = _add_training(parser, "mnist5k")
-    add_options(training, "threshold")
+    groups.add_network(parser)
+    groups.add_attention(parser, default="none cbam")
+    groups.add_comparison(parser)
+    _add_run(parser, output="runs/train-DATA-MODEL")
+    groups.add_layers(
+        parser.add_argument_group("attention layers"),
+        ratios="4 in the network tiny, otherwise 16",
+        sizes="7",
+    )
+    training = _add_training(parser, data="mnist5k")
+    groups.add_threshold(training)
 
 
 def tune(parser):
@@ -146,31 +148,33 @@ def tune(parser):
       cbam-keras tune --data photos --image-size 64 --max-trials 30 --workers 2
       cbam-keras tune --model mine:build
     """
-    add_options(parser, "model")
-    add_options(parser, "tune")
-    _add_run(parser, "runs/tune-DATA-MODEL")
-    text = "Each takes one value, which fixes it, or several to choose from."
-    group = parser.add_argument_group("search space", text)
-    add_options(group, "attention", attention="none se cbam")
-    ratios = "2 4 8 16, and 4 for se"
-    add_options(group, "layers", "several", ratios=ratios, sizes="3 5 7")
-    _add_training(parser, "crowded_mnist")
+    groups.add_network(parser)
+    groups.add_search(parser)
+    _add_run(parser, output="runs/tune-DATA-MODEL")
+    space = parser.add_argument_group(
+        "search space",
+        "Each takes one value, which fixes it, or several to choose from.",
+    )
+    groups.add_attention(space, default="none se cbam")
+    groups.add_layers(
+        space, ratios="2 4 8 16, and 4 for se", sizes="3 5 7", are_several=True
+    )
+    _add_training(parser, data="crowded_mnist")
 
 
 def _add_run(parser, output):
     """Adds how a run is started, and where its files are."""
-    add_options(parser, "run", output=output)
-    add_options(parser.add_mutually_exclusive_group(), "where")
+    groups.add_run(parser, output)
+    groups.add_workers(parser.add_mutually_exclusive_group())
 
 
 def _add_training(parser, data):
     """Adds on what networks are trained, and how; returns the last group."""
-    for name in ("data", "masks"):
-        add_options(parser.add_argument_group(name), name)
-    parser.set_defaults(data=data)
-    group = parser.add_argument_group("training", options.DEFAULTS)
-    add_options(group, "training")
-    return group
+    groups.add_data(parser.add_argument_group("data"), default=data)
+    groups.add_masks(parser.add_argument_group("masks"))
+    training = parser.add_argument_group("training", options.DEFAULTS)
+    groups.add_training(training)
+    return training
 
 
 def report(parser):
@@ -184,8 +188,8 @@ def report(parser):
       cbam-keras report out --pattern "{network}/{seed}/probs.npz"
     """
     parser.usage += " RUN"
-    add_options(parser, "report")
-    add_options(parser.add_argument_group("predictions"), "predictions")
+    groups.add_report(parser)
+    groups.add_predictions(parser.add_argument_group("predictions"))
 
 
 def check(parser):
@@ -201,7 +205,7 @@ def check(parser):
       cbam-keras check model.keras --classes my_layers:MyGate
     """
     parser.usage += " PATH [PATH ...]"
-    add_options(parser, "check")
+    groups.add_check(parser)
 
 
 # The subcommands, whose docstrings are their help, and what the list says.

@@ -25,7 +25,6 @@ DATA = (
     "cbam_keras/report/page.methods.txt",
     "cbam_keras/report/page.checklist.csv",
     "cbam_keras/report/page.texts.toml",
-    f"{COMMAND}/options.toml",
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")
 
