@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import re
 
 import pytest
 from keras import layers
@@ -154,6 +155,60 @@ def test_a_hyperparameter_of_the_same_name_is_not_mixed_up():
         attention, own = ask_both(hp, own_first, scope="cbam")
         assert (attention.options["kernel_size"], own) == (7, 3)
     ask_both(keras_tuner.HyperParameters(), True, values=(3, 7))
+
+
+def test_blocks_in_name_scopes_have_attention_of_their_own():
+    space = tuning.CBAMHyperModel(attention=("none", "se", "cbam"))
+
+    def attentions(hp):
+        in_blocks = []
+        for block in ("block1", "block2"):
+            with hp.name_scope(block):
+                in_blocks.append(space.attention_for(hp))
+        return in_blocks
+
+    hp = keras_tuner.HyperParameters()
+    assert attentions(hp) == [None, None]
+    assert [parameter.name for parameter in hp.space] == [
+        f"{block}/{name}"
+        for block in ("block1", "block2")
+        for name in ("attention", *LAYER)
+    ]
+    hp.values = {
+        "block1/attention": "se",
+        "block2/attention": "cbam",
+        "block2/reduction_ratio": 8,
+        "block2/kernel_size": 3,
+    }
+    first, second = attentions(hp)
+    assert isinstance(first(name="first"), SqueezeExcite)
+    layer = second(name="second")
+    assert (layer.reduction_ratio, layer.kernel_size) == (8, 3)
+
+
+class Trial:
+    """Stands in for `optuna.Trial`, and chooses by index."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def suggest_categorical(self, name, choices):
+        return [*choices][self.index]
+
+
+def test_the_error_for_a_trial_of_optuna_says_what_works():
+    space = tuning.CBAMHyperModel()
+    with pytest.raises(TypeError, match="Received: hp=.*, a Trial") as caught:
+        space.attention_for(Trial(0))
+    indented = re.findall(r"^    (.*)$", str(caught.value), re.M)
+    recipe = "\n".join(indented)
+    attentions = []
+    for index in range(14):
+        names = {"space": space, "trial": Trial(index)}
+        exec(recipe, names)  # noqa: S102
+        attentions.append(names["attention"])
+    assert attentions == [space.attention_of(x) for x in space.points()]
+    assert attentions.count(None) == 1
 
 
 def test_a_known_network_needs_to_know_the_images():

@@ -121,15 +121,31 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         """Returns what `attention=` takes, for your own build function.
 
         Args:
-            hp: A `keras_tuner.HyperParameters`.
+            hp: A `keras_tuner.HyperParameters`. For an attention layer of its
+                own in each block, call this once per block, each time within
+                `with hp.name_scope("block1")`.
 
         Returns:
             `None`, or a `layers.Attention`: it takes `name=` and gives a layer.
+
+        Raises:
+            TypeError: If `hp` is of another tuner, such as a trial of Optuna:
+                choose one of the `points` there, and call `attention_of`.
         """
         return self.attention_of(self._choose(hp))
 
     def attention_of(self, values: Point) -> Attention | None:
-        """Returns the same of one of the `points`."""
+        """Returns what `attention=` takes, for one of the `points`.
+
+        Any tuner can choose an index of `points()`, e.g. Optuna by
+        `trial.suggest_categorical("point", range(len(space.points())))`.
+
+        Args:
+            values: Dictionary, one of the `points`.
+
+        Returns:
+            See `attention_for`.
+        """
         kind = str(values["attention"])
         stages = str(values.get("stages", PAPER["stages"]))
         if kind not in ATTENTION:
@@ -206,6 +222,16 @@ class CBAMHyperModel(keras_tuner.HyperModel):
 
     def _choose(self, hp):
         """Registers the hyperparameters, and returns the values in use."""
+        if not isinstance(hp, HyperParameters):
+            raise TypeError(
+                "`hp` must be a keras_tuner.HyperParameters. Received: "
+                f"hp={hp!r}, a {type(hp).__name__}. For a trial of Optuna "
+                "write, where `space` is this CBAMHyperModel:\n"
+                "    points = space.points()\n"
+                '    index = trial.suggest_categorical("point", '
+                "range(len(points)))\n"
+                "    attention = space.attention_of(points[index])"
+            )
         kind = self._ask(hp, "attention")
         values = {"attention": kind}
         for name in SEARCHED:
