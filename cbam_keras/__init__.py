@@ -4,6 +4,8 @@ import functools
 import importlib
 import sys
 import types
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from _cbam_keras_command.backends import (
     choose_backend,
@@ -47,17 +49,44 @@ from cbam_keras.layers import (
 )
 from cbam_keras.profiling import profile_model
 
-# Imported on first access, as `cbam_keras.explain`, by their last names.
-_LIBRARY = ("explain", "layers", "models", "profiling")
-_LABORATORY = ("cli", "data", "report", "study", "tuning")
-_MODULES = {name: name for name in (*_LIBRARY, *_LABORATORY)} | {
-    "blocks": "models.blocks",
-    "comparison": "study.programs.comparison",
-    "losses": "models.losses",
-    "plotting": "report.plotting",
-    "presets": "models.paper",
-    "training": "study.programs.training",
-}
+if TYPE_CHECKING:
+    # Type checkers and editors do not run `__getattr__`. The names are said
+    # twice since only then is what a module imports also what it offers.
+    from cbam_keras import blocks as blocks
+    from cbam_keras import cli as cli
+    from cbam_keras import comparison as comparison
+    from cbam_keras import data as data
+    from cbam_keras import explain as explain
+    from cbam_keras import losses as losses
+    from cbam_keras import models as models
+    from cbam_keras import plotting as plotting
+    from cbam_keras import presets as presets
+    from cbam_keras import report as report
+    from cbam_keras import study as study
+    from cbam_keras import training as training
+    from cbam_keras import tuning as tuning
+
+# Imported on first access, as `cbam_keras.explain`. `_MODULES` has each module
+# that is documented, and those imported above.
+_MODULES = (
+    "blocks",
+    "cli",
+    "comparison",
+    "convert",
+    "data",
+    "explain",
+    "insertion",
+    "layers",
+    "losses",
+    "models",
+    "plotting",
+    "presets",
+    "profiling",
+    "report",
+    "study",
+    "training",
+    "tuning",
+)
 
 __all__ = [
     "BAM",
@@ -96,11 +125,11 @@ for _name in (*_LOSSES, "ReverseChannels", "UpsampleLike"):
     )
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> ModuleType:
     if name in _MODULES:
-        return importlib.import_module(f"cbam_keras.{_MODULES[name]}")
+        return importlib.import_module(f"cbam_keras.{name}")
     raise AttributeError(f"module 'cbam_keras' has no attribute {name!r}")
 
 
-def __dir__():
-    return sorted({*globals(), *_MODULES})
+def __dir__() -> list[str]:
+    return [*__all__, *_MODULES, "__version__"]

@@ -13,7 +13,6 @@ import pytest
 from _cbam_keras_command import options, parser
 from cbam_keras import (
     cli,
-    comparison,
     data,
     layers,
     losses,
@@ -25,6 +24,7 @@ from cbam_keras import (
 from cbam_keras.cli.command import AT_A_TIME, PLANS
 from cbam_keras.layers import CBAM
 from cbam_keras.report import looking
+from cbam_keras.study import comparison
 from cbam_keras.study.results.results import read_results
 
 RUNS = {

@@ -3,9 +3,11 @@
 import ast
 import functools
 import graphlib
+import importlib
 import pathlib
 import re
 import sys
+from inspect import ismodule
 
 import pytest
 
@@ -25,6 +27,25 @@ LIBRARY = (
     "recognition",
 )
 LABORATORY = "data study tuning report cli".split()
+# The files beside the folders: what all folders share.
+SHARED = {
+    "__init__",
+    "__main__",
+    "_checks",
+    "_files",
+    "_terminal",
+    "_version",
+    "optimizers",
+}
+# Modules for users, which hold imports alone, and the folders they import.
+DOORS = {
+    "blocks": {"models"},
+    "comparison": {"study"},
+    "losses": {"models"},
+    "plotting": {"explain", "study"},
+    "presets": {"models"},
+    "training": {"study"},
+}
 # The folders of `study`: each imports only those before it.
 FLOORS = "plans files results running programs".split()
 MODULES = sorted(
@@ -83,7 +104,8 @@ def test_the_tree_is_seen_at_one_glance():
     entries = [path for path in PACKAGE.iterdir() if path.name[0] != "."]
     folders = {path.name for path in entries if path.is_dir()}
     assert folders - {"__pycache__"} == {*LIBRARY, *LABORATORY}
-    assert len([path for path in entries if path.suffix == ".py"]) <= 7
+    files = {path.stem for path in entries if path.suffix == ".py"}
+    assert files - SHARED == {*DOORS}
 
 
 def test_files_read_in_one_sitting():
@@ -104,7 +126,9 @@ def test_the_page_of_tests_names_each_file():
 def test_what_adds_attention_imports_nothing_that_trains():
     def trains(module):
         names = {folder(name) for name in imports(module)}
-        return names & {*LABORATORY} if folder(module) in LIBRARY else set()
+        if folder(module) not in LIBRARY:
+            return set()
+        return names & {*LABORATORY, *DOORS}
 
     assert offences(trains) == {}
 
@@ -116,6 +140,24 @@ def test_recognition_imports_nothing_that_inserts():
         return names & {"insertion"} if is_reader else set()
 
     assert offences(inserts) == {}
+
+
+@pytest.mark.parametrize("name", DOORS)
+def test_modules_for_users_hold_imports_alone(name):
+    tree = ast.parse((PACKAGE / f"{name}.py").read_text())
+    assert {folder(x) for x in imports(name)} == DOORS[name]
+    _, *statements = tree.body
+    kinds = {type(statement).__name__ for statement in statements}
+    # The names in `__all__` and `__dir__`, where there are any.
+    assert kinds <= {"ImportFrom", "Assign", "FunctionDef"}
+    module = importlib.import_module(f"cbam_keras.{name}")
+    assert module is getattr(cbam_keras, name)
+    for statement in statements:
+        if isinstance(statement, ast.ImportFrom):
+            source = importlib.import_module(statement.module)
+            for imported in statement.names:
+                value = getattr(module, imported.asname or imported.name)
+                assert value is getattr(source, imported.name)
 
 
 ROOT = PACKAGE.parent
@@ -199,3 +241,15 @@ PUBLIC = {
     if hasattr(module := getattr(cbam_keras, name), "__all__")
     and re.match(r"cbam_keras\.[a-z]", module.__name__)
 }
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_completion_offers_what_is_public(name):
+    assert dir(getattr(cbam_keras, name)) == sorted(PUBLIC[name])
+
+
+def test_completion_of_the_package_offers_names_and_modules():
+    modules = {x for x in dir(cbam_keras) if ismodule(getattr(cbam_keras, x))}
+    assert modules == {*PUBLIC, "blocks"}
+    names = {*cbam_keras.__all__, "__version__"}
+    assert {*dir(cbam_keras)} - modules == names

@@ -16,7 +16,6 @@ from training_checks import SHORT
 from tuning_checks import warned
 
 from cbam_keras import (
-    comparison,
     data,
     models,
     study,
@@ -24,6 +23,7 @@ from cbam_keras import (
     tuning,
 )
 from cbam_keras.layers import ATTENTION_KINDS, attention_layers
+from cbam_keras.study import comparison
 
 NAMES = ["none", "se", "cbam"]
 

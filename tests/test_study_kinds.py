@@ -14,8 +14,9 @@ from sklearn.preprocessing import StandardScaler
 from test_data_kinds import LABELS, numbers
 from training_checks import SHORT
 
-from cbam_keras import cli, comparison, data, models, study, training
+from cbam_keras import cli, data, models, study, training
 from cbam_keras.report import looking
+from cbam_keras.study import comparison
 
 pytestmark = pytest.mark.usefixtures("eagerly")
 TWO = training.Recipe(epochs=2, batch_size=14)

@@ -3,3 +3,7 @@
 from cbam_keras.cli.command import main
 
 __all__ = ["main"]
+
+
+def __dir__() -> list[str]:
+    return __all__

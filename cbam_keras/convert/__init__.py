@@ -10,3 +10,7 @@
 from cbam_keras.convert.loading import Report, load_torch_weights
 
 __all__ = ["load_torch_weights", "Report"]
+
+
+def __dir__() -> list[str]:
+    return __all__

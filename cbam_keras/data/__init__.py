@@ -60,3 +60,7 @@ __all__ = [
     "EMBEDDED",
     "AUGMENTATIONS",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

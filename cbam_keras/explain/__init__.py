@@ -14,3 +14,7 @@ from cbam_keras.explain.classes import class_probabilities
 from cbam_keras.explain.gradients import gradient_at
 
 __all__ = ["grad_cam", "attention_maps", "class_probabilities"]
+
+
+def __dir__() -> list[str]:
+    return __all__

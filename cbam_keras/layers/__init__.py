@@ -63,3 +63,7 @@ __all__ = [
     "TripletAttention",
     "AttentionGate",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

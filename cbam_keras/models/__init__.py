@@ -63,3 +63,7 @@ __all__ = [
     "pyramid",
     "preprocess_input",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

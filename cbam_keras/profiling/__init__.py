@@ -7,3 +7,7 @@
 from cbam_keras.profiling.profile import LayerProfile, Profile, profile_model
 
 __all__ = ["profile_model", "Profile", "LayerProfile"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -3,7 +3,6 @@
 - `report`: `write`, and what the page says of each kind of run.
 - `page`: what a page holds, and the file that it becomes.
 - `looking`: some test images, and what networks see in them, drawn.
-- `plotting`: all figures of the package, by one name.
 """
 
 import pathlib
@@ -12,6 +11,10 @@ from cbam_keras import _checks, _files
 from cbam_keras.report.report import write
 
 __all__ = ["write"]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def try_to_write(folder: pathlib.Path, draw: bool = False) -> bool:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["search", "CBAMHyperModel", "Search"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> type:
     # A subclass of KerasTuner's, which is optional.
     if name == "CBAMHyperModel":

@@ -11,9 +11,9 @@ import keras
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from cbam_keras import _checks, comparison, models, study
+from cbam_keras import _checks, models, study
 from cbam_keras.layers import attention_layers
-from cbam_keras.study import Recipe
+from cbam_keras.study import Recipe, comparison
 from examples.detection.data import load, name_of
 from examples.detection.detector import (
     BACKBONES,

@@ -21,3 +21,7 @@ __all__ = [
     "plot_roc",
     "plot_reliability",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
