@@ -6,8 +6,8 @@ tables, and writes them and all numbers to `layers-jax.md` and `.json` in the
 output folder. Benchmarks inform and never gate: no test and no check depends
 on what they measure.
 
-- `layers`, `networks`, `memory`, `small_network`, `startup`, `exports`, `job`:
-  run by `python -m benchmarks`, too.
+- `layers`, `networks`, `memory`, `small_network`, `single_image`, `startup`,
+  `exports`, `job`: run by `python -m benchmarks`, too.
 - `insertion`: attention inserted into a trained network.
 - `paper`: parameters and multiply-accumulates beside those of the paper.
 - `when_it_helps/`: accuracy without and with attention.

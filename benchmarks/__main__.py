@@ -19,6 +19,7 @@ SCRIPTS = {
     "networks": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 2",
     "memory": "--models ResNet18 --batch-size 2 --image-size 32 --repeats 1",
     "small_network": "--repeats 1",
+    "single_image": "--repeats 2",
     "startup": "--repeats 1 --steps 1 2",
     "exports": "--repeats 2",
     "job": "--repeats 1 --data mnist5k",

@@ -260,11 +260,16 @@ class TrainableAttention(AttentionLayer):
         return gate
 
     def _dense(self, x, kernel, bias=None):
+        """Returns `x @ kernel`, plus the bias if there is one."""
         kernel = ops.cast(kernel, x.dtype)
-        # TensorFlow's oneDNN writes out of bounds in `x @ kernel` if the height
-        # is 1, and `ops.matmul` computes in float32 on PyTorch.
-        rows = ops.reshape(x, (-1, kernel.shape[0])) @ kernel
-        x = ops.reshape(rows, (-1, *ops.shape(x)[1:-1], kernel.shape[1]))
+        # `ops.matmul` would compute float64 in float32 on PyTorch.
+        if len(x.shape) == 2:
+            x = x @ kernel
+        else:
+            # TensorFlow's oneDNN writes out of bounds in `x @ kernel` if `x`
+            # has a height of 1, so all positions are rows of one matrix.
+            rows = ops.reshape(x, (-1, kernel.shape[0])) @ kernel
+            x = ops.reshape(rows, (-1, *ops.shape(x)[1:-1], kernel.shape[1]))
         return x if bias is None else x + ops.cast(bias, x.dtype)
 
     def _dense_of_sum(self, tensors, kernel, bias=None):
