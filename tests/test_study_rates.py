@@ -383,17 +383,21 @@ def test_controls_have_as_many_parameters_and_no_more_than_needed(model):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["none", "wider"], {}, "both need one with attention"),
-        (["cbam", "wider"], {"model": lambda attention: None}, "needs a netw"),
+        (["none", "wider"], {}, "attention, so there must be one"),
+        (
+            ["cbam", "wider"],
+            {"model": lambda attention: None},
+            "needs the name of a network",
+        ),
         (
             ["cbam", "wider"],
             {"model": "EfficientNetLite0", "weights": "imagenet"},
-            '"hidden" any other netw',
+            'the width of its weights: use "hidden"',
         ),
         (
             ["cbam", "hidden"],
             {"model": "unet-tiny"},
-            "or a U-Net, and",
+            'which a U-Net is not: use "wider"',
         ),
     ],
 )

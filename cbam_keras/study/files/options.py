@@ -47,8 +47,9 @@ class RunOptions:
             )
         if not all(callable(make) for make in self.callbacks):
             raise TypeError(
-                "`callbacks` must be functions that make one, such as lambda: "
-                f"MyCallback(3). Received: callbacks={self.callbacks!r}"
+                "`callbacks` must be functions that make one for each network, "
+                "such as lambda: MyCallback(3). Received: "
+                f"callbacks={self.callbacks!r}"
             )
         # The locks of the folder need it.
         _checks.require("filelock", extra="plot")

@@ -300,7 +300,8 @@ class Study:
         if patience is not None and keys.isdisjoint(measured):
             raise ValueError(
                 '`patience` needs a task with "val_accuracy" in its `metrics`. '
-                f"Received: {patience=}, metrics={self.task.metrics}"
+                f"Received: {patience=}, metrics={self.task.metrics}. Leave "
+                "`patience` out of the recipe"
             )
 
     @property
@@ -356,8 +357,10 @@ class Study:
         is_validated = data.validation and data.sizes.get("validation")
         if self.chooses_rates and not is_validated:
             raise ValueError(
-                "Several learning rates need validation data. Received: "
-                f"{recipe.learning_rate}, data with {data.sizes}. Give one"
+                "Several learning rates need validation data, by which each "
+                "run chooses one. Received: learning_rate="
+                f"{recipe.learning_rate}, data with {data.sizes}. Give one "
+                "learning rate, or data with a validation split"
             )
         if recipe.least_steps is None:
             return self
@@ -393,8 +396,9 @@ def check_folds_of(task: Task, folds: int | None) -> int | None:
     data.check_folds(folds)
     if folds is not None and task.is_loaded:
         raise ValueError(
-            "`folds` need data that are not loaded yet, such as a path. "
-            f'Received: {folds=}, loaded images of "{task.name}"'
+            "`folds` need data that are not loaded yet, such as the path of a "
+            "folder: each fold loads them with other test images. Received: "
+            f'{folds=}, loaded images of "{task.name}"'
         )
     return task.count_folds(folds)
 

@@ -263,7 +263,8 @@ class Classification(PredictionTask):
         if self.threshold is not None and not has_two:
             raise ValueError(
                 "`threshold` is for two classes. Received: "
-                f"{len(loaded.class_names)} classes in {loaded.name!r}"
+                f'threshold="{self.threshold}", '
+                f'{len(loaded.class_names)} classes in "{loaded.name}"'
             )
         return loaded
 
