@@ -32,11 +32,18 @@ NUMBERED = r"(.*?)(?:_(\d+))?"
 
 def build_network(study, variant, run, data):
     """Returns a new network of a variant, after checking that it fits."""
-    return build_drawn(study, variant, run, data)[0]
+    network, _ = build_drawn(study, variant, run, data)
+    return network
 
 
 def build_drawn(study, variant, run, data):
-    """Returns the same, and what the seed of the run has drawn of it."""
+    """Builds a new network of a variant, after checking that it fits.
+
+    Returns:
+        Tuple of the network, and a list of its random values, `Drawn`, which
+        another seed can draw again without building the network anew. The list
+        is empty where the network must be built for each seed.
+    """
     recipe = study.recipe_for(variant, run)
     model = build_seeded(functools.partial(variant.build, data), recipe)
     # An instance that is trained in place keeps its values.

@@ -381,9 +381,11 @@ class Queue:
 
     def train_next(self) -> bool:
         """Trains the next network that nobody trains, if there is one."""
-        missing, busy = self.missing(), None
+        missing = self.missing()
+        busy = None
         if self.is_worker:
-            # Most lists begin with the smallest network: so all end together.
+            # Most lists begin with the smallest network. Workers that begin
+            # with the largest one end at about the same time.
             missing.reverse()
         for variant, run in missing:
             try:
@@ -400,20 +402,30 @@ class Queue:
         return False
 
     def _train(self, variant, run):
-        folder, data = self.folder, self.load(run)
+        """Trains one network to its end; this process holds its lock.
+
+        Where the run chooses its learning rate, its candidates were trained
+        before as networks of their own. What is left for the run itself is to
+        take the best one, with its history and checkpoints, and to test it.
+        """
+        folder = self.folder
+        data = self.load(run)
         place = folder.place(variant.name, run)
-        state, chosen = folder.new_state(variant, run, data), None
+        state = folder.new_state(variant, run, data)
+        # The folder of the candidate that the run has chosen.
+        chosen = None
         if self.is_worker:
-            # For the case that it is killed.
+            # The main process reads there what a worker that dies was doing.
             _terminal.say(f"{workers.TRAINS}{place.name}", sys.stderr)
         if len(self.study.rates_for(variant)) > 1:
             choice = self._choose(variant, run, state)
             if choice is None:
                 return
             variant, state, chosen = choice
-        is_whole, began = not state.history, time.monotonic()
+        is_whole = not state.history
+        began = time.monotonic()
         is_timed = not self.is_worker or workers.accelerators(os.environ)
-        # A chosen network is trained.
+        # The callbacks of users have seen the training of a chosen network.
         callbacks = () if chosen else self.callbacks
         title = self._title(variant, run)
         with free_memory():
@@ -466,11 +478,16 @@ class Queue:
                 (place / checkpoints.STATE).unlink()
             del self._outcomes[best.variant, run]
             return None
-        # It has the history and the checkpoints of the candidate.
-        names = "variant", "options", "call"
-        own = {name: getattr(state, name) for name in names}
         chosen = next(x for x in steps if x.name == best.variant)
-        return chosen, dataclasses.replace(trained, ended=None, **own), place
+        # The run has the history and the checkpoints of the candidate.
+        state = dataclasses.replace(
+            trained,
+            ended=None,
+            variant=state.variant,
+            options=state.options,
+            call=state.call,
+        )
+        return chosen, state, place
 
     def _title(self, variant, run):
         """Returns what is printed before a network is trained."""
@@ -484,11 +501,11 @@ class Queue:
 
     def progress(self) -> dict[str, Outcome | checkpoints.State | None]:
         """Returns how far each network is trained, by the names of folders."""
-        found = {}
+        states = {}
         for variant, run, ended in itertools.chain(*self._steps()):
             place = self.folder.place(variant.name, run)
-            found[place.name] = ended or checkpoints.peek_state(place)
-        return found
+            states[place.name] = ended or checkpoints.peek_state(place)
+        return states
 
     def check_end(self, results: Results) -> None:
         """Raises if no training finished, and warns of those that did not."""
