@@ -15,7 +15,6 @@ from cbam_keras import (
     cli,
     data,
     layers,
-    losses,
     report,
     study,
     training,
@@ -23,6 +22,7 @@ from cbam_keras import (
 )
 from cbam_keras.cli.command import AT_A_TIME, PLANS
 from cbam_keras.layers import CBAM
+from cbam_keras.models import losses
 from cbam_keras.report import looking
 from cbam_keras.study import comparison
 from cbam_keras.study.results.results import read_results

@@ -12,8 +12,9 @@ import pytest
 from folder_checks import at_files, epochs, leave, weights
 from PIL import Image, ImageDraw
 
-from cbam_keras import cli, comparison, data, losses, study
+from cbam_keras import cli, comparison, data, study
 from cbam_keras.explain import figures
+from cbam_keras.models import losses
 from cbam_keras.study import Segmentation
 
 pandas = pytest.importorskip("pandas")
