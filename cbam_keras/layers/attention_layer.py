@@ -6,7 +6,7 @@ import math
 import keras
 from keras import constraints, initializers, layers, ops, regularizers
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _private
 from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.normalization import GateNormalization
 from cbam_keras.layers.pools import pool
@@ -95,7 +95,7 @@ class AttentionLayer(layers.Layer):
     def load_own_variables(self, store):
         # Keras leaves out variables of parts that the layer lacks, without a
         # word. They lie beside its own in an HDF5 file, which `store` may hold.
-        group = getattr(store, "_h5_entry_group", None)
+        group = _private.file_group_of(store)
         for name, part in getattr(group, "parent", {}).items():
             attribute = getattr(self, name, None)
             is_missing = attribute is None or inspect.isroutine(attribute)

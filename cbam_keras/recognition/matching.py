@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import activations, ops
 
-from cbam_keras import _graph, layers
+from cbam_keras import _graph, _private, layers
 from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.recognition.claims import HALVES
 from cbam_keras.recognition.cuts import Cut
@@ -504,7 +504,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             reasons.append(type(inner).__name__)
         if getattr(inner, "activity_regularizer", None) is not None:
             reasons.append(f"activity regularizer of {inner.name}")
-    if getattr(cut.source, "_keras_mask", None) is not None:
+    if _private.mask_of(cut.source) is not None:
         reasons.append("the mask of its features, which ours heeds")
     for ours, theirs in zip(layer.weights, match.sources, strict=True):
         if theirs is None:

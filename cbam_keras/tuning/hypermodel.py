@@ -9,7 +9,7 @@ import keras
 import keras_tuner
 from keras_tuner import HyperParameters
 
-from cbam_keras import _checks, study
+from cbam_keras import _checks, _private, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
@@ -251,7 +251,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     def _refuse_others(self, hp):
         """Raises if KerasTuner, which has one value a name, mixes up some."""
         for name, options in self.options.items():
-            full = hp._get_name(name)
+            full = _private.name_in_scopes(hp, name)
             values = [[*x.values] for x in hp.space if x.name == full]
             others = [x for x in values if x != [*options]]
             if others:

@@ -194,7 +194,7 @@ class CodeReader:
                 if only:
                     yield builder.row(error)
                 continue
-            layers = filter(_graph.is_graph, model._flatten_layers())
+            layers = filter(_graph.is_graph, _graph.layers_within(model))
             nodes = [x for layer in layers for x in _graph.nodes(layer)]
             tensors |= {id(y) for x in nodes for y in x.outputs}
         uses = {

@@ -5,12 +5,11 @@ Where a private name of Keras or TensorFlow is gone, memory grows, no more.
 
 import contextlib
 import gc
-import sys
 from collections.abc import Iterator
 
 import keras
 
-from cbam_keras import _checks
+from cbam_keras import _checks, _private
 
 
 @contextlib.contextmanager
@@ -30,9 +29,7 @@ def free_memory() -> Iterator[None]:
 @contextlib.contextmanager
 def gradients_forgotten() -> Iterator[None]:
     """Context after which TensorFlow forgets the graphs of its gradients."""
-    operations = sys.modules.get("tensorflow.python.framework.ops")
-    registry = getattr(operations, "gradient_registry", None)
-    gradients: dict[str, object] = getattr(registry, "_registry", {})
+    gradients = _private.gradients_of_tensorflow()
     before = set(gradients)
     try:
         yield
@@ -45,13 +42,13 @@ def gradients_forgotten() -> Iterator[None]:
 @contextlib.contextmanager
 def _same_names() -> Iterator[None]:
     """Context after which layers are numbered on as if it had built none."""
-    module = sys.modules.get("keras.src.backend.common.global_state")
-    tracker = getattr(module, "GLOBAL_STATE_TRACKER", None)
-    counts = getattr(tracker, "object_name_uids", {})
+    counts = _private.counts_of_names()
     before = dict(counts)
     try:
         yield
     finally:
-        counts = getattr(tracker, "object_name_uids", {})
+        # Keras makes the dictionary with the first name that it numbers, and
+        # again after `keras.backend.clear_session`.
+        counts = _private.counts_of_names()
         counts.clear()
         counts.update(before)
