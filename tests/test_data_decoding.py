@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import struct
 import sys
 import zlib
@@ -101,7 +102,8 @@ def test_images_that_cannot_be_decoded_are_left_out(tmp_path, monkeypatch):
     # More than twice as many pixels are an error of Pillow's.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 960)
     count = len(damaged)
-    reasons = f"{count} damaged or of another format"
+    reasons = f"1 larger than Pillow opens: .*, {count - 1} damaged or of "
+    reasons += "another format"
     message = rf"{count} images \({reasons}\).* left out: b/bomb.png, "
     with pytest.warns(UserWarning, match=message) as seen:
         loaded = data.load(tmp_path)
@@ -154,6 +156,43 @@ DEEP_FILES = {
     "unsigned_32.tif": _tiff(GREY.astype("uint32")),
 }
 REFUSED = "of more than 8 bits or other bands: save as RGB of 8 bits"
+
+
+def test_bands_beyond_color_are_named_and_read_as_the_message_says(tmp_path):
+    bands = np.zeros((4, 5, 13), "uint16")
+    content = _tiff(bands, planarconfig="contig")
+    _write(tmp_path, "bands.tif", [content] * 6)
+    message = r"6 of 13 bands: read each with tifffile.imread\(path\).*kind="
+    with (
+        pytest.warns(UserWarning, match="of 13 bands"),
+        pytest.raises(ValueError, match=f"can be read.*{message}") as caught,
+    ):
+        data.load(tmp_path)
+    call = re.search(r"tifffile\S+path\)", str(caught.value))[0]
+    arrays = [eval(call) for path in sorted(tmp_path.rglob("*.tif"))]
+    loaded = data.load((np.stack(arrays), [0, 0, 0, 1, 1, 1]), kind="images")
+    assert loaded.input_shape == (4, 5, 13)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["{}.dcm"], {}, "4 .dcm files.*pydicom.dcmread.path..pixel_array"),
+        (["a/{}.nii.gz", "b/{}.nii.gz"], {}, "8 .nii.gz .*nibabel.load"),
+        (["a/{}.mat"], {}, "scipy.io.loadmat"),
+        (["{}.dat"], {"kind": "signals"}, "4 .dat .*numpy.loadtxt"),
+    ],
+)
+def test_files_that_are_not_read_are_named_with_their_package(
+    tmp_path, names, options, message
+):
+    for name in names:
+        for number in range(4):
+            path = tmp_path / name.format(number)
+            path.parent.mkdir(exist_ok=True)
+            path.touch()
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path, **options)
 
 
 @pytest.mark.parametrize("name", DEEP_FILES)

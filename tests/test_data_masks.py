@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import re
+import textwrap
 
 import keras
 import numpy as np
@@ -228,7 +229,7 @@ def test_other_folders_are_refused_with_patterns(
 def test_what_is_ignored_is_no_class(ignored, names):
     loaded = load_masks(IMAGES, TRUTH, ignore_index=ignored, batch_size=None)
     assert " ".join(loaded.class_names) == names
-    part = f"{100 * (TRUTH == ignored).mean():.3g} % of the pixels"
+    part = f"{100 * (TRUTH == ignored).mean():.3g}% of the pixels"
     assert loaded.notes == (f"ignored: {part}",)
     values = {*np.unique(loaded.train[1])}
     assert values == {0, 1, loaded.ignore_index} == {0, 1, 255}
@@ -404,6 +405,50 @@ def test_masks_are_turned_by_exif_like_their_images():
     for path in pathlib.Path().rglob("*.png"):
         _save(path, _turned(np.array(Image.open(path))))
     _check(load_masks("images", "masks"))
+
+
+def test_masks_of_objects_are_merged_by_the_code_that_is_shown():
+    """As in the Data Science Bowl of 2018: a folder for each image."""
+    for i, (image, mask) in enumerate(zip(IMAGES, TRUTH, strict=True)):
+        _save(f"stage1/id{i}/images/id{i}.png", image)
+        for number in (1, 2):
+            objects = np.uint8(255 * (mask == number))
+            _save(f"stage1/id{i}/masks/{i}{number}.png", objects)
+    with pytest.raises(ValueError, match="a mask for each object") as caught:
+        load_masks(".")
+    *code, line = str(caught.value).partition("says:\n")[2].splitlines()
+    exec(textwrap.dedent("\n".join(code)), {})
+    found = re.fullmatch(' +data="(.*)", images="(.*)", masks="(.*)".', line)
+    folder, images, masks = found.groups()
+    with pytest.warns(UserWarning, match="20 in neither pattern"):
+        loaded = load_masks(folder, images=images, masks=masks)
+        assert loaded.class_names == ("background", "foreground")
+        _check(loaded)
+
+
+@pytest.mark.parametrize("folders", [(".",), ("imagesTr", "labelsTr")])
+def test_a_folder_without_images_names_the_package_of_its_files(folders):
+    for i in range(3):
+        for part in ("imagesTr", "labelsTr"):
+            _save(f"{part}/la_{i}.nii.gz", "x")
+    with pytest.raises(ValueError, match="hold images.* .nii.gz .*nibabel.lo"):
+        load_masks(*folders)
+
+
+def test_few_numbers_of_objects_are_read_as_classes_but_not_in_silence():
+    masks = np.stack(
+        [np.arange(48).reshape(8, 6) % (i % 2 + 2) for i in range(10)]
+    )
+    _write(masks.astype("uint8"))
+    (note,) = load_masks("images", "masks").notes
+    assert note.startswith("masks hold 0 to a maximum of each file, up to 2,")
+    # What the note advises reads them as one class.
+    colors = {"background": 0, "foreground": "> 0"}
+    named = (("colors", colors), ("class_names", NAMES))
+    for name, value in named:
+        loaded = load_masks("images", "masks", **{name: value})
+        assert loaded.notes == ()
+        assert loaded.class_names == tuple(value)
 
 
 def test_numbers_of_instances_are_no_classes():

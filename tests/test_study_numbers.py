@@ -47,6 +47,14 @@ def ages(eagerly, tmp_path_factory):
     return trained(folder, task, DENSE, HIDDEN, baseline="dense")
 
 
+def test_float32_predictions_are_judged_without_a_warning():
+    """Warnings are errors here: "overflow encountered in cast" was one."""
+    predictions = (AGES + RNG.normal(size=80)).astype("float32")
+    options = {"task": "regression"}
+    results = study.results_of({"a": [predictions] * 2}, AGES, **options)
+    assert len(results.outcomes) == 2
+
+
 def test_a_saved_network_predicts_in_the_units_of_the_targets(ages):
     model = keras.saving.load_model(ages.path("hidden", 1))
     split = data.load_source(

@@ -7,6 +7,7 @@
 - `patterns`, `layouts`: what paths mean; names of splits and masks.
 - `proposals`: what reads a folder of several meanings, tried on its names.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
+- `formats`: files that are not read, and the package that reads them.
 - `examples`, `kinds`: examples before batching; images, signals and so on.
 - `masks`, `pairs`: classes of pixels; folders of images and of masks.
 - `splits`: how they are split, also into folds.

@@ -22,6 +22,7 @@ from cbam_keras.data.examples import (
     describe_counts,
     digest,
 )
+from cbam_keras.data.formats import READERS, find_ending
 
 # Pillow reads many more formats, less common and less safe.
 LOSSLESS = ["BMP", "GIF", "PNG", "PPM", "TIFF"]
@@ -37,7 +38,22 @@ ORIENTATION = 0x0112
 TURNED = range(5, 9)
 # The tags of TIFF with the bits of each color and the number of bands.
 BITS, BANDS = 258, 277
-UNSUPPORTED = "of more than 8 bits or other bands: save as RGB of 8 bits"
+# How a file of TIFF begins, by the order of its bytes.
+TIFF_MAGIC = (b"II*\0", b"MM\0*")
+# Pillow opens no TIFF of more bands, and logs an error instead.
+MOST_BANDS = 4
+UNSUPPORTED = (
+    "of more than 8 bits or other bands: save as RGB of 8 bits, or pass arrays "
+    "in [0, 255], such as images / 256 of 16 bits"
+)
+MANY_BANDS = (
+    "of {} bands: read each with tifffile.imread(path), and pass arrays in "
+    '[0, 255]: data.load((images, labels), kind="images")'
+)
+TOO_LARGE = (
+    "larger than Pillow opens: make them smaller, or set "
+    "PIL.Image.MAX_IMAGE_PIXELS = None if you trust the files"
+)
 
 # Images that end like this are not decoded to find damaged ones.
 LAST_BYTES = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
@@ -80,6 +96,9 @@ def _name_error(item, error):
 def open_image(file: BinaryIO, has_deep_gray: bool = False) -> Any:
     """Returns an image of Pillow of 8 bits a color, or of the gray of masks."""
     pil = _checks.require("PIL.Image", extra="data")
+    bands = _count_bands(file)
+    if bands > MOST_BANDS:
+        raise NotImplementedError(MANY_BANDS.format(bands))
     image = pil.open(file, formats=list_formats())
     tags = getattr(image, "tag_v2", {})
     is_deep = max(tags.get(BITS, (8,))) > 8
@@ -89,6 +108,20 @@ def open_image(file: BinaryIO, has_deep_gray: bool = False) -> Any:
     if is_deep and not (has_deep_gray and image.mode.startswith("I;16")):
         raise NotImplementedError(UNSUPPORTED)
     return image
+
+
+def _count_bands(file):
+    """Returns the number of bands of a TIFF, 0 for any other file."""
+    start = file.read(8)
+    bands = 0
+    if start[:4] in TIFF_MAGIC:
+        tiff = _checks.require("PIL.TiffImagePlugin", extra="data")
+        tags = tiff.ImageFileDirectory_v2(start)
+        file.seek(tags.next)
+        tags.load(file)
+        bands = tags.get(BANDS, 0)
+    file.seek(0)
+    return bands
 
 
 def _read_pixels(image):
@@ -125,13 +158,19 @@ def read_header(item: str | bytes) -> Header | str:
 
 def _find_reason(item, error):
     """Returns why an image is left out. Raises what the system may mend."""
+    pil = _checks.require("PIL.Image", extra="data")
     match error:
         case FileNotFoundError():
             return "missing"
+        case pil.DecompressionBombError():
+            return TOO_LARGE
         case NotImplementedError():
             return str(error)
         case OSError() if error.errno is not None:
             raise _name_error(item, error) from error
+    ending = find_ending(item) if isinstance(item, str) else ""
+    if ending in READERS and ending not in ENDINGS:
+        return f"{ending}: read each with {READERS[ending]}, and pass arrays"
     return "damaged or of another format"
 
 

@@ -17,6 +17,7 @@ from cbam_keras.data import layouts
 from cbam_keras.data.arrays import read_arrays, read_recordings
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
+from cbam_keras.data.formats import describe_readers, find_ending
 from cbam_keras.data.patterns import make_pattern
 from cbam_keras.data.proposals import are_subjects, propose_classes
 from cbam_keras.data.splits import SPLITS, by_split, check_splits, name_missing
@@ -62,20 +63,29 @@ def from_folder(
         split: [file for file in within if file.suffix.lower() == ".npz"]
         for split, _, within in files
     }
-    has_others = has_arrays or any(map(is_image, names))
+    has_images = any(map(is_image, names))
+    has_others = has_arrays or has_images
     if all(recordings.values()) and pattern is None and not has_others:
         return read_recordings(recordings, kind)
     are_arrays = str(pattern).endswith(ARRAYS)
-    are_arrays |= has_arrays and not any(map(is_image, names))
+    are_arrays |= has_arrays and not has_images
     endings_read = ARRAYS if are_arrays else ENDINGS
     if not are_arrays and kind is not None:
         counts = collections.Counter(map(find_ending, names)).most_common(4)
+        readers = describe_readers(names)
         raise ValueError(
             "`data` must hold arrays for `kind`: arrays in Python; a .npz file "
             "of x_train and y_train, or x and y; X_train.npy beside "
             "y_train.npy; folders of .npy by class, or a table of their paths; "
             "a folder of .npz recordings of x and y; a table of numbers. "
             f'Received: data="{root}", {kind=} of {dict(counts)}'
+            f"{', with ' if readers else ''}{readers}"
+        )
+    readers = describe_readers(names)
+    if readers and not has_others:
+        raise ValueError(
+            "`data` must be a folder of images or of .npy files. Received: "
+            f'data="{root}", with {readers}'
         )
     if pattern is None:
         classes = _check_classes(root, files, endings_read)
@@ -176,12 +186,6 @@ def make_dataset(
         root=root,
         grouped_by="{group}" if "groups" in columns else "",
     )
-
-
-def find_ending(name: str) -> str:
-    """Returns the ending of a file name, of both parts if it is compressed."""
-    path = pathlib.PurePath(name.lower())
-    return "".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :])
 
 
 def find_image_files(folder: pathlib.Path) -> list[pathlib.Path]:

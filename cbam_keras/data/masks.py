@@ -23,9 +23,10 @@ BINARY = ("background", "foreground")
 NEAR, EDGES = 32, 0.1
 # A line of CVAT's labelmap.txt, e.g. "road:128,64,128::", or of a CSV file.
 COLOR_LINE = re.compile(r"^ *([^#:,\n]+)[:,] *(\d+), *(\d+), *(\d+)", re.M)
-# All gray levels above one, as the numbers of instances.
+# All gray levels above one, which stand for the numbers of objects.
 ABOVE = re.compile(r" *> *(\d+) *")
-# Masks with so many different numbers of values may number instances.
+# Files that hold all values from 0 to so many different maxima number objects
+# rather than classes.
 INSTANCES = 4
 
 # A gray pixel is its value, any other one COLOR + 65536 red + 256 green + blue.
@@ -193,8 +194,10 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
             "too if rotated), resize them by nearest neighbor, or remove both"
         )
     _check_palettes(scans)
-    table, names, note = _find_table(scans, masks)
-    encoding, splits = Encoding(table, has_colors), {}
+    table, names, note = _find_meaning(scans, masks)
+    remarks = [note] if note else []
+    encoding = Encoding(table, has_colors)
+    splits = {}
     for split, examples in dataset.splits.items():
         pixels = np.zeros((len(examples), len(names)), "int64")
         for row, scan in enumerate(scans_of[split]):
@@ -209,14 +212,15 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     total = sum(scan.counts.total() for scan in scans)
     labeled = sum(int(x.pixels.sum()) for x in splits.values())
     if labeled < total:
-        note = f"ignored: {100 - 100 * labeled / total:.3g} % of the pixels"
+        percent = 100 - 100 * labeled / total
+        remarks.append(f"ignored: {percent:.3g}% of the pixels")
     hashed = [x.content for x in scans], sorted(table.items()), names
     return dataclasses.replace(
         dataset,
         splits=splits,
         class_names=names,
         fingerprint=digest(dataset.fingerprint, *hashed),
-        remarks=(*dataset.remarks, *filter(None, [note])),
+        remarks=(*dataset.remarks, *remarks),
     )
 
 
@@ -228,65 +232,135 @@ def _check_palettes(scans):
             other, name = first.setdefault(index, (color, scan.name))
             if other != color:
                 raise ValueError(
-                    "Masks with a palette must have the same one. Received: "
-                    f"index {index} is {other} in {name} and {color} in "
-                    f"{scan.name}. Give `colors`, the color of each class"
+                    "Masks with a palette must have the same one, so that an "
+                    f"index is one class. Received: index {index} is {other} "
+                    f"in {name} and {color} in {scan.name}. Give `colors`, the "
+                    "color of each class: then the palettes do not matter"
                 )
 
 
-def _find_table(scans, masks):
-    """Returns the class of each code, the classes, and a note on them."""
+class Meaning(NamedTuple):
+    """What the values of masks mean: the class of each code, and its name."""
+
+    # A code that is ignored has the class `IGNORED`.
+    table: dict[int, int]
+    names: tuple[str, ...]
+    # What the user is told of this reading, "" if there is nothing to say.
+    note: str = ""
+
+
+def _find_meaning(scans, masks):
+    """Returns what values mean: as the user says, or as masks usually are."""
     totals = Counter[int]()
     for scan in scans:
         totals.update(scan.counts)
-    names, ignored = masks.class_names, masks.ignore_index
-    two = names or BINARY
+    of_two = masks.class_names or BINARY
+    is_lossy = any(scan.is_lossy for scan in scans)
     if masks.colors is not None:
-        names = tuple(masks.colors)
-        # What stands for many values is none of them.
-        codes = [
-            -n if isinstance(color, str) else int(_to_codes(np.array(color)))
-            for n, color in enumerate(masks.colors.values(), 1)
-        ]
-        ignored = None if ignored is None else codes[ignored]
-    elif any(scan.is_lossy for scan in scans):
-        if len(two) == 2 and ignored is None and _are_black_or_white(scans):
-            note = f"JPEG masks: values above 127 are {two[1]}"
-            return {code: int(code > 127) for code in totals}, two, note
+        meaning = _read_colors(totals, masks)
+    elif is_lossy and len(of_two) == 2 and _are_black_or_white(scans, masks):
+        table = {code: int(code > 127) for code in totals}
+        note = f"JPEG masks: values above 127 are {of_two[1]}"
+        return Meaning(table, tuple(of_two), note)
+    elif is_lossy:
         # What a JPEG file holds is not what was saved.
-        names, codes = (), ()
-    elif len(two) == 2 and {*totals} - {ignored} == {0, 255}:
-        names, codes = two, (0, 255)
+        meaning = _number_classes((), (), masks.ignore_index)
+    elif len(of_two) == 2 and {*totals} - {masks.ignore_index} == {0, 255}:
+        meaning = _number_classes((0, 255), of_two, masks.ignore_index)
     else:
-        counts = {len(x.counts) for x in scans if max(x.counts) < len(x.counts)}
-        if names is None and len(counts) >= INSTANCES:
-            raise ValueError(
-                "Masks must hold the class of each pixel. Received: values "
-                f"from 0 to a maximum of each file, up to {max(totals)}, "
-                'as if they numbered instances. Write colors={"background": 0, '
-                '"foreground": "> 0"} if they do, else class_names=[...]'
-            )
-        known = {*totals, ignored}
-        count = next(x for x in itertools.count() if x not in known)
-        names = range(count) if names is None else names
-        codes = range(len(names))
+        meaning = _read_numbers(scans, totals, masks)
+    has_unknown = not {*totals} <= {*meaning.table}
+    if has_unknown or not 1 < len(meaning.names) <= IGNORED:
+        raise _refuse(scans, totals, {*meaning.table}, meaning.names)
+    return meaning
+
+
+def _number_classes(codes, names, ignored):
+    """Returns the meaning of codes in the order of their classes."""
     pairs = [x for x in zip(codes, names, strict=True) if x[0] != ignored]
-    table = {code: index for index, (code, _) in enumerate(pairs)}
-    names = tuple(str(name) for _, name in pairs)
+    table = {code: number for number, (code, _) in enumerate(pairs)}
     if ignored is not None:
         table[ignored] = IGNORED
-    for code, color in zip(codes, (masks.colors or {}).values(), strict=False):
+    return Meaning(table, tuple(str(name) for _, name in pairs))
+
+
+def _read_colors(totals, masks):
+    """Returns the meaning of values by the colors of the user.
+
+    A color is one code. "> 0" is every gray level above 0 that the masks hold
+    and that no other class names.
+    """
+    class_of, names = list[int](), list[str]()
+    for position, name in enumerate(masks.colors):
+        if position == masks.ignore_index:
+            class_of.append(IGNORED)
+        else:
+            class_of.append(len(names))
+            names.append(name)
+    table = dict[int, int]()
+    for number, color in zip(class_of, masks.colors.values(), strict=True):
+        if not isinstance(color, str):
+            table[int(_to_codes(np.array(color)))] = number
+    for number, color in zip(class_of, masks.colors.values(), strict=True):
         if isinstance(color, str):
-            above = range(int(color.strip(" >")) + 1, COLOR)
-            found = (x for x in totals if x in above)
-            table = dict.fromkeys(found, table[code]) | table
-    if not {*totals} <= {*table} or not 1 < len(names) <= IGNORED:
-        raise _refuse(scans, totals, {*table}, names)
-    return table, names, ""
+            level = int(ABOVE.fullmatch(color)[1])
+            for code in totals:
+                if level < code < COLOR:
+                    table.setdefault(code, number)
+    return Meaning(table, tuple(names))
 
 
-def _are_black_or_white(scans):
+def _read_numbers(scans, totals, masks):
+    """Returns the meaning of values that number classes from 0."""
+    names, note = masks.class_names, ""
+    if names is None:
+        note = _note_instances(scans)
+        used = {*totals, masks.ignore_index}
+        # A gap ends the numbers of classes.
+        count = next(x for x in itertools.count() if x not in used)
+        names = range(count)
+    codes = range(len(names))
+    meaning = _number_classes(codes, names, masks.ignore_index)
+    return meaning._replace(note=note)
+
+
+def _note_instances(scans):
+    """Returns a note on masks that may number objects, or raises.
+
+    Objects are numbered anew in each file, so that a file holds all values
+    from 0 to a maximum of its own. Few maxima may also be those of classes
+    that lie within one another, such as an organ and its tumor.
+    """
+    is_contiguous = [max(x.counts) == len(x.counts) - 1 for x in scans]
+    maxima = {
+        max(scan.counts)
+        for scan, is_counted in zip(scans, is_contiguous, strict=True)
+        if is_counted
+    }
+    highest = max(max(scan.counts) for scan in scans)
+    advice = (
+        'colors={"background": 0, "foreground": "> 0"} if they do, else '
+        "class_names=[...]"
+    )
+    if len(maxima) >= INSTANCES:
+        raise ValueError(
+            "Masks must hold the class of each pixel. Received: values from 0 "
+            f"to a maximum of each file, up to {highest}, as if they numbered "
+            f"objects. Write {advice}"
+        )
+    maxima.discard(0)
+    if all(is_contiguous) and len(maxima) > 1:
+        return (
+            f"masks hold 0 to a maximum of each file, up to {highest}, and are "
+            f"read as classes; if they number objects, write {advice}"
+        )
+    return ""
+
+
+def _are_black_or_white(scans, masks):
     """Returns whether JPEG masks, and those beside them, have two classes."""
+    if masks.ignore_index is not None:
+        return False
     lossy = sum((x.counts for x in scans if x.is_lossy), Counter())
     others = sum((x.counts for x in scans if not x.is_lossy), Counter())
     middle = sum(n for x, n in lossy.items() if NEAR <= x <= 255 - NEAR)

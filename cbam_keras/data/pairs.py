@@ -11,7 +11,8 @@ from cbam_keras import _checks
 from cbam_keras.data import folders
 from cbam_keras.data.decoding import keep_readable
 from cbam_keras.data.examples import Dataset, describe_counts
-from cbam_keras.data.layouts import LayoutError, name_splits
+from cbam_keras.data.formats import describe_readers
+from cbam_keras.data.layouts import LayoutError, is_input, name_splits
 from cbam_keras.data.patterns import Pattern, normalize
 from cbam_keras.data.proposals import propose_masks
 from cbam_keras.data.splits import check_splits
@@ -36,6 +37,13 @@ def from_pairs(
         folders.find_image_files(root) + folders.find_image_files(folder)
     )
     names = [file.relative_to(base).as_posix() for file in files]
+    if not names:
+        visible = folders.find_visible(root) + folders.find_visible(folder)
+        readers = describe_readers(visible) or "no image"
+        raise ValueError(
+            "`data` and `masks` must hold images, such as PNG files. Received: "
+            f'data="{root}", masks="{folder}", with {readers}'
+        )
     start = f"{folder.relative_to(base).as_posix()}/"
     of_masks = [name for name in names if name.startswith(start)]
     if patterns:
@@ -152,6 +160,10 @@ def _refuse(root, base, names, masks, received):
             check_splits(_make_dataset(named[0], pairs, base, {}, base))
         return pairs
 
+    advice = (
+        "No patterns were found. Pass a table of images and masks, or merge "
+        "several masks of an image, rasterize polygons, and save as PNG"
+    )
     raise LayoutError(
         "Each image must have one mask of the same name, with any extension, "
         "in a folder of masks, or in its train, validation and test. For other "
@@ -160,8 +172,47 @@ def _refuse(root, base, names, masks, received):
         f'data="{root}", {", ".join(received)}',
         names,
         propose_masks(base, names, masks, read),
-        "No patterns were found. Pass a table of images and masks. Merge "
-        "several masks of an image, rasterize polygons, and save as PNG",
+        _advise_merging(base, names) or advice,
+    )
+
+
+def _advise_merging(base, names):
+    """Returns the code that merges the masks of each image, "" if not needed.
+
+    Each image then has a folder of its own, with folders of the image and of
+    its masks, one file for each object.
+    """
+    inside = collections.defaultdict[str, collections.Counter[str]](
+        collections.Counter
+    )
+    for name in names:
+        *parents, part, _ = f"/{name}".split("/")
+        inside["/".join(parents)][part] += 1
+    places = {os.path.dirname(folder) for folder in inside}
+    parts = {part for counts in inside.values() for part in counts}
+    of_images = [part for part in parts if is_input(part)]
+    if len(places) != 1 or len(parts) != 2 or len(of_images) != 1:
+        return ""
+    (image_part,) = of_images
+    (mask_part,) = parts - {image_part}
+    has_one_image = all(x[image_part] == 1 for x in inside.values())
+    has_several_masks = any(x[mask_part] > 1 for x in inside.values())
+    if not has_one_image or not has_several_masks:
+        return ""
+    root = base / places.pop().removeprefix("/")
+    return (
+        "Each image has a mask for each object. Merge them, then pass what "
+        "the last line says:\n"
+        "    import pathlib, numpy, PIL.Image\n"
+        f'    for folder in pathlib.Path("{root}").iterdir():\n'
+        f'        paths = (folder / "{mask_part}").iterdir()\n'
+        '        masks = [PIL.Image.open(x).convert("L") for x in paths]\n'
+        "        arrays = [numpy.asarray(mask) for mask in masks]\n"
+        "        merged = numpy.any(arrays, axis=0)\n"
+        '        image = PIL.Image.fromarray(merged).convert("L")\n'
+        '        image.save(folder / "merged.png")\n'
+        f'    data="{root}", images="{{name}}/{image_part}/*", '
+        'masks="{name}/merged.png"'
     )
 
 

@@ -233,6 +233,11 @@ class Source:
             received = f'data="{self.data}"'
         if dataset.left_out:
             received += f" (left out: {describe_counts(dataset.left_out)})"
+        if dataset.left_out and not any(map(len, dataset.splits.values())):
+            raise ValueError(
+                f"`data` must hold {dataset.noun}s that can be read. Received: "
+                f"{received}"
+            )
         leaks = () if folds else splits.warn_of_divided_groups(dataset)
         if folds is not None:
             dataset = splits.pool(dataset)

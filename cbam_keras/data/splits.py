@@ -231,12 +231,14 @@ def check_classes(
                 f"{_checks.first_few(few)}, which is not judged there"
             )
         elif few:
-            held = {
-                x: [str(names[i]) for i in np.unique(y.strata)]
-                for x, y in splits.items()
-            }
-            if has_classes and (missing := name_missing(held)):
-                few[-1] += f': "train" lacks {missing}'
+            if has_classes:
+                classes_of = {
+                    name: [names[i] for i in np.unique(part.strata)]
+                    for name, part in splits.items()
+                }
+                missing = name_missing(classes_of)
+                if missing:
+                    few[-1] += f': "train" lacks {missing}'
             raise ValueError(
                 "Each class must have at least "
                 f"{_checks.count(needed, dataset.noun)} {place}. Received: "

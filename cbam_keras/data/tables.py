@@ -13,7 +13,8 @@ from cbam_keras import _checks
 from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import ARRAYS, find_ending, make_dataset
+from cbam_keras.data.folders import ARRAYS, make_dataset
+from cbam_keras.data.formats import find_ending
 from cbam_keras.data.layouts import name_splits
 from cbam_keras.data.splits import SPLITS, by_split
 
