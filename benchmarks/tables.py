@@ -15,13 +15,17 @@ import pathlib
 import re
 import sys
 
-from benchmarks import measured
+from benchmarks import builders, measured
 from benchmarks.when_it_helps import tables as when_it_helps
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ("*.md", "docs/*.md", "docs/guides/*.md", "benchmarks/**/*.md")
 MARKED = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- /table -->)", re.S)
-TABLES = measured.TABLES | when_it_helps.TABLES
+TABLES = {
+    **measured.TABLES,
+    **when_it_helps.TABLES,
+    "builders": builders.table,
+}
 
 
 def table(name):

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from layer_checks import built, output, random_input, stored
+from networks import without_values
 
-from benchmarks import naive, tables
-from cbam_keras import CBAM
+from benchmarks import builders, naive, tables
+from cbam_keras import CBAM, models
 
 
 def test_the_naive_layer_computes_what_ours_does():
@@ -44,3 +45,26 @@ def test_pages_have_the_tables_of_the_files():
     # Run `python -m benchmarks.tables` after a change of the files.
     pages = tables.pages()
     assert pages and {x: x.read_text("utf-8") for x in pages} == pages
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(
+            network,
+            id=network.code,
+            marks=[] if network.size == 32 else pytest.mark.exhaustive,
+        )
+        for network in builders.NETWORKS
+    ],
+)
+def test_stored_counts_of_builders_are_those_of_the_code(network):
+    # Run `python -m benchmarks.builders` after a change of the networks.
+    with without_values():
+        row = builders.count(network)
+    assert row == builders.stored_counts()[network.code]
+
+
+def test_every_builder_has_a_row():
+    names = {network.code.partition("(")[0] for network in builders.NETWORKS}
+    assert names == {*models.__all__} - {"pyramid", "preprocess_input"}
