@@ -13,6 +13,7 @@ import digits
 import keras
 import numpy as np
 import pytest
+from networks import without_values
 
 from cbam_keras import CBAM, cli
 
@@ -66,6 +67,21 @@ def test_the_first_example_saves_what_loads_again(small_place):
     assert len([x for x in again.layers if isinstance(x, CBAM)]) == 2
     outputs = again(x), names["model"](x)
     np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, outputs))
+
+
+def test_the_first_page_builds_networks_with_attention_where_it_says():
+    with without_values():
+        names = run("README.md", blocks("README.md")[1:2])
+    resnet, mobilenet = names["resnet"], names["mobilenet"]
+    # ResNet50 has 16 blocks.
+    attention = [x for x in resnet.layers if isinstance(x, CBAM)]
+    assert len(attention) == 16
+    assert all(layer.identity_init for layer in attention)
+    attention = [x for x in mobilenet.layers if isinstance(x, CBAM)]
+    stages = {layer.name.partition("_")[0] for layer in attention}
+    assert stages == {"stage4", "stage5"}
+    assert {layer.kernel_size for layer in attention} == {3}
+    assert mobilenet.output_shape == (None, 5)
 
 
 # Pages that do not take long.
