@@ -5,6 +5,7 @@ import dataclasses
 import html
 import itertools
 import logging
+import math
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -236,6 +237,15 @@ def make_printable(text: object) -> str:
 def say(text: object, file: TextIO | None = None) -> None:
     """Prints text at once, on stdout by default, without what steers it."""
     print(make_printable(text), file=file, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Returns an estimate in words, such as "about 12 min"."""
+    if seconds <= 60:
+        return "less than a minute"
+    if seconds <= 7200:
+        return f"about {math.ceil(seconds / 60)} min"
+    return f"about {round(seconds / 3600)} h"
 
 
 def number_cell(form: str, value: float | None, factor: float = 1) -> str:

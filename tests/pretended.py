@@ -74,7 +74,13 @@ def fit(
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     listed = keras.callbacks.CallbackList(
-        list(callbacks), add_history=True, model=model, epochs=epochs
+        list(callbacks),
+        add_history=True,
+        model=model,
+        # A progress bar is silent.
+        verbose=0,
+        epochs=epochs,
+        steps=1,
     )
     listed.on_train_begin()
     for epoch in range(initial_epoch, epochs):

@@ -385,8 +385,10 @@ class Queue:
         busy = None
         if self.is_worker:
             # Most lists begin with the smallest network. Workers that begin
-            # with the largest one end at about the same time.
-            missing.reverse()
+            # with the largest one end at about the same time. The seeds of a
+            # network keep their order.
+            order = [variant.name for variant in self.study.variants]
+            missing.sort(key=lambda each: -order.index(each[0].original))
         for variant, run in missing:
             try:
                 with self.folder.claim(variant.name, run):
@@ -428,6 +430,9 @@ class Queue:
         # The callbacks of users have seen the training of a chosen network.
         callbacks = () if chosen else self.callbacks
         title = self._title(variant, run)
+        # Later networks say what earlier ones took. A worker does not know
+        # how many others there are.
+        is_first = not self.seconds and not self.is_worker and not chosen
         with free_memory():
             Training(
                 self.study,
@@ -438,6 +443,7 @@ class Queue:
                 self.frozen,
                 self.compiled,
                 trained_in=chosen or place,
+                runs_to_estimate=len(self.missing()) if is_first else 0,
             ).run(title, callbacks, bool(is_timed))
         if chosen and state.outcome.finished:
             folder.delete_candidates(state.variant, run)

@@ -24,6 +24,7 @@ from cbam_keras.study.plans.study import Data, Study, Variant
 from cbam_keras.study.results.kept import write_predictions
 from cbam_keras.study.running.compiled import CompiledNetworks
 from cbam_keras.study.running.frozen import FrozenNetworks, FrozenParts
+from cbam_keras.study.running.progress import EpochsOfAllStages, FirstSteps
 
 
 class ChangedError(ValueError):
@@ -43,6 +44,9 @@ class Training:
     compiled: CompiledNetworks
     # Where its checkpoints are: of a chosen network, with the candidate.
     trained_in: pathlib.Path
+    # The training runs that are left, this one included, if it says how long
+    # they may take; else 0.
+    runs_to_estimate: int = 0
     parts: FrozenParts = dataclasses.field(init=False)
 
     def run(
@@ -163,13 +167,21 @@ class Training:
             measure=self.measure,
             validate=self._validate,
         )
+        total = self.recipe.total_epochs
+        helpers = [checkpoint, EpochsOfAllStages(total)]
+        if self.runs_to_estimate:
+            last_stage = self.recipe.stages[-1]
+            begin = max(total - last_stage.epochs, self.state.epochs)
+            epochs = range(begin, total)
+            helpers.append(FirstSteps(epochs, self.runs_to_estimate))
         last = 0
         for stage in self.recipe.stages:
             # The numbers of the epoch before the stage, and of its last one.
             before, last = last, last + stage.epochs
             if self.state.epochs < last and not self.has_ended:
-                used = [*callbacks, checkpoint]
-                model = self._fit_stage(model, stage, before, used)
+                model = self._fit_stage(
+                    model, stage, before, callbacks, helpers
+                )
                 if model.stop_training:
                     break
         tested, _ = self.select_epoch()
@@ -181,8 +193,11 @@ class Training:
             )
         return model
 
-    def _fit_stage(self, model, stage, before, callbacks):
-        """Trains the epochs of a stage, and returns the network."""
+    def _fit_stage(self, model, stage, before, callbacks, helpers):
+        """Trains the epochs of a stage, and returns the network.
+
+        Callbacks of the user come before those of this package, the helpers.
+        """
         data, state = self.data, self.state
         if before > 0:
             begin_second(model, self.recipe.unfreeze)
@@ -192,7 +207,7 @@ class Training:
         # Files, a second stage and callbacks change more than values.
         is_new = state.epochs == 0 and len(self.recipe.stages) == 1
         is_known = is_by_name(self.study, self.variant, model)
-        if is_new and len(callbacks) == 1 and is_known:
+        if is_new and not callbacks and is_known:
             model = self.compiled.reuse(
                 model, self.variant.original, state.fingerprint
             )
@@ -207,7 +222,7 @@ class Training:
             validation_data=for_fit(data.validation),
             epochs=before + stage.epochs,
             initial_epoch=state.epochs,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *helpers],
             # The data shuffle themselves, by seed and epoch.
             shuffle=False,
             # Log files cannot show a progress bar.

@@ -7,7 +7,6 @@ this machine or as tasks of a `concurrent.futures.Executor`.
 import collections
 import dataclasses
 import functools
-import math
 import os
 import pickle
 import re
@@ -27,7 +26,7 @@ from typing import Any
 import keras
 
 from cbam_keras import _checks, _files
-from cbam_keras._terminal import say
+from cbam_keras._terminal import duration, say
 from cbam_keras.study.files.folder import versions
 from cbam_keras.study.files.machines import list_gpus
 from cbam_keras.study.files.outcomes import Outcome
@@ -327,11 +326,7 @@ def time_left(
     left = [means.get(name, usual) for name in missing]
     # The last network keeps one process busy, however many there are.
     seconds = max(max(left), sum(left) / processes)
-    if seconds <= 60:
-        return ", less than a minute left"
-    if seconds <= 7200:
-        return f", about {math.ceil(seconds / 60)} min left"
-    return f", about {round(seconds / 3600)} h left"
+    return f", {duration(seconds)} left"
 
 
 def _last_words(text):
