@@ -100,6 +100,47 @@ def test_equals_the_code_of_others(name, options, conv):
         np.testing.assert_allclose(value, expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.needs_torch
+@pytest.mark.usefixtures("float64")
+def test_running_variance_divides_by_n_and_pytorchs_by_n_minus_1():
+    torch = pytest.importorskip("torch", reason="needs PyTorch")
+    from benchmarks.authors import AuthorsCBAM
+
+    _, weights = stored("official_cbam_c32_r16")
+    layer = CBAM(**VARIANTS["official"], dtype="float64")
+    load_torch_weights(layer, weights)
+    module = AuthorsCBAM(32).double()
+    for name, value in module.state_dict().items():
+        name = name.replace("channel_gate", "ChannelGate")
+        name = name.replace("spatial_gate", "SpatialGate.spatial")
+        value.copy_(torch.tensor(weights[name]))
+    ours = layer.spatial_attention.batch_norm.moving_variance
+    theirs = module.spatial_gate.bn.running_var
+    x = np.random.default_rng(0).normal(size=(2, 7, 5, 32))
+    x_torch = torch.tensor(x.transpose(0, 3, 1, 2))
+    # The moving average keeps 0.99 of what it was, and adds 0.01 of the new.
+    kept = 0.99 * to_numpy(ours)
+
+    y = to_numpy(layer(x, training=True))
+    expected = module.train()(x_torch).detach().numpy()
+    # The step itself divides by n in both.
+    np.testing.assert_allclose(y, channels_last(expected), rtol=0, atol=1e-12)
+    positions = 2 * 7 * 5
+    np.testing.assert_allclose(
+        theirs.numpy() - kept,
+        (to_numpy(ours) - kept) * positions / (positions - 1),
+        # PyTorch's backend of Keras has the momentum in float32.
+        rtol=1e-5,
+    )
+
+    module.eval()
+    expected = channels_last(module(x_torch).detach().numpy())
+    difference = np.abs(output(layer, x) - expected).max()
+    assert 1e-6 < difference < 5e-5
+    ours.assign(theirs.numpy())
+    np.testing.assert_allclose(output(layer, x), expected, rtol=0, atol=1e-7)
+
+
 # What other implementations add to a ResNet-50 and a ResNet-18, counted in
 # their own code.
 ADDED = {

@@ -93,6 +93,28 @@ def cbam_maps(layer, x):
     return first, spatial_map(spatial, features)
 
 
+@pytest.mark.usefixtures("float64")
+def test_the_toy_version_of_channel_attention_can_be_built():
+    """docs/fidelity.md: it adds hidden units, and has a ReLU, no sigmoid."""
+    shape = (2, 5, 3, 64)
+    layer = ChannelAttention(
+        activation=None,
+        gate_activation="relu",
+        use_bias=False,
+        dtype="float64",
+    )
+    layer.build(shape)
+    x = np.random.default_rng(0).normal(size=shape)
+    first, second = values(layer.squeeze_kernel), values(layer.excite_kernel)
+    hidden = x.mean((1, 2)) @ first + x.max((1, 2)) @ first
+    factors = np.maximum(hidden @ second, 0)
+    np.testing.assert_allclose(
+        output(layer, x), x * factors[:, None, None], rtol=0, atol=1e-12
+    )
+    # It removes channels, and amplifies others without a limit.
+    assert factors.min() == 0 and factors.max() > 1
+
+
 @pytest.mark.every_backend
 @pytest.mark.usefixtures("float64")
 @pytest.mark.parametrize(
