@@ -214,17 +214,51 @@ def next_step(name: str, value: object) -> str:
 
 def named(function: Callable[Arguments, Value]) -> Callable[Arguments, Value]:
     """Decorator that answers an unknown argument with the nearest one."""
-    # A study looks into what functions hold.
-    names = tuple(inspect.signature(function).parameters)
+    return named_with(next_step)(function)
 
-    @functools.wraps(function)
-    def call(*positional: Arguments.args, **options: Arguments.kwargs) -> Value:
-        for name in options.keys() - {*names}:
-            step = next_step(name, options[name]) or nearest(name, names, 0)
-            raise TypeError(f"There is no argument `{name}`{step}")
-        return function(*positional, **options)
 
-    return call
+def named_with(
+    advise: Callable[[str, object], str],
+) -> Callable[[Callable[Arguments, Value]], Callable[Arguments, Value]]:
+    """Returns a decorator as `named`, which first asks for an advice.
+
+    `advise` takes the name and the value of an unknown argument, and returns
+    what to write instead, or nothing, for which the nearest name is suggested.
+    """
+
+    def decorate(
+        function: Callable[Arguments, Value],
+    ) -> Callable[Arguments, Value]:
+        # A tuple, since a study looks into what functions hold.
+        names = tuple(inspect.signature(function).parameters)
+
+        @functools.wraps(function)
+        def call(
+            *positional: Arguments.args, **options: Arguments.kwargs
+        ) -> Value:
+            for name in options.keys() - {*names}:
+                advice = advise(name, options[name])
+                raise unknown_argument(name, names, advice)
+            return function(*positional, **options)
+
+        return call
+
+    return decorate
+
+
+def unknown_argument(
+    name: str, names: Iterable[str], advice: str = ""
+) -> TypeError:
+    """Returns the error for an argument that none of some names is."""
+    step = advice or nearest(name, names, 0)
+    return TypeError(f"There is no argument `{name}`{step}")
+
+
+def named_arguments(kind: type[Value]) -> type[Value]:
+    """Decorator of a class, as `named` of its constructor."""
+    # As an attribute, since type checkers refuse to assign a method.
+    setattr(kind, "__init__", named(kind.__init__))  # noqa: B010
+    return kind
 
 
 class Named(dict[str, Value]):

@@ -44,8 +44,8 @@ SOURCES = {
     "MobileNet": MobileNet,
     "ResNet": ResNet,
     "SpatialAttention": SpatialAttention,
-    "plan": comparison.plan,
-    "Search": tuning.Search,
+    "compare": comparison.compare,
+    "search": tuning.search,
     "PixelCrossentropy": losses.PixelCrossentropy,
     "plot_grad_cam": plotting.plot_grad_cam,
 }
@@ -201,11 +201,11 @@ class Page:
         if "Args" in sections or not inspect.isclass(value):
             signature = _signature(self.name, value)
             entries = _shown(value, sections.get("Args", ""))
-            call = *(x for x in entries if x[0] != "options"), "call"
+            call = *entries, "call"
             owner = self.described.setdefault(call, self.here)
             if owner != self.here and "\n" in signature:
                 link = self._link(*owner)
-                parts.append(f"It takes the arguments of {link} but `options`.")
+                parts.append(f"It takes the arguments of {link}.")
             else:
                 parts.insert(0, f"```py\n{signature}\n```")
                 parts.append(self._arguments(entries))

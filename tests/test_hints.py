@@ -1,9 +1,13 @@
 """What is typed first and is not there: the answer names what is."""
 
+import inspect
+from inspect import Parameter
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
+from test_docs import PUBLIC
 
 from _cbam_keras_command.options import nearest
 from _cbam_keras_command.parser import build_parser
@@ -116,3 +120,36 @@ def test_a_dense_model_is_told_what_attention_needs():
     with pytest.raises(ValueError, match="needs feature maps") as caught:
         insert_attention(dense)
     assert "(0)" not in str(caught.value)
+
+
+# `load` and others make these, and users do not.
+RETURNED = ["Run"] + [
+    name for name, value in PUBLIC.items() if "Args:" not in value.__doc__
+]
+# Keras answers for what its classes take.
+OF_KERAS = ["PixelCrossentropy", "PixelIoU"]
+
+
+# What must be given for the others to be looked at.
+REQUIRED = {
+    "build_preset": {"name": "resnet18"},
+    "Classification": {"data": "mnist5k"},
+    "Regression": {"data": (np.zeros((4, 3)), np.zeros(4))},
+}
+
+
+@pytest.mark.parametrize(
+    "name", [x for x in PUBLIC if x not in (*RETURNED, *OF_KERAS)]
+)
+def test_a_misspelled_argument_of_each_call_names_the_nearest(name):
+    kinds = Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY
+    parameters = inspect.signature(PUBLIC[name]).parameters.values()
+    names = [x.name for x in parameters if x.kind in kinds]
+    longest = max(names, key=len)
+    misspelled = longest[:-2] + longest[-1]
+    required = REQUIRED.get(name, {})
+    with pytest.raises((TypeError, ValueError)) as caught:
+        PUBLIC[name](**required, **{misspelled: None})
+    notes = getattr(caught.value, "__notes__", [])
+    text = "\n".join([str(caught.value), *notes])
+    assert f'Did you mean "{longest}"?' in text and misspelled in text

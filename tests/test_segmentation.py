@@ -207,7 +207,7 @@ def test_a_plan_places_attention_in_the_decoder_and_on_skips():
         (
             lambda: task(batch_size=2),
             TypeError,
-            "unexpected keyword argument 'batch_siz",
+            "no argument `batch_siz",
         ),
         (
             lambda: Segmentation(LOADED, MASKS),

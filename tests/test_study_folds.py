@@ -127,7 +127,7 @@ def test_guessing_counts_the_images_of_all_folds():
         (
             {"task": lambda: study.Classification("mnist5k", fold=1)},
             TypeError,
-            "unexpected keyword argument 'fold'",
+            "no argument `fold`",
         ),
     ],
 )

@@ -293,7 +293,7 @@ LOAD = functools.partial(data.load, "cluttered_mnist")
             arrays,
             {"batch_size": 1},
             TypeError,
-            "unexpected keyword argument 'batch_size'",
+            "no argument `batch_size`",
         ),
         (
             functools.partial(LOAD, batch_size=None),

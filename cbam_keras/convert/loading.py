@@ -53,6 +53,7 @@ class Report:
     __repr__ = __str__
 
 
+@_checks.named
 def load_torch_weights(
     model_or_layer: keras.layers.Layer,
     source: str | os.PathLike | Mapping[str, object],

@@ -148,6 +148,7 @@ class Batches(keras.utils.PyDataset):
         return read_example(self.examples, row, self.size, self.channels, draws)
 
 
+@_checks.named
 def for_fit(batches: Any) -> Any:
     """Returns batches that `fit` and `evaluate` read without pauses.
 

@@ -177,6 +177,7 @@ class ImageData:
 Images = Given | ImageData
 
 
+@_checks.named
 def load(
     data: Given = "crowded_mnist",
     *,
@@ -337,6 +338,7 @@ def load(
     )
 
 
+@_checks.named
 def load_masks(
     data: Given = None,
     masks: Given = None,
@@ -352,7 +354,12 @@ def load_masks(
     augment: Augmentation | Sequence[Augmentation] = (),
     folds: int | None = None,
     fold: int = 0,
-    **options: Any,
+    validation_fraction: float = 0.1,
+    image_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    fold_column: str | None = None,
+    image_folder: str | os.PathLike | None = None,
 ) -> ImageData:
     """Loads images and masks, a class for each pixel, for segmentation.
 
@@ -400,8 +407,12 @@ def load_masks(
             layer fills with 0 is ignored. Defaults to `()`.
         folds: See `load`. Defaults to `None`.
         fold: See `load`. Defaults to `0`.
-        **options: `validation_fraction`, `group_column`, `fold_column`,
-            `split_column`, `image_column` and `image_folder` of `load`.
+        validation_fraction: See `load`. Defaults to `0.1`.
+        image_column: See `load`. Defaults to `None`.
+        split_column: See `load`. Defaults to `None`.
+        group_column: See `load`. Defaults to `None`.
+        fold_column: See `load`. Defaults to `None`.
+        image_folder: See `load`. Defaults to `None`.
 
     Returns:
         An `ImageData`, whose splits give batches `(images, masks)`. Masks are
@@ -427,7 +438,12 @@ def load_masks(
         colors=colors,
         ignore_index=ignore_index,
         mask_column=mask_column,
-        **options,
+        validation_fraction=validation_fraction,
+        image_column=image_column,
+        split_column=split_column,
+        group_column=group_column,
+        fold_column=fold_column,
+        image_folder=image_folder,
     )
     return load_source(
         source, batch_size, seed, image_size, augment, folds, fold

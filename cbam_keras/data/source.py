@@ -35,6 +35,7 @@ PATH_STARTS = (".", "~", "/", "\\")
 NOT_DESCRIBED = ("data", "download", "_kept")
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Source:
     """The arguments of `load` that neither a recipe nor a study decides."""
@@ -293,6 +294,7 @@ class Source:
         return cls(description["name"], **options)
 
 
+@_checks.named
 def source_of_masks(
     data: Given = None,
     masks: Given = None,
@@ -302,7 +304,12 @@ def source_of_masks(
     colors: Colors | None = None,
     ignore_index: int | None = None,
     mask_column: str | None = None,
-    **options: Any,
+    validation_fraction: float = 0.1,
+    image_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    fold_column: str | None = None,
+    image_folder: str | os.PathLike | None = None,
 ) -> Source:
     """Returns the source of these arguments of `load_masks`."""
     if data is None:
@@ -313,7 +320,12 @@ def source_of_masks(
         masks=Masks(folder, class_names, colors, ignore_index, images),
         label_column=mask_column,
         pattern=None,
-        **options,
+        validation_fraction=validation_fraction,
+        image_column=image_column,
+        split_column=split_column,
+        group_column=group_column,
+        fold_column=fold_column,
+        image_folder=image_folder,
     )
     is_folder = source.origin == "folder"
     is_mixed = (masks is not folder) if is_path else is_folder

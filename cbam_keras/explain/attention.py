@@ -6,6 +6,7 @@ import numpy as np
 from cbam_keras import _checks, _graph
 
 
+@_checks.named
 def attention_maps(
     model: keras.Model, images: _graph.Inputs, *, batch_size: int = 32
 ) -> dict[str, _graph.Maps]:

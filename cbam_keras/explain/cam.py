@@ -13,6 +13,7 @@ from cbam_keras.explain.gradients import gradient_at
 from cbam_keras.explain.targets import find_target
 
 
+@_checks.named
 def grad_cam(
     model: keras.Model,
     images: _graph.Inputs,

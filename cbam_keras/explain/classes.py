@@ -7,6 +7,7 @@ from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 
 
+@_checks.named
 def class_probabilities(
     model: keras.Model, images: _graph.Inputs, *, batch_size: int = 32
 ) -> np.ndarray:

@@ -40,6 +40,7 @@ class AdoptReport(CheckReport):
         return text
 
 
+@_checks.named
 def adopt(
     model: keras.Model, images: object = None
 ) -> tuple[keras.Model, AdoptReport]:

@@ -18,6 +18,7 @@ from cbam_keras.insertion.copying import copy_with
 from cbam_keras.layers import SHARED_ARGUMENTS, AttentionGate, AttentionLayer
 
 
+@_checks.named
 def to_core(model: keras.Model) -> keras.Model:
     """Rewrites attention as layers and operations of Keras alone.
 

@@ -48,6 +48,7 @@ class Places(tuple[Place, ...]):
         return str(_terminal.Table("", rows))
 
 
+@_checks.named
 def insert_attention(
     model: keras.Model,
     attention: str | Callable[..., keras.layers.Layer] = "cbam",
@@ -190,6 +191,7 @@ def insert_attention(
     return result
 
 
+@_checks.named
 def remove_attention(
     model: keras.Model, gates: Collection[str] | None = None
 ) -> keras.Model:
@@ -253,6 +255,7 @@ def _why_it_stays(graph, layer):
     return None
 
 
+@_checks.named
 def freeze_batch_norm(model: keras.Model) -> int:
     """Freezes the batch normalization of a trained network for fine-tuning.
 

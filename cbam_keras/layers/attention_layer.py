@@ -6,6 +6,7 @@ import math
 import keras
 from keras import constraints, initializers, layers, ops, regularizers
 
+from _cbam_keras_command.options import nearest
 from cbam_keras import _checks, _private
 from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.normalization import GateNormalization
@@ -48,7 +49,16 @@ class AttentionLayer(layers.Layer):
         for name, value in kwargs.items():
             if step := _checks.next_step(name, value):
                 raise ValueError(f"There is no argument `{name}`{step}")
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)
+        except ValueError as error:
+            # Keras names the arguments that it does not know.
+            names = inspect.signature(type(self)).parameters
+            for name in kwargs:
+                step = nearest(name, names, 0)
+                if name in str(error) and step:
+                    error.add_note(step.removeprefix(". "))
+            raise
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
 

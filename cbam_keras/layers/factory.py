@@ -68,6 +68,7 @@ RECOMMENDED: dict[str, Mapping[str, object]] = {
 }
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True, repr=False)
 class Attention:
     """An attention layer with its arguments, as a value.
@@ -204,6 +205,7 @@ class Attention:
         return dataclasses.replace(self, options={**self.options, **taken})
 
 
+@_checks.named
 def make_attention(
     attention: str | MakeLayer | None, name: str | None = None
 ) -> keras.layers.Layer | None:

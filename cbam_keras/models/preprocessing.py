@@ -9,6 +9,7 @@ from keras import ops
 from cbam_keras import _checks
 
 
+@_checks.named
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     """Preprocesses images for PyTorch networks trained on ImageNet.
 

@@ -4,9 +4,10 @@ import re
 
 import keras
 
-from cbam_keras import _graph
+from cbam_keras import _checks, _graph
 
 
+@_checks.named
 def pyramid(model: keras.Model) -> keras.Model:
     """Builds a model that returns the last feature map of each stage.
 

@@ -17,6 +17,7 @@ from cbam_keras.models.resnet import positive_integers
 SIDE = 256
 
 
+@_checks.named
 def UNet(
     encoder: keras.Model,
     classes: int,

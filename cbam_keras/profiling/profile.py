@@ -121,6 +121,7 @@ class Profile(_terminal.Tabular):
         yield _terminal.Table(title, rows, totals, note)
 
 
+@_checks.named
 def profile_model(
     model: keras.Model, input_shape: Sequence | None = None
 ) -> Profile:

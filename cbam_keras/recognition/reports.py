@@ -203,6 +203,7 @@ def _cells(row):
     return line | cells | note
 
 
+@_checks.named
 def check(
     model: keras.Model | Callable[[Any], Any], images: object = None
 ) -> CheckReport:

@@ -31,6 +31,7 @@ SPLIT_WORDS = {"train": "training", "test": "testing"}
 RESUME = "The same command resumes the run."
 
 
+@_checks.named
 def write(
     folder: str | os.PathLike, draw: bool = False, figures: str | None = None
 ) -> pathlib.Path:

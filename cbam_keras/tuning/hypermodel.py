@@ -43,12 +43,12 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             (`None`, or a callable that takes `name=` and returns a layer), as
             `lambda attention: models.ResNet18(attention=attention, classes=3)`.
             Defaults to `"tiny"`.
-        weights: See `comparison.plan`. Defaults to `None`.
+        weights: See `comparison.compare`. Defaults to `None`.
         attention: Names that `layers.make_attention` takes, `"none"`, your own
             layers, or `"all"`. Your own layers have no hyperparameters.
             Defaults to `("none", "se", "cbam")`.
-        stages: The stages that get attention, see `comparison.plan`. `"each"`
-            searches all of them. Defaults to `"all"`.
+        stages: The stages that get attention, see `comparison.compare`.
+            `"each"` searches all of them. Defaults to `"all"`.
         reduction_ratio: Positive integers, for every layer that has one.
             Defaults to `None`, which means `(2, 4, 8, 16)`, and `4` for `"se"`.
         kernel_size: Odd positive integers, for every layer that has one.

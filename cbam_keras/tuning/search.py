@@ -2,15 +2,18 @@
 
 import dataclasses
 import functools
+import os
 import random
 import shutil
+from concurrent.futures import Executor
 from typing import Any, cast
 
 from cbam_keras import _checks, _files, _graph, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import Recipe, comparison, find_recipe
-from cbam_keras.study.plans.recipes import check_single_rate, of_a_run
+from cbam_keras.study.files.options import CallbackMakers
+from cbam_keras.study.plans.recipes import check_single_rate, find_place
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning import choice
@@ -19,6 +22,7 @@ from cbam_keras.tuning.choice import choose_setting, search_verdict, to_confirm
 MAX_TRIALS = 14
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Search:
     """A search for the best network: its space, trials, data and recipe.
@@ -26,30 +30,8 @@ class Search:
     For `study.run` and `study.estimate`; `search` runs it.
 
     Args:
-        hypermodel: A `CBAMHyperModel`. For your own hypermodel, use
-            `CBAMHyperModel.attention_for` in it, and one of KerasTuner's
-            tuners. Defaults to `None`: `CBAMHyperModel()`.
-        data: Anything that `cbam_keras.data.load` accepts, or its result. New
-            seeds split it again unless loaded. Defaults to `"crowded_mnist"`.
-        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
-            Defaults to `None`, the default of `comparison.compare`.
-        max_trials: Positive integer, the number of combinations to try, in a
-            random order without repetition. May be raised in a later call. For
-            other orders, pass a `CBAMHyperModel` to one of KerasTuner's tuners.
-            Defaults to `14`, the whole default space.
-        confirm: Integer from 0, the number of new seeds with which the best
-            setting and no attention are retrained, after the seed of the
-            recipe. May be raised in a later call. Defaults to `6`.
-        folds: Integer from 2, the number of folds of a cross-validation. See
-            `study.Study`. Trials are compared by the mean over the validation
-            images of folds, new seeds by their test images. Defaults to `None`.
-        data_options: Mapping of other arguments of `data.load`, such as
-            `{"download": True}`. Defaults to `None`.
-        measure: The metric that is compared, see `comparison.plan`: on the
-            validation images in the search, on the test images in the verdict.
-            Defaults to `None`.
-        task: See `comparison.plan`. A `study.Segmentation` takes a
-            `CBAMHyperModel` of a U-Net. Defaults to `None`.
+        hypermodel, data, recipe, max_trials, confirm, folds, data_options,
+            measure, task: See `search`.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -318,6 +300,7 @@ def _check_hypermodel(hypermodel):
     return hypermodel
 
 
+@_checks.named_with(find_place)
 def search(
     hypermodel: Any = None,
     data: Images = "crowded_mnist",
@@ -329,14 +312,19 @@ def search(
     data_options: Options | None = None,
     measure: Any = None,
     task: ImageTask | str | None = None,
-    **options: Any,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    callbacks: CallbackMakers = (),
 ) -> study.Ranking:
     """Searches for the best network, and tests whether it beats no attention.
 
     Retrains the best setting and no attention with new seeds. The same call
     resumes an interrupted search. `cbam-keras tune` runs it.
 
-    It is `study.run(Search(...), **options)`. Trials begin with no attention,
+    It is `study.run` of a `Search`. Trials begin with no attention,
     SE and the CBAM closest to the paper's; the others are in a random order.
 
     The best of many trials is optimistically biased, so trials only select one
@@ -348,11 +336,34 @@ def search(
     A resumed call repeats failed trials until the last trial has ended.
 
     Args:
-        The arguments of `Search`, and:
-
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
-            `callbacks`, as for `study.run`. `output` defaults to
-            `runs/tune-<data>-<model>`.
+        hypermodel: A `CBAMHyperModel`. For your own hypermodel, use
+            `CBAMHyperModel.attention_for` in it, and one of KerasTuner's
+            tuners. Defaults to `None`: `CBAMHyperModel()`.
+        data: Anything that `cbam_keras.data.load` accepts, or its result. New
+            seeds split it again unless loaded. Defaults to `"crowded_mnist"`.
+        recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
+            Defaults to `None`, the default of `comparison.compare`.
+        max_trials: Positive integer, the number of combinations to try, in a
+            random order without repetition. May be raised in a later call. For
+            other orders, pass a `CBAMHyperModel` to one of KerasTuner's tuners.
+            Defaults to `14`, the whole default space.
+        confirm: Integer from 0, the number of new seeds with which the best
+            setting and no attention are retrained, after the seed of the
+            recipe. May be raised in a later call. Defaults to `6`.
+        folds: Integer from 2, the number of folds of a cross-validation. See
+            `study.Study`. Trials are compared by the mean over the validation
+            images of folds, new seeds by their test images. Defaults to `None`.
+        data_options: Mapping of other arguments of `data.load`, such as
+            `{"download": True}`. Defaults to `None`.
+        measure: The metric that is compared, see `comparison.compare`: on the
+            validation images in the search, on the test images in the verdict.
+            Defaults to `None`.
+        task: See `comparison.compare`. A `study.Segmentation` takes a
+            `CBAMHyperModel` of a U-Net. Defaults to `None`.
+        output: Path of a folder that is new, empty, or holds this search.
+            Defaults to `None`, which means `runs/tune-<data>-<model>`.
+        resume, overwrite, workers, executor, callbacks: See
+            `comparison.compare`.
 
     Returns:
         A `study.Ranking`, with `trials`, `confirmation` and the verdict.
@@ -385,4 +396,13 @@ def search(
         measure=measure,
         task=task,
     )
-    return cast(study.Ranking, study.run(planned, **of_a_run(options)))
+    results = study.run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        callbacks=callbacks,
+    )
+    return cast(study.Ranking, results)

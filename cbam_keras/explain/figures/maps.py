@@ -22,6 +22,7 @@ IGNORED_COLOR, WRONG_COLOR = "white", "#E4007F"
 MASK_SIDE = 2.1
 
 
+@_checks.named
 def plot_grad_cam(
     images: ArrayLike,
     heat_maps: ArrayLike | Mapping[str, ArrayLike],
@@ -96,6 +97,7 @@ def plot_grad_cam(
     return grid.finish("Grad-CAM (normalized)")
 
 
+@_checks.named
 def plot_attention_maps(
     images: ArrayLike,
     maps: Mapping[str, Sequence[ArrayLike | None]],
@@ -201,6 +203,7 @@ def plot_attention_maps(
     return grid.finish(label)
 
 
+@_checks.named
 def plot_masks(
     images: np.ndarray,
     masks: np.ndarray,

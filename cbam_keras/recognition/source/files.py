@@ -47,6 +47,7 @@ START = (
 )
 
 
+@_checks.named
 def check_source(path: str | os.PathLike) -> CheckReport:
     """Runs the definitions in files and reports what their attention computes.
 

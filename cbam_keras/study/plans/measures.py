@@ -44,6 +44,7 @@ FOR_NUMBERS = {
 BINS = 15
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Measure:
     """A metric of a task: a number that `Task.evaluate` returns.

@@ -20,6 +20,7 @@ FOCAL = "focal"
 LEAST_STEPS = 200
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """How a network is trained: optimizer, schedule, augmentation.
@@ -176,17 +177,26 @@ class Recipe:
         )
 
 
-def of_a_run(options: _checks.Options) -> _checks.Options:
-    """Returns arguments of `run`, or raises if they have another place."""
-    for name, value in options.items():
-        written, text = "", _checks.shown(value)
-        if name in Source.__dataclass_fields__:
-            written = f"data_options={{{name!r}: {text}}}"
-        elif name in Recipe.__dataclass_fields__:
-            written = f"recipe=training.Recipe({name}={text})"
-        if written:
-            raise TypeError(f"`{name}` has another place: write {written}")
-    return options
+def find_place(name: str, value: object) -> str:
+    """Returns where to write an argument of the data or of a recipe."""
+    if name in Source.__dataclass_fields__:
+        return f". Write data_options={{{name!r}: {_checks.shown(value)}}}"
+    return _place_in_recipe(name, value)
+
+
+def find_place_of_loaded(name: str, value: object) -> str:
+    """Returns the same for a function that takes no `data_options`."""
+    if name in Source.__dataclass_fields__:
+        text = _checks.shown(value)
+        return f". Write data=cbam_keras.data.load(..., {name}={text})"
+    return _place_in_recipe(name, value)
+
+
+def _place_in_recipe(name, value):
+    if name in Recipe.__dataclass_fields__:
+        text = _checks.shown(value)
+        return f". Write recipe=training.Recipe({name}={text})"
+    return _checks.next_step(name, value)
 
 
 def _check_rates(rates):
@@ -324,9 +334,6 @@ RECIPES: dict[str, Recipe] = {
     ),
 }
 RECIPES = _checks.Named(RECIPES)
-
-
-Recipe.__init__ = _checks.named(Recipe.__init__)  # type: ignore[method-assign]
 
 
 def suit_to(images: data.Images, recipe: Recipe = RECIPES["default"]) -> Recipe:

@@ -166,6 +166,7 @@ class Task(Generic[Loaded]):
         return self.evaluate(model, data), self.predict(model, data)
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Variant(Generic[Loaded]):
     """A network of a study.
@@ -212,6 +213,7 @@ class Variant(Generic[Loaded]):
         return dataclasses.replace(self, name=name, learning_rate=rate)
 
 
+@_checks.named_arguments
 @dataclasses.dataclass(frozen=True)
 class Study:
     """Variants of a network to train with several seeds and to compare.

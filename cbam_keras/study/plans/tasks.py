@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -39,7 +40,7 @@ class ImageTask(Task[ImageData]):
         images: Images,
         options: Mapping,
         labels: str | None = None,
-        make_source: Callable | None = None,
+        make_source: functools.partial[Source] | None = None,
     ):
         self.data, self.options = images, options
         loaded = images if isinstance(images, ImageData) else None
@@ -47,6 +48,13 @@ class ImageTask(Task[ImageData]):
             make_source = functools.partial(
                 Source, images, labels=labels, masks=None, **options
             )
+        # A task takes the arguments of its source, too.
+        of_source = inspect.signature(make_source.func).parameters
+        names = [*inspect.signature(type(self)).parameters, *of_source]
+        for name, value in options.items():
+            if name not in of_source:
+                advice = _checks.next_step(name, value)
+                raise _checks.unknown_argument(name, names, advice)
         if loaded and loaded.labels != labels:
             raise ValueError(
                 "`data` must not be loaded yet for labels that are no classes. "

@@ -4,9 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import os
 import types
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import Executor
 
 import keras
 
@@ -37,6 +38,7 @@ from cbam_keras.models import (
     classifier,
     segmenter,
 )
+from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.plans import recipes
 from cbam_keras.study.plans.recipes import Recipe
 from cbam_keras.study.plans.segmentation import Segmentation
@@ -67,7 +69,8 @@ Network = str | Callable[[MakeLayer | None], keras.Model]
 TASKS = {"classification": Classification, "regression": Regression}
 
 
-def plan(
+@_checks.named_with(recipes.find_place)
+def compare(
     attentions: Attentions = DEFAULT,
     *,
     stages: str | Sequence[str] = ALL,
@@ -83,8 +86,20 @@ def plan(
     measure: str | Callable | None = None,
     threshold: str | None = None,
     task: ImageTask | str | None = None,
-) -> Study:
-    """Plans a comparison of one network without and with attention.
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    callbacks: CallbackMakers = (),
+) -> Results:
+    """Trains a network without and with attention, and compares them.
+
+    The same call resumes an interrupted run, or trains only what is missing.
+    `cbam-keras train` runs it.
+
+    It is `study.run` of a `plan`. The output folder also gets `curves.png` and
+    `comparison.png`.
 
     Args:
         attentions: Sequence of names that `layers.make_attention` takes,
@@ -145,6 +160,92 @@ def plan(
             `"skip-cbam"` and so on are other layers there. `recipe=None` means
             `"segmentation"`, in one stage for random weights. Defaults to
             `None`, which means `"classification"`.
+        output: Path of a folder that is new, empty, or holds this run.
+            Defaults to `None`, which means `runs/train-<data>-<model>`.
+        resume: Boolean, `False` refuses a folder with a run. Defaults to
+            `True`.
+        overwrite: Boolean, whether to rename the folder of a run first; see
+            `study.run`. Defaults to `False`.
+        workers: Positive integer, how many processes train on this machine;
+            see `study.run`. Defaults to `1`: this process.
+        executor: A `concurrent.futures.Executor` whose workers train instead;
+            see `study.run`. Defaults to `None`.
+        callbacks: Sequence of functions without arguments that make a Keras
+            callback for each network; see `study.run`. Defaults to `()`.
+
+    Returns:
+        A `study.Results`.
+
+    Raises:
+        ValueError: If an argument is out of range, see also `data.load` and
+            `study.run`.
+        TypeError: If an argument is of a wrong kind, or unknown, or if `data`
+            are loaded already and there are several seeds.
+        ImportError: If a package is missing.
+
+    Example:
+        >>> from cbam_keras import comparison, training
+        >>> results = comparison.compare(
+        ...     data="mnist5k", seeds=1, output=folder,
+        ...     recipe=training.Recipe(epochs=1, batch_size=400),
+        ... )  # doctest: +ELLIPSIS
+        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
+        ...
+        >>> [row.variant for row in results.rows]
+        ['none', 'cbam']
+        >>> verdict = results.verdict
+    """
+    planned = plan(
+        attentions,
+        stages=stages,
+        instead_of=instead_of,
+        model=model,
+        weights=weights,
+        data=data,
+        recipe=recipe,
+        layer_options=layer_options,
+        data_options=data_options,
+        seeds=seeds,
+        folds=folds,
+        measure=measure,
+        threshold=threshold,
+        task=task,
+    )
+    return run(
+        planned,
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        callbacks=callbacks,
+    )
+
+
+@_checks.named_with(recipes.find_place)
+def plan(
+    attentions: Attentions = DEFAULT,
+    *,
+    stages: str | Sequence[str] = ALL,
+    instead_of: str | Sequence[str] | None = None,
+    model: Network = "tiny",
+    weights: str | None = None,
+    data: Images = "crowded_mnist",
+    recipe: Recipe | str | None = None,
+    layer_options: Options | None = None,
+    data_options: Options | None = None,
+    seeds: int | Sequence[int] | None = None,
+    folds: int | None = None,
+    measure: str | Callable | None = None,
+    threshold: str | None = None,
+    task: ImageTask | str | None = None,
+) -> Study:
+    """Plans a comparison of one network without and with attention.
+
+    Args:
+        attentions, stages, instead_of, model, weights, data, recipe,
+            layer_options, data_options, seeds, folds, measure, threshold,
+            task: See `compare`.
 
     Returns:
         A `study.Study`, for `study.run` and `study.estimate`.
@@ -203,55 +304,6 @@ def plan(
         question=f"Does attention improve the {task.noun} of the "
         f"network {label} on {task.name}?",
     )
-
-
-def compare(attentions: Attentions = DEFAULT, **options: Any) -> Results:
-    """Trains a network without and with attention, and compares them.
-
-    The same call resumes an interrupted run, or trains only what is missing.
-    `cbam-keras train` runs it.
-
-    It is `study.run(plan(...), **options)`. The output folder also gets
-    `curves.png` and `comparison.png`.
-
-    Args:
-        The arguments of `plan`, and:
-
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
-            `callbacks`, as for `study.run`. `output` defaults to
-            `runs/train-<data>-<model>`.
-
-    Returns:
-        A `study.Results`.
-
-    Raises:
-        ValueError: If an argument is out of range, see `plan`, `study.run`.
-        TypeError: If an argument is of a wrong kind, or unknown.
-        ImportError: If a package is missing.
-
-    Example:
-        >>> from cbam_keras import comparison, training
-        >>> results = comparison.compare(
-        ...     data="mnist5k", seeds=1, output=folder,
-        ...     recipe=training.Recipe(epochs=1, batch_size=400),
-        ... )  # doctest: +ELLIPSIS
-        3,600 images of 10 classes (0, 1, 2, ...) in train, 400 in ...
-        ...
-        >>> [row.variant for row in results.rows]
-        ['none', 'cbam']
-        >>> verdict = results.verdict
-    """
-    planned = {x: options.pop(x) for x in PLANNED if x in options}
-    return run(plan(attentions, **planned), **recipes.of_a_run(options))
-
-
-# Editors, `help` and the reference show the arguments of `plan`, too.
-PLANNED = inspect.signature(plan).parameters
-_signature = inspect.signature(compare)
-_options = _signature.parameters["options"]
-compare.__signature__ = _signature.replace(  # type: ignore[attr-defined]
-    parameters=[*PLANNED.values(), _options]
-)
 
 
 def name_network(model: Network, task: object) -> Network:

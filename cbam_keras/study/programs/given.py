@@ -80,6 +80,7 @@ class GivenResults(Results):
         return report.write(path, figures=figures)
 
 
+@_checks.named
 def results_of(
     predictions: Mapping[str, ArrayLike] | str | os.PathLike,
     labels: Any = None,

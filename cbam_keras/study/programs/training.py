@@ -1,13 +1,15 @@
 """Training by recipe, resumable after a crash."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
-from typing import Any
+from concurrent.futures import Executor
 
 import keras
 
 from cbam_keras import _checks, data
 from cbam_keras.study.files.folder import StudyFolder
+from cbam_keras.study.files.options import CallbackMakers
 from cbam_keras.study.plans import recipes
 from cbam_keras.study.plans.networks import fingerprint
 from cbam_keras.study.plans.recipes import RECIPES, Recipe
@@ -20,11 +22,18 @@ from cbam_keras.study.running.run import run
 __all__ = ["train", "Recipe", "RECIPES"]
 
 
+@_checks.named_with(recipes.find_place_of_loaded)
 def train(
     networks: keras.Model | Mapping[str, Callable[[], keras.Model]],
     data: data.Images = "crowded_mnist",
     recipe: Recipe | str | None = None,
-    **options: Any,
+    *,
+    output: str | os.PathLike | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+    workers: int = 1,
+    executor: Executor | None = None,
+    callbacks: CallbackMakers = (),
 ) -> Results:
     """Trains one or several classifiers with the same data and recipe.
 
@@ -44,9 +53,9 @@ def train(
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Defaults to `None`, which means `Recipe()`, with at least 200 steps
             except for the embedded digits.
-        **options: `output`, `resume`, `overwrite`, `workers`, `executor` and
-            `callbacks`, as for `study.run`. `output` defaults to
-            `runs/train-<data>`.
+        output: Path of a folder that is new, empty, or holds this run.
+            Defaults to `None`, which means `runs/train-<data>`.
+        resume, overwrite, workers, executor, callbacks: See `compare`.
 
     Returns:
         A `study.Results`.
@@ -101,7 +110,12 @@ def train(
             kind="train",
             finish=finish,
         ),
-        **recipes.of_a_run(options),
+        output,
+        resume=resume,
+        overwrite=overwrite,
+        workers=workers,
+        executor=executor,
+        callbacks=callbacks,
     )
 
 

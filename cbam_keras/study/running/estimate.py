@@ -65,6 +65,7 @@ class Estimate:
         return f"{table}\n{trainings} of at most {epochs}"
 
 
+@_checks.named
 def seeds_needed(
     results: Results | float,
     difference: float = 0.01,

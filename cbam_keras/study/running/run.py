@@ -57,6 +57,7 @@ class Plan(Protocol):
         """Trains what is missing, and returns the results."""
 
 
+@_checks.named
 def run(
     study: Study | Plan,
     output: str | os.PathLike | None = None,
@@ -177,6 +178,7 @@ def run(
             return results
 
 
+@_checks.named
 def estimate(study: Study | Plan) -> Estimate:
     """Counts what `run` would train: networks, parameters, MACs, epochs.
 

@@ -17,6 +17,7 @@ HEADINGS = {
 }
 
 
+@_checks.named
 def plot_history(
     rows: Sequence[Mapping[str, Any]], title: str = ""
 ) -> "style.Figure":

@@ -19,6 +19,7 @@ MAX_PANELS, PANEL_COLUMNS = 12, 4
 GRID = np.linspace(0, 1, 201)
 
 
+@_checks.named
 def plot_confusion(
     matrix: DataFrame, title: str = "Confusion matrix"
 ) -> "style.Figure":
@@ -72,6 +73,7 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
     return right[np.searchsorted(wrong, GRID, side="right") - 1]
 
 
+@_checks.named
 def plot_roc(results: Tested) -> "style.Figure":
     """Draws ROC curves, one class against the others, with their band.
 
@@ -123,6 +125,7 @@ def plot_roc(results: Tested) -> "style.Figure":
     return figure
 
 
+@_checks.named
 def plot_reliability(results: Tested) -> "style.Figure":
     """Draws a reliability diagram: accuracy by confidence.
 
