@@ -62,7 +62,7 @@ MISFITS = {
     "an unbuilt gate": (
         EfficientChannelAttention,
         lambda: {"conv.weight": np.ones((1, 1, 3), "float32")},
-        "no weight shows the number of channels: call layer.build",
+        "shows the number of channels. Build it first, layer.build",
     ),
     "a gate with a weight missing": (
         lambda: built(BAM(combine="multiply")),

@@ -1,6 +1,12 @@
 """Reads files in PyTorch's format from before version 1.6, without PyTorch.
 
-The weights of `EfficientNetLite0` are in one: a row of pickles, then storages.
+`EfficientNetLite0(weights="imagenet")` needs it: the package with its weights,
+the extra `pretrained`, holds such a file, and TensorFlow and JAX read it.
+
+Such a file is a row of pickles: a magic number, the protocol, the sizes of
+types, the content, whose tensors refer to storages, and the keys of these. The
+values of each storage follow. The pickles may name only what a state dict
+consists of.
 """
 
 import os
@@ -9,10 +15,12 @@ from collections.abc import Callable
 
 import numpy as np
 
+# The magic number, by which such a file begins.
 FIRST_BYTES = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
 def _tensor(storage, offset, shape, strides, *rest):
+    """Returns a view of a storage; offset and strides count values."""
     # NumPy refuses views that exceed the storage.
     width = storage.itemsize
     steps = [width * stride for stride in strides]
@@ -33,8 +41,12 @@ PICKLED_NAMES: dict[str, Callable | np.dtype] = {
 
 # Python's unpickler in C takes as much memory as a file asks for.
 class _Unpickler(pickle._Unpickler):
+    """Reads one pickle of the file, without running any code in it."""
+
+    # The storages that tensors refer to, by their keys.
     storages: dict[str, np.ndarray]
-    left: int
+    # How many bytes of storages the file can still hold.
+    bytes_left: int
     # Attributes of objects, such as the metadata of a state dict, are dropped.
     dispatch = pickle._Unpickler.dispatch | {
         pickle.BUILD[0]: lambda self: self.stack.pop()
@@ -50,8 +62,8 @@ class _Unpickler(pickle._Unpickler):
         if (kind, view) != ("storage", None) or not isinstance(dtype, np.dtype):
             raise pickle.UnpicklingError("no storage")
         if key not in self.storages:
-            self.left -= size * dtype.itemsize
-            if self.left < 0:
+            self.bytes_left -= size * dtype.itemsize
+            if self.bytes_left < 0:
                 raise pickle.UnpicklingError(f"storage {key}")
             self.storages[key] = np.empty(size, dtype)
         return self.storages[key]
@@ -60,10 +72,11 @@ class _Unpickler(pickle._Unpickler):
 def load_legacy(path: str) -> object:
     """Returns the content, with arrays; damaged files raise many errors."""
     with open(path, "rb") as file:
-        for _ in FIRST_BYTES, "protocol", "sizes":
+        for _ in ("magic number", "protocol", "sizes of types"):
             _Unpickler(file).load()
         unpickler = _Unpickler(file)
-        unpickler.storages, unpickler.left = {}, os.path.getsize(path)
+        unpickler.storages = {}
+        unpickler.bytes_left = os.path.getsize(path)
         content = unpickler.load()
         for key in _Unpickler(file).load():
             values = unpickler.storages.pop(key)

@@ -36,7 +36,8 @@ class Report:
 
     Attributes:
         loaded: Tuple of strings, the weights that were loaded.
-        unused: Tuple of strings, those of a classifier that the model lacks.
+        unused: Tuple of strings, those of a classifier that the model does not
+            have.
 
     Example:
         >>> print(Report(loaded=("bn1.bias",), unused=("fc.bias",)))
@@ -61,7 +62,8 @@ def load_torch_weights(
     """Loads the weights of a PyTorch checkpoint by their names.
 
     The networks of `cbam_keras.models` take checkpoints of the authors' code,
-    torchvision, timm and luuuyi/CBAM.PyTorch. After an error it is unchanged.
+    torchvision, timm and luuuyi/CBAM.PyTorch. After an error, the model is
+    unchanged.
 
     From torchvision they take ResNet, Wide ResNet and ResNeXt, from timm the
     same with squeeze-and-excitation or CBAM; `EfficientNetLite0` takes those of
@@ -70,7 +72,8 @@ def load_torch_weights(
 
     Prefixes added by `DataParallel` or `torch.compile` are removed. Weights of
     other names are refused, and the error lists both sides: pass a mapping with
-    the names of the model, which also decide the order of the pooled maps.
+    the names of the model. The order of the pooled maps follows from the names,
+    and the error lists those with the order of the layer.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
@@ -87,11 +90,14 @@ def load_torch_weights(
         A `Report` of the weights that were loaded and unused.
 
     Raises:
-        ValueError: If weights do not match, or do but the model would compute
-            something else; if the file is damaged or has more than tensors and
-            plain values; or if layers have no known counterpart in PyTorch.
-        TypeError: If `model_or_layer` or `source` is of another kind.
-        ImportError: If a file needs PyTorch or safetensors, which is missing.
+        ValueError: If weights do not match; if they match but the model would
+            compute something else; if the file is damaged or contains anything
+            but tensors and plain values; or if layers have no known counterpart
+            in PyTorch.
+        TypeError: If `model_or_layer` is another layer, or `source` neither
+            a path nor a mapping.
+        ImportError: If a file needs PyTorch or safetensors, and it is not
+            installed.
 
     Example:
         >>> layer = ChannelAttention(use_bias=False)
@@ -129,7 +135,8 @@ def load_torch_weights(
     if plan.unknown:
         raise ValueError(
             f"All layers with weights in {_describe(target)} must have known "
-            "counterparts in PyTorch, as in cbam_keras.models. "
+            "counterparts in PyTorch: those of the networks of "
+            "cbam_keras.models do. "
             f"{_list_with_count('Unknown', plan.unknown)} "
             "Load the weights before adding your own layers (attention by "
             "`insert_attention`), or into one layer or model: "
@@ -144,9 +151,10 @@ def load_torch_weights(
         for x in ours
         if x not in missing and x not in loaded
     }
-    is_other = bool(set(unused) - CLASSIFIER)
-    if missing or mismatched or is_other or not loaded:
-        advice = NAMING_ADVICE if missing and is_other else ""
+    has_unknown_names = bool(set(unused) - CLASSIFIER)
+    if missing or mismatched or has_unknown_names or not loaded:
+        # Names on both sides: weights of the model may be called otherwise.
+        advice = NAMING_ADVICE if missing and has_unknown_names else ""
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
             f"{_list_with_count('Missing', missing, missing)} "
@@ -155,7 +163,8 @@ def load_torch_weights(
             f"Received: {describe_source(source)}.{advice}"
         )
     arrays = {name: to_numpy(tensors[name]) for name in loaded}
-    if difference := _find_difference(target, plan, shapes):
+    difference = _find_difference(target, plan, shapes)
+    if difference:
         raise ValueError(f"{difference} Received: {describe_source(source)}.")
     if input_shape is not None:
         model_or_layer.build(input_shape)
@@ -184,8 +193,9 @@ def _input_shape(layer, shapes):
         channels = None if probe.input_spec.axes else (1,)
     if channels is None:
         raise ValueError(
-            f"{_describe(layer)} must be built, since no weight shows the "
-            "number of channels: call layer.build(shape). Received: the names "
+            f"{_describe(layer)} must be built, since no name of the weights "
+            "shows the number of channels. Build it first, layer.build(shape). "
+            "Received: the names "
             f"{_checks.first_few([_checks.quoted(name) for name in shapes])}"
         )
     if layer.data_format == "channels_first":
@@ -194,7 +204,11 @@ def _input_shape(layer, shapes):
 
 
 def _find_difference(target, plan, names):
-    """Returns a difference in what is computed that weights do not show."""
+    """Returns a difference in what is computed that weights do not show.
+
+    `plan` is a `Matching`, `names` are those of the checkpoint. The result is
+    text for an error, `""` without a difference.
+    """
     differ = "the weights fit, but the predictions differ"
     subsampled = [
         layer.name.removesuffix("_subsample")
@@ -216,25 +230,26 @@ def _find_difference(target, plan, names):
             continue
         # The defaults of our layers are what their authors compute.
         theirs = {**type(layer)().get_config(), **gate.options}
-        ours = {**layer.get_config()}
-        compared = [x for x in COMPUTED if x in ours and ours[x] != theirs[x]]
+        ours = dict(layer.get_config())
+        different = [x for x in COMPUTED if x in ours and ours[x] != theirs[x]]
         # The names of a gate alone do not imply the pools.
         if gate.pools and layer is not target:
             channel = getattr(layer, "channel_attention", layer)
             ours["pool_types"] = channel.pool_types
             theirs["pool_types"] = gate.pools
             if {*channel.pool_types} != {*gate.pools}:
-                compared.append("pool_types")
-        if compared:
+                different.append("pool_types")
+        if different:
             return (
-                f"{_describe(layer)} has {_list_options(ours, compared)}, "
+                f"{_describe(layer)} has {_list_options(ours, different)}, "
                 f"unlike that of the checkpoint: {differ}. Build it with "
-                f"{_list_options(theirs, compared)}."
+                f"{_list_options(theirs, different)}."
             )
     return ""
 
 
 def _list_options(options, names):
+    """Returns some of the options as they are written in a call."""
     return ", ".join(f"{name}={options[name]!r}" for name in names)
 
 

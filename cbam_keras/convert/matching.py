@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Collection
+from typing import Any
 
 import keras
 import numpy as np
@@ -45,7 +46,9 @@ class Slot:
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a value of `shape` can be assigned."""
         # Dense layers may be 1x1 convolutions, vectors of shape (C, 1, 1).
-        ones = len(shape) - len(self.shape) if len(self.shape) < 3 else 0
+        ones = 0
+        if len(self.shape) < 3:
+            ones = len(shape) - len(self.shape)
         return shape == self.shape + (1,) * ones
 
     def assign(self, value: np.ndarray) -> None:
@@ -101,10 +104,14 @@ def make_plan(target: keras.layers.Layer, names: Collection[str]) -> Matching:
 
 
 def _modules(ours: list[str]) -> dict[str, str]:
-    """Returns PyTorch's modules, or blocks of gates, by our layers' names."""
+    """Returns PyTorch's modules by the names of our layers.
+
+    The module of an attention layer is the block that contains it.
+    """
     modules = {name: NETWORK[name] for name in ours if name in NETWORK}
     for name in ours:
-        if match := _PART.fullmatch(name):
+        match = _PART.fullmatch(name)
+        if match:
             stage, block, part = match.groups()
             module = f"layer{stage}.{int(block) - 1}."
             modules[name] = module + BLOCK.get(part, "")
@@ -124,7 +131,12 @@ def _lite_modules(ours: list[str]) -> dict[str, str]:
 
 
 def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
-    """Returns the modules of MobileNetV2, of torchvision or its authors."""
+    """Returns the modules of MobileNetV2 by the names of our layers.
+
+    Torchvision has a module for each convolution with its normalization and
+    activation. In the authors' code of coordinate attention, and what it is
+    derived from, these are three modules of one sequence.
+    """
     is_torchvision = "features.18.0.weight" in names
     head = "features.18" if is_torchvision else "conv"
     modules = {
@@ -136,17 +148,21 @@ def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
     }
     blocks = [name.removesuffix("_conv3") for name in ours if "_conv3" in name]
     for number, block in enumerate(blocks, 1):
-        sequence, place = f"features.{number}.conv", 0
+        sequence = f"features.{number}.conv"
+        # The index in the sequence.
+        place = 0
         for part in ("conv1", "conv2", "attention", "conv3"):
             name = f"{block}_{part}"
             if name not in ours:
                 continue
-            module, bn = f"{sequence}.{place}", name.replace("conv", "bn")
+            module = f"{sequence}.{place}"
+            bn = name.replace("conv", "bn")
             if part == "attention":
                 modules[name] = f"{module}."
                 place += 1
             elif is_torchvision and part != "conv3":
-                modules[name], modules[bn] = f"{module}.0", f"{module}.1"
+                modules[name] = f"{module}.0"
+                modules[bn] = f"{module}.1"
                 place += 1
             else:
                 modules[name] = module
@@ -173,39 +189,73 @@ def gates_in(layer: keras.layers.Layer) -> tuple[GateKeys, ...]:
 
 
 def _best_gate(layer, names, module=""):
-    """Returns the implementation whose names fit best, and the slots."""
+    """Returns the implementation whose names fit best, and the slots.
+
+    `module` is that of the block with the layer, `""` for a single layer. Where
+    none fits, it is one that stacks the maps as the layer does: an error lists
+    its names, and weights renamed to them are taken in that order.
+    """
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))
-    plans = [
-        (gate, list(_gate_slots(layer, gate, module + inner)))
-        for gate in sorted(gates_in(layer), key=lambda gate: gate.maps != maps)
-        for inner in (*gate.modules, "")[:: 1 if module else -1]
-    ]
-    return max(plans, key=lambda plan: sum(x.name in names for x in plan[1]))
+    # `max` takes the first of several that fit equally well.
+    gates = sorted(gates_in(layer), key=lambda gate: gate.maps != maps)
+    candidates = []
+    for gate in gates:
+        prefixes = [*gate.modules, ""]
+        if not module:
+            # The state dict of the attention module itself has no prefix.
+            prefixes.reverse()
+        for prefix in prefixes:
+            slots = list(_gate_slots(layer, gate, module + prefix))
+            candidates.append((gate, slots))
+
+    def count_fitting(candidate):
+        _, slots = candidate
+        return sum(slot.name in names for slot in slots)
+
+    return max(candidates, key=count_fitting)
+
+
+def part_at(layer: keras.layers.Layer, path: str) -> tuple[object, object]:
+    """Returns what holds a part of a layer, and the part.
+
+    The path has attributes, keys of dictionaries and indices of lists, as
+    `"channel_attention.squeeze_kernel"` or `"kernels.hw"`.
+    """
+    holder: Any = layer
+    part: Any = layer
+    for key in path.split("."):
+        holder = part
+        if isinstance(part, dict):
+            part = part[key]
+        elif key.isdigit():
+            part = part[int(key)]
+        else:
+            part = getattr(part, key)
+    return holder, part
 
 
 def _gate_slots(layer, gate, prefix):
+    """Yields the slots of an attention layer, by the names of `gate`."""
     left = {id(variable): variable for variable in layer.weights}
     for path, name in gate.weights.items():
-        owner, part = layer, layer
-        for key in path.split("."):
-            owner = part
-            if isinstance(part, dict):
-                part = part[key]
-            else:
-                part = part[int(key)] if key.isdigit() else getattr(part, key)
+        holder, part = part_at(layer, path)
         if part is None:
             continue
         if isinstance(part, layers.BatchNormalization):
-            slots = [*_variables(part, BATCH_NORM, f"{prefix}{name}.")]
+            slots = list(_variables(part, BATCH_NORM, f"{prefix}{name}."))
         elif isinstance(part, tuple):
-            pairs = zip(("weight", "bias"), part, strict=True)
-            slots = [Slot(f"{prefix}{name}.{kind}", x) for kind, x in pairs]
-        elif gate.maps and key == "kernel":
-            if {*owner.pool_types} != {*gate.maps}:
+            kernel, bias = part
+            slots = [
+                Slot(f"{prefix}{name}.weight", kernel),
+                Slot(f"{prefix}{name}.bias", bias),
+            ]
+        elif gate.maps and path.split(".")[-1] == "kernel":
+            # A spatial kernel, whose maps are stacked in their order.
+            if {*holder.pool_types} != {*gate.maps}:
                 # A kernel for other maps may have the same shape.
                 continue
-            maps = [gate.maps.index(kind) for kind in owner.pool_types]
+            maps = [gate.maps.index(kind) for kind in holder.pool_types]
             slots = [Slot(prefix + name, part, maps)]
         else:
             slots = [Slot(prefix + name, part)]
@@ -217,6 +267,7 @@ def _gate_slots(layer, gate, prefix):
 
 
 def _variables(layer, table, prefix):
+    """Yields the slots of a Keras layer; `table` names its variables."""
     for attribute, name in table.items():
         variable = getattr(layer, attribute)
         if variable is not None:

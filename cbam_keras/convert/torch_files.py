@@ -13,9 +13,16 @@ from cbam_keras.convert import legacy
 # Tensors of PyTorch or arrays, by their names.
 Tensors = dict[str, Any]
 # Keys of state dicts in training scripts, averaged weights last.
-STATE_KEYS = ("state_dict", "model_state_dict", "model_state")
-AVERAGED = ("state_dict_ema", "model_ema")
-HOLDERS = (*STATE_KEYS, "model", "net", "network", *AVERAGED)
+HOLDERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "net",
+    "network",
+    "state_dict_ema",
+    "model_ema",
+)
 # Parts of names added by DataParallel, torch.compile and averaged models.
 WRAPPERS = {"module", "_orig_mod"}
 # Counters of PyTorch's batch normalization and of averaged models.
@@ -23,14 +30,19 @@ COUNTERS = {"num_batches_tracked", "n_averaged"}
 
 
 def read(source: str | os.PathLike | Mapping) -> Tensors:
-    """Returns the tensors of a checkpoint by their names, unwrapped."""
+    """Returns the tensors of a checkpoint by their names, unwrapped.
+
+    `source` is the path of a file, or a mapping of names to tensors, possibly
+    nested in another one, as training scripts save it.
+    """
     content: object = source
     if isinstance(source, (str, os.PathLike)):
         content = _read_file(os.fspath(source))
     elif not isinstance(source, Mapping):
         raise TypeError(
-            "`source` must be the path of a checkpoint or a state dict, "
-            f"module.state_dict(). Received: {type(source).__name__}"
+            "`source` must be the path of a checkpoint or a mapping of names "
+            "to tensors, such as module.state_dict(). Received: source of "
+            f"type {type(source).__name__}"
         )
     received = describe_source(source)
     return _clean(_state_dict(content, received), received)
@@ -55,11 +67,13 @@ def to_numpy(value: Any) -> np.ndarray:
 
 
 def _read_file(path: str) -> object:
+    """Returns the content of a file of any of the formats."""
     with open(path, "rb") as file:
         start = file.read(64)
     if not start:
         raise _damaged(path)
-    # safetensors begins with the length of its header, which is JSON.
+    # The content decides, since PyTorch's files have many extensions:
+    # safetensors begins with the length of its header, then the header in JSON.
     if start[8:9] != b"{":
         return _read_torch(path, start)
     # The NumPy reader of safetensors does not support bfloat16.
@@ -72,6 +86,7 @@ def _read_file(path: str) -> object:
 
 
 def _read_torch(path: str, start: bytes) -> object:
+    """Returns the content of a file of PyTorch, by PyTorch if installed."""
     try:
         torch = _checks.require("torch", extra="torch")
     except ImportError:
@@ -138,6 +153,7 @@ def _clean(state_dict, received):
     if len(clean) < len(names):
         raise ValueError(
             f"`source` must contain one network. Received: {received}, where "
-            'names differ only by the prefixes "module." or "_orig_mod."'
+            "names differ only by the prefixes of wrappers "
+            '("module.", "_orig_mod.")'
         )
     return clean
