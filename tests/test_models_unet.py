@@ -181,3 +181,30 @@ def test_it_is_saved_looked_into_and_takes_more_attention(policy, tmp_path):
     maps = explain.attention_maps(more, x)
     assert maps["decoder_stage2_attention"][1].shape == (2, 7, 6)
     assert maps["decoder_stage1_skip_attention"][0].shape == (2, 4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 3), (32, 40, 1)])
+def test_without_an_encoder_the_error_shows_a_call_that_works(shape):
+    with pytest.raises(
+        TypeError, match="needs an `encoder`.*Received"
+    ) as raised:
+        models.UNet(attention="cbam", input_shape=shape, classes=2)
+    call = str(raised.value).partition("Write ")[2]
+    with without_values():
+        model = eval(call, {"models": models})
+    assert model.input_shape == (None, *shape)
+    assert model.output_shape == (None, *shape[:2], 2)
+    assert isinstance(model.get_layer("decoder_stage1_attention"), CBAM)
+
+
+def test_other_mistakes_without_an_encoder_have_the_same_answer():
+    with pytest.raises(TypeError, match="Received: no arguments. Write"):
+        models.UNet()
+    # A class has no text that could be copied into the call.
+    with pytest.raises(TypeError, match=r"Write [^<]*classes=3\)$"):
+        models.UNet(attention=CBAM, classes=3)
+    # Neither does it have arguments that do not exist.
+    with pytest.raises(
+        TypeError, match=r"attension='se'. Write .*classes=2\)$"
+    ):
+        models.UNet(attension="se")

@@ -1,8 +1,10 @@
 """U-Net: a class for each pixel, from the features of any network."""
 
+import functools
+import inspect
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import keras
 from keras import layers, ops
@@ -15,8 +17,45 @@ from cbam_keras.models.resnet import positive_integers
 
 # The least side of the image for which strides are measured.
 SIDE = 256
+Arguments = ParamSpec("Arguments")
 
 
+def _needs_encoder(
+    build: Callable[Arguments, keras.Model],
+) -> Callable[Arguments, keras.Model]:
+    """Decorator that answers a call without an encoder with how to make one."""
+
+    @functools.wraps(build)
+    def call(
+        *positional: Arguments.args, **options: Arguments.kwargs
+    ) -> keras.Model:
+        if positional or "encoder" in options:
+            return build(*positional, **options)
+        received = ", ".join(
+            f"{name}={_checks.shown(value)}" for name, value in options.items()
+        )
+        shape = options.get("input_shape", (64, 64, 3))
+        # The call is written out with arguments that exist and are short.
+        parameters = inspect.signature(build).parameters
+        arguments = {"classes": 2} | {
+            name: value
+            for name, value in options.items()
+            if name in parameters and isinstance(value, str | int)
+        }
+        written = ", ".join(
+            f"{name}={value!r}" for name, value in arguments.items()
+        )
+        raise TypeError(
+            "UNet needs an `encoder`, the network whose feature maps it "
+            "decodes, and which has the shape of the images. Received: "
+            f"{received or 'no arguments'}. Write models.UNet(models.ResNet18("
+            f"include_top=False, input_shape={shape}), {written})"
+        )
+
+    return call
+
+
+@_needs_encoder
 @_checks.named
 def UNet(
     encoder: keras.Model,
@@ -31,7 +70,8 @@ def UNet(
 ) -> keras.Model:
     """Builds a U-Net for segmentation on the features of any network.
 
-    The model shares the layers of the encoder, its weights and `trainable`.
+    The model shares the layers of the encoder, and so its weights and
+    `trainable`.
 
     It takes images as the encoder does. A block of the decoder repeats the
     features up to the next resolution of the encoder, concatenates the
@@ -41,9 +81,12 @@ def UNet(
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
-            volume. A classifier is left out. Its size may be unknown: repeated
-            features are cropped or padded with zeros to the size of the skip.
-        classes: Positive integer, the number of classes, see `ResNet`.
+            volume, e.g. `ResNet18(include_top=False, input_shape=(64, 64, 3))`.
+            A classifier is left out. The size may be unknown and of any value:
+            repeated features are cropped, or padded with zeros, to the size of
+            the skip.
+        classes: Positive integer, the number of classes; `1` is a single value
+            for two. That needs `classifier_activation="sigmoid"` or `None`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip, which may also be `"gate"`, an
@@ -51,12 +94,13 @@ def UNet(
             before they are repeated. Defaults to `None`.
         stages: String, which decoder blocks have both, from 1, the coarsest:
             `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers such as
-            `"1,3"`. For skips, only blocks with one count. No `"top"` here.
-            Defaults to `"all"`.
+            `"1,3"`. For skips it means those blocks that have one. There is no
+            `"top"`. Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of the
-            blocks, the coarsest first. By default the last block has `16`, each
-            before it twice as many, up to `256`. Defaults to `None`.
-        classifier_activation: See `ResNet`.
+            blocks, the coarsest first. Defaults to `None`: the last block has
+            `16`, each before it twice as many, up to `256`.
+        classifier_activation: Activation of the classifier; `None` gives
+            logits. Defaults to `"softmax"`.
         name: String, the name of the model. Defaults to `"unet"`.
 
     Returns:
@@ -65,7 +109,8 @@ def UNet(
         `"decoder_stage1_attention"`, `"decoder_stage1_skip_attention"`.
 
     Raises:
-        TypeError: If `encoder` or an attention has the wrong type.
+        TypeError: If `encoder` is missing or not a `keras.Model`, or if an
+            attention has the wrong type.
         ValueError: If `encoder` is not functional, has several inputs, feature
             maps of one resolution only, or another data format than
             `keras.config`, or resizes its input; if there is not one of
@@ -83,33 +128,40 @@ def UNet(
     classes = _checks.positive_integer("classes", classes)
     check_activation(classifier_activation, classes)
     maps, strides = _find_resolutions(encoder)
-    image, x, axis = encoder.inputs[0], maps[-1], blocks.channel_axis()
+    image = encoder.inputs[0]
+    axis = blocks.channel_axis()
     if decoder_widths is None:
-        decoder_widths = [16, 32, 64, 128, *[256] * len(strides)]
-        decoder_widths = decoder_widths[len(strides) - 1 :: -1]
+        decoder_widths = _default_widths(len(strides))
     widths = positive_integers("decoder_widths", decoder_widths)
     if len(widths) != len(strides):
         raise ValueError(
             "`decoder_widths` must have a width for each decoder block, "
-            f"{len(strides)} with this encoder. Received: {decoder_widths=}"
+            f"{len(strides)} with this encoder. Received: "
+            f"decoder_widths={decoder_widths!r}"
         )
     numbers = range(1, len(widths) + 1)
     attentions = in_stages(attention, stages, numbers)
-    of_skips = {}
+    skip_attentions = {}
     if skip_attention is not None:
         # The image is no skip.
         with_skip = [n for n in numbers if maps[-1 - n] is not image]
-        of_skips = in_stages(skip_attention, stages, with_skip)
+        skip_attentions = in_stages(skip_attention, stages, with_skip)
+    # Maps are the finest first, and the decoder begins at the coarsest.
+    x = maps[-1]
     levels = zip(widths, maps[-2::-1], strides[::-1], strict=True)
     for stage, (width, skip, stride) in enumerate(levels, 1):
         block = f"decoder_stage{stage}"
         below = x
         x = UpsampleLike(stride, name=f"{block}_up")([x, skip])
         if skip is not image:
-            name_of_skip = f"{block}_skip_attention"
-            kind = of_skips.get(stage)
-            skip = blocks.attach(skip, kind, name=name_of_skip, gating=below)
-            x = layers.Concatenate(axis, name=f"{block}_concat")([x, skip])
+            skip = blocks.attach(
+                skip,
+                skip_attentions.get(stage),
+                name=f"{block}_skip_attention",
+                gating=below,
+            )
+            concatenate = layers.Concatenate(axis, name=f"{block}_concat")
+            x = concatenate([x, skip])
         for number in (1, 2):
             x = blocks.conv(x, width, 3, name=f"{block}_conv{number}")
             x = blocks.batch_norm(x, name=f"{block}_bn{number}")
@@ -130,7 +182,15 @@ def UNet(
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class UpsampleLike(layers.Layer):
-    """Repeats the positions of a feature map, cropped or padded to another."""
+    """Repeats the positions of a feature map, to the size of another.
+
+    It takes the two as a list. What is too much is cropped at the end, what is
+    missing after convolutions without padding is zero, on both sides.
+
+    Args:
+        times: Sequence of integers, how often to repeat along each axis; `0`
+            for the batch and the channels.
+    """
 
     def __init__(self, times: Sequence[int], **kwargs: Any):
         super().__init__(**kwargs)
@@ -147,22 +207,40 @@ class UpsampleLike(layers.Layer):
             missing = size - ops.shape(x)[axis]
             if isinstance(missing, int) and missing == 0:
                 continue
-            missing = (missing + abs(missing)) // 2  # not below 0
-            widths = [(0, 0)] * len(x.shape)
-            widths[axis] = (missing // 2, missing - missing // 2)
-            x = ops.pad(x, widths)[(slice(None),) * axis + (slice(size),)]
+            # The larger of it and zero, also for a tensor.
+            missing = (missing + abs(missing)) // 2
+            padding = [(0, 0)] * len(x.shape)
+            padding[axis] = (missing // 2, missing - missing // 2)
+            x = ops.pad(x, padding)
+            x = x[(slice(None),) * axis + (slice(size),)]
         return x
 
     def compute_output_shape(self, input_shape):
-        sizes = zip(*input_shape, self.times, strict=True)
-        return tuple(b if times else a for a, b, times in sizes)
+        repeated, like = input_shape
+        return tuple(
+            size_of_like if times else size
+            for size, size_of_like, times in zip(
+                repeated, like, self.times, strict=True
+            )
+        )
 
     def get_config(self):
-        return {**super().get_config(), "times": self.times}
+        config = super().get_config()
+        config.update({"times": self.times})
+        return config
+
+
+def _default_widths(num_blocks):
+    """Returns 16 for the last block, each before it twice as many, to 256."""
+    return [min(256, 16 * 2**n) for n in reversed(range(num_blocks))]
 
 
 def _find_resolutions(encoder):
-    """Returns the last output at each resolution, finest first, and strides."""
+    """Returns the last output at each resolution, finest first, and strides.
+
+    Before the first is the image, unless that is as large. A stride, from one
+    to the next, has `0` for the axes of the batch and the channels.
+    """
     if len(encoder.inputs) != 1:
         raise ValueError(
             "`encoder` must have one input, images. Received: model "
@@ -178,9 +256,11 @@ def _find_resolutions(encoder):
         encoder = keras.Model(encoder.inputs, outputs, name=encoder.name)
     image = encoder.inputs[0]
     axis = blocks.channel_axis()
-    # The strides of common networks divide powers of two.
+    # The strides of common networks divide powers of two, so that none of the
+    # sizes below is rounded: each side is the next power of two.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
-    shape[0], shape[axis] = None, image.shape[axis]
+    shape[0] = None
+    shape[axis] = image.shape[axis]
     graph = _graph.trace(encoder, [shape])
     last = _graph.last_at_each_resolution(graph)
     traced = [graph.inputs[0], *(step.outputs[0] for step in last)]
@@ -207,11 +287,15 @@ def _find_resolutions(encoder):
     maps = [image, *(nodes[step].outputs[0] for step in last)]
     sizes = [list(x.shape) for x in traced]
     for size in sizes:
-        size[0] = size[axis] = 0
+        size[0] = 0
+        size[axis] = 0
     if sizes[0] == sizes[1]:
         del maps[0], sizes[0]
     strides = [
-        [round(a / max(1, b)) for a, b in zip(fine, coarse, strict=True)]
-        for fine, coarse in itertools.pairwise(sizes)
+        [
+            round(fine / max(1, coarse))
+            for fine, coarse in zip(finer, coarser, strict=True)
+        ]
+        for finer, coarser in itertools.pairwise(sizes)
     ]
     return maps, strides
