@@ -20,7 +20,6 @@ COMMAND = "_cbam_keras_command"
 DATA = (
     "cbam_keras/py.typed",
     "cbam_keras/convert/names.toml",
-    "cbam_keras/models/paper.csv",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
     "cbam_keras/report/page.methods.txt",
     "cbam_keras/report/page.checklist.csv",

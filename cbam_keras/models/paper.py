@@ -1,9 +1,6 @@
 """The rows of the paper's Tables 4 and 5, and their networks."""
 
-import csv
 import dataclasses
-import json
-import pathlib
 from typing import Any
 
 import keras
@@ -13,24 +10,25 @@ from cbam_keras.layers import CBAM, VARIANTS, Attention, SqueezeExcite
 
 __all__ = ["build_preset", "PRESETS", "Preset"]
 
-# Millions of parameters, and 1e9 multiply-accumulates, as they are printed.
-PRINTED_ROWS = pathlib.Path(__file__).with_suffix(".csv")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preset:
     """A row of the paper's Tables 4 and 5: a network and its reported numbers.
 
-    Errors are in %, on ImageNet, single crop of 224 x 224, as far as a second
-    copy of the table confirmed them. Parameters and multiply-accumulates equal
-    those of the network built.
+    Errors are in %, on ImageNet, single crop of 224 x 224. Parameters and
+    multiply-accumulates equal those of the network built.
+
+    Errors are those that a second copy of the table confirmed.
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
-        network: String, the network in the paper, e.g. `"ResNeXt50 (32x4d)"`.
+        network: String, the name of the network in the paper, e.g. `"ResNeXt50
+            (32x4d)"`.
         attention: String, its attention in the paper: `""`, `"SE"`, `"CBAM"`.
-        parameters: Number, the reported parameters in millions (1000 classes).
-        macs: The reported "GFLOPs": multiply-accumulates in 1e9 at 224 x 224.
+        parameters: Number, the reported parameters in millions (trainable, 1000
+            classes).
+        macs: Number, the reported "GFLOPs": multiply-accumulates in 1e9 at 224
+            x 224.
         top1_error: Number, the reported top-1 error in %, or `None`.
         top5_error: Number, the reported top-5 error in %, or `None`.
         builder: String, the function of `cbam_keras.models` that builds it.
@@ -49,7 +47,31 @@ class Preset:
     options: dict = dataclasses.field(hash=False)
 
 
-# The layers of the printed attention. CBAM's parameters are of this variant.
+# The networks as the tables print them: builder in `models`, and its arguments.
+_NETWORKS: dict[str, tuple[str, dict]] = {
+    "ResNet18": ("ResNet18", {}),
+    "ResNet34": ("ResNet34", {}),
+    "ResNet50": ("ResNet50", {}),
+    "ResNet101": ("ResNet101", {}),
+    "WideResNet18 (1.5)": ("WideResNet18", {"width_multiplier": 1.5}),
+    "WideResNet18 (2.0)": ("WideResNet18", {"width_multiplier": 2.0}),
+    "ResNeXt50 (32x4d)": ("ResNeXt50", {"groups": 32, "base_width": 4}),
+    "ResNeXt101 (32x4d)": ("ResNeXt101", {"groups": 32, "base_width": 4}),
+    "MobileNet": ("MobileNet", {"alpha": 1.0}),
+    "MobileNet (alpha 0.7)": ("MobileNet", {"alpha": 0.7}),
+}
+
+# The printed top-1 and top-5 errors of Table 4, as far as they were found in a
+# second copy of the table.
+_ERRORS: dict[str, tuple[float, float | None]] = {
+    "resnet50": (24.56, 7.50),
+    "resnet50-se": (23.14, 6.70),
+    "resnet50-cbam": (22.66, 6.31),
+    "resnet101-cbam": (21.51, None),
+}
+
+# The layers of the printed attention: the paper's formula, as a class, and not
+# what we advise by a name. CBAM's parameters are those of the authors' variant.
 _LAYERS = {
     "": None,
     "SE": Attention(SqueezeExcite),
@@ -75,11 +97,14 @@ def build_preset(name: str, **options: Any) -> keras.Model:
             network defaults to `"1x1"`.
 
     Returns:
-        A functional `keras.Model` named `name`.
+        A functional `keras.Model` named `name`, with random weights unless
+        `weights` is passed.
 
     Raises:
-        ValueError: If there is no such preset, or an option is out of range.
-        TypeError: If the builder has no such argument, or the preset fixes it.
+        ValueError: If the preset does not exist, or if an option is out of
+            range.
+        TypeError: If the builder has no such argument, or if the preset fixes
+            it.
 
     Example:
         >>> model = build_preset("resnet18-cbam", classes=10)
@@ -90,27 +115,60 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     build = getattr(models, preset.builder)
     attention = _LAYERS[preset.attention]
     if preset.builder != "MobileNet":
+        # The printed FLOPs count the stride in the first 1x1 convolution.
         options = {"downsample_in": "1x1", **options}
     return build(**options, **preset.options, attention=attention, name=name)
 
 
-def _read_tables():
-    """Returns Tables 4 and 5, with the errors that a second copy confirmed."""
-    text = PRINTED_ROWS.read_text("utf-8")
-    return [
-        Preset(
-            name=row["name"],
-            network=row["network"],
-            attention=row["attention"],
-            parameters=float(row["parameters"]),
-            macs=float(row["macs"]),
-            top1_error=float(row["top1_error"]) if row["top1_error"] else None,
-            top5_error=float(row["top5_error"]) if row["top5_error"] else None,
-            builder=row["network"].split()[0],
-            options=json.loads(row["options"]),
-        )
-        for row in csv.DictReader(text.splitlines())
-    ]
+def _row(name, network, attention, parameters, macs):
+    """Returns a row of the tables, with how to build its network."""
+    builder, options = _NETWORKS[network]
+    top1_error, top5_error = _ERRORS.get(name, (None, None))
+    return Preset(
+        name=name,
+        network=network,
+        attention=attention,
+        parameters=parameters,
+        macs=macs,
+        top1_error=top1_error,
+        top5_error=top5_error,
+        builder=builder,
+        options=dict(options),
+    )
 
 
-PRESETS = _checks.Named({row.name: row for row in _read_tables()})
+# Tables 4 and 5: key, network, attention, and as they are printed, millions of
+# parameters and 1e9 multiply-accumulates.
+_ROWS = (
+    _row("resnet18", "ResNet18", "", 11.69, 1.814),
+    _row("resnet18-se", "ResNet18", "SE", 11.78, 1.814),
+    _row("resnet18-cbam", "ResNet18", "CBAM", 11.78, 1.815),
+    _row("resnet34", "ResNet34", "", 21.80, 3.664),
+    _row("resnet34-se", "ResNet34", "SE", 21.96, 3.664),
+    _row("resnet34-cbam", "ResNet34", "CBAM", 21.96, 3.665),
+    _row("resnet50", "ResNet50", "", 25.56, 3.858),
+    _row("resnet50-se", "ResNet50", "SE", 28.09, 3.860),
+    _row("resnet50-cbam", "ResNet50", "CBAM", 28.09, 3.864),
+    _row("resnet101", "ResNet101", "", 44.55, 7.570),
+    _row("resnet101-se", "ResNet101", "SE", 49.33, 7.575),
+    _row("resnet101-cbam", "ResNet101", "CBAM", 49.33, 7.581),
+    _row("wideresnet18-1.5", "WideResNet18 (1.5)", "", 25.88, 3.866),
+    _row("wideresnet18-1.5-se", "WideResNet18 (1.5)", "SE", 26.07, 3.867),
+    _row("wideresnet18-1.5-cbam", "WideResNet18 (1.5)", "CBAM", 26.08, 3.868),
+    _row("wideresnet18-2.0", "WideResNet18 (2.0)", "", 45.62, 6.696),
+    _row("wideresnet18-2.0-se", "WideResNet18 (2.0)", "SE", 45.97, 6.696),
+    _row("wideresnet18-2.0-cbam", "WideResNet18 (2.0)", "CBAM", 45.97, 6.697),
+    _row("resnext50", "ResNeXt50 (32x4d)", "", 25.03, 3.768),
+    _row("resnext50-se", "ResNeXt50 (32x4d)", "SE", 27.56, 3.771),
+    _row("resnext50-cbam", "ResNeXt50 (32x4d)", "CBAM", 27.56, 3.774),
+    _row("resnext101", "ResNeXt101 (32x4d)", "", 44.18, 7.508),
+    _row("resnext101-se", "ResNeXt101 (32x4d)", "SE", 48.96, 7.512),
+    _row("resnext101-cbam", "ResNeXt101 (32x4d)", "CBAM", 48.96, 7.519),
+    _row("mobilenet", "MobileNet", "", 4.23, 0.569),
+    _row("mobilenet-se", "MobileNet", "SE", 5.07, 0.570),
+    _row("mobilenet-cbam", "MobileNet", "CBAM", 5.07, 0.576),
+    _row("mobilenet-0.7", "MobileNet (alpha 0.7)", "", 2.30, 0.283),
+    _row("mobilenet-0.7-se", "MobileNet (alpha 0.7)", "SE", 2.71, 0.283),
+    _row("mobilenet-0.7-cbam", "MobileNet (alpha 0.7)", "CBAM", 2.71, 0.289),
+)
+PRESETS = _checks.Named({row.name: row for row in _ROWS})
