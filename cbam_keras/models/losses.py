@@ -1,4 +1,8 @@
-"""A loss and a metric for masks, a class for each pixel, that Keras lacks."""
+"""A loss and a metric for masks, a class for each pixel, that Keras lacks.
+
+`SparseCategoricalCrossentropy` fails for masks under PyTorch, and takes no
+weights of classes; `MeanIoU` takes no single unit for two classes.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -20,7 +24,11 @@ Tensor = Any
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class IntegerLabels(keras.losses.Loss):
-    """A loss of Keras of one-hot labels, given labels that are integers."""
+    """A loss of Keras of one-hot labels, given labels that are integers.
+
+    `loss` is a `keras.losses.Loss`, whose `call` gives a value for each label.
+    It may be `None` in a subclass whose `call` does without.
+    """
 
     def __init__(self, loss: keras.losses.Loss | None, **kwargs):
         super().__init__(**kwargs)
@@ -35,29 +43,44 @@ class IntegerLabels(keras.losses.Loss):
         return self.loss.call(labels, y_pred)
 
     def get_config(self):
-        loss = self.loss and keras.saving.serialize_keras_object(self.loss)
-        return super().get_config() | {"loss": loss}
+        loss = None
+        if self.loss is not None:
+            loss = keras.saving.serialize_keras_object(self.loss)
+        config = super().get_config()
+        config.update({"loss": loss})
+        return config
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class StandardizedLoss(keras.losses.Loss):
-    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes."""
+    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes.
+
+    `mean` and `variance` have a number for each value.
+    """
 
     def __init__(self, loss, mean, variance, **kwargs):
         super().__init__(**kwargs)
         self.loss = keras.losses.get(loss)
-        self.mean, self.variance = mean, variance
+        self.mean = mean
+        self.variance = variance
 
     def call(self, y_true, y_pred):
         mean = ops.convert_to_tensor(self.mean, "float32")
         deviation = ops.sqrt(ops.convert_to_tensor(self.variance, "float32"))
-        pair = (ops.cast(x, "float32") for x in (y_true, y_pred))
-        return self.loss.call(*((x - mean) / deviation for x in pair))
+        y_true = (ops.cast(y_true, "float32") - mean) / deviation
+        y_pred = (ops.cast(y_pred, "float32") - mean) / deviation
+        return self.loss.call(y_true, y_pred)
 
     def get_config(self):
-        loss = keras.saving.serialize_keras_object(self.loss)
-        own = {"loss": loss, "mean": self.mean, "variance": self.variance}
-        return super().get_config() | own
+        config = super().get_config()
+        config.update(
+            {
+                "loss": keras.saving.serialize_keras_object(self.loss),
+                "mean": self.mean,
+                "variance": self.variance,
+            }
+        )
+        return config
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -101,7 +124,8 @@ class PixelCrossentropy(IntegerLabels):
         0.6931471824645996
 
     Reference:
-        Dice: Milletari et al., 2016 (https://arxiv.org/abs/1606.04797).
+        Milletari, Navab and Ahmadi, 2016 (https://arxiv.org/abs/1606.04797),
+        for Dice.
     """
 
     def __init__(
@@ -114,10 +138,12 @@ class PixelCrossentropy(IntegerLabels):
         loss: keras.losses.Loss | None = None,
         **kwargs,
     ):
+        # Pixels without a class have a weight of 0: a mean is of the others.
         if kwargs.get("reduction", "mean") in ("mean", "sum_over_batch_size"):
             kwargs["reduction"] = "mean_with_sample_weight"
         super().__init__(loss, name=name, **kwargs)
         self.ignore_index = ignore_index
+        # A config is JSON, which knows no arrays.
         if isinstance(class_weight, np.ndarray):
             class_weight = class_weight.tolist()
         self.class_weight = class_weight
@@ -129,23 +155,32 @@ class PixelCrossentropy(IntegerLabels):
         labels, weight = _read_labels(
             y_true, y_pred, sample_weight, classes, self.ignore_index
         )
-        weights = ops.take(_weights_of(self.class_weight, classes), labels)
-        loss = super().__call__(labels, y_pred, weight * weights)
+        weight_of_class = ops.take(
+            _weights_of(self.class_weight, classes), labels
+        )
+        loss = super().__call__(labels, y_pred, weight * weight_of_class)
         if not self.dice_weight:
             return loss
-        outputs = _log_probabilities(y_pred, self.from_logits)
-        predicted = ops.exp(outputs) * weight[..., None]
-        target = ops.one_hot(labels, classes)
+        return loss + self.dice_weight * self._dice_loss(labels, y_pred, weight)
+
+    def _dice_loss(self, labels, y_pred, weight):
+        """Returns one minus soft Dice, a mean over the classes in the batch."""
+        classes = max(2, y_pred.shape[-1])
+        logs = _log_probabilities(y_pred, self.from_logits)
+        probabilities = ops.exp(logs) * weight[..., None]
+        one_hot = ops.one_hot(labels, classes)
+        axes = tuple(range(len(labels.shape)))
+        intersection = ops.sum(probabilities * one_hot, axis=axes)
+        predicted = ops.sum(probabilities, axis=axes)
+        labeled = ops.sum(one_hot * weight[..., None], axis=axes)
+        loss_of_class = 1 - 2 * intersection / (predicted + labeled + 1e-6)
+        is_present = ops.cast(labeled > 0, "float32")
         # With two classes, only the foreground counts.
         first = 1 if classes == 2 else 0
-        both, predicted, pixels = (
-            ops.sum(x, axis=tuple(range(len(labels.shape))))[first:]
-            for x in (predicted * target, predicted, target * weight[..., None])
-        )
-        lost = 1 - 2 * both / (predicted + pixels + 1e-6)
-        is_present = ops.cast(pixels > 0, "float32")
+        loss_of_class = loss_of_class[first:]
+        is_present = is_present[first:]
         total = ops.maximum(ops.sum(is_present), 1)
-        return loss + self.dice_weight * ops.sum(lost * is_present) / total
+        return ops.sum(loss_of_class * is_present) / total
 
     def call(self, y_true, y_pred):
         if self.loss is not None:
@@ -155,8 +190,16 @@ class PixelCrossentropy(IntegerLabels):
         return -ops.sum(one_hot * logs, axis=-1)
 
     def get_config(self):
-        names = "ignore_index", "class_weight", "dice_weight", "from_logits"
-        return super().get_config() | {x: getattr(self, x) for x in names}
+        config = super().get_config()
+        config.update(
+            {
+                "ignore_index": self.ignore_index,
+                "class_weight": self.class_weight,
+                "dice_weight": self.dice_weight,
+                "from_logits": self.from_logits,
+            }
+        )
+        return config
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
@@ -167,7 +210,10 @@ class PixelIoU(keras.metrics.Metric):
         classes: Integer from 2, the number of classes.
         score: `"miou"`, the mean over the classes in masks or predictions; of
             two classes `"iou"` or `"dice"` of the second. Defaults to `"miou"`.
-        ignore_index, from_logits: See `PixelCrossentropy`.
+        ignore_index: Integer, the value of pixels that do not count. Defaults
+            to `255`.
+        from_logits: Boolean, whether predictions are logits. Defaults to
+            `False`.
         name: String, the name of the metric. Defaults to `None`, which means
             that of the score.
         **kwargs: See `keras.metrics.Metric`.
@@ -193,8 +239,11 @@ class PixelIoU(keras.metrics.Metric):
         self.score = score
         self.ignore_index = ignore_index
         self.from_logits = from_logits
-        shape = (classes, classes)
-        self.matrix = self.add_variable(shape, "zeros", name="matrix")
+        # Counts of pixels: a row per class of the masks, a column per class of
+        # the predictions.
+        self.matrix = self.add_variable(
+            (classes, classes), keras.initializers.Zeros(), name="matrix"
+        )
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         labels, weight = _read_labels(
@@ -203,7 +252,7 @@ class PixelIoU(keras.metrics.Metric):
         target = ops.one_hot(labels, self.classes) * weight[..., None]
         predicted = to_classes(y_pred, self.from_logits)
         predicted = ops.one_hot(predicted, self.classes)
-        axes = [*range(len(labels.shape))]
+        axes = list(range(len(labels.shape)))
         counts = ops.tensordot(target, predicted, axes=[axes, axes])
         self.matrix.assign_add(ops.cast(counts, self.matrix.dtype))
 
@@ -211,8 +260,8 @@ class PixelIoU(keras.metrics.Metric):
         matrix = ops.convert_to_tensor(self.matrix)
         # Values are not known while a graph is traced.
         with contextlib.suppress(Exception):
-            labeled = ops.convert_to_numpy(matrix).sum(axis=1) > 0
-            if self.ignore_index == 255 and [*labeled] == [True, False]:
+            is_labeled = ops.convert_to_numpy(matrix).sum(axis=1) > 0
+            if self.ignore_index == 255 and list(is_labeled) == [True, False]:
                 _checks.warn(
                     "Masks have no pixel of class 1, while 255 is ignored. If "
                     "that is the foreground, pass masks // 255"
@@ -220,22 +269,33 @@ class PixelIoU(keras.metrics.Metric):
         return score_of(matrix, self.score)
 
     def get_config(self):
-        names = "classes", "score", "ignore_index", "from_logits"
-        return super().get_config() | {x: getattr(self, x) for x in names}
+        config = super().get_config()
+        config.update(
+            {
+                "classes": self.classes,
+                "score": self.score,
+                "ignore_index": self.ignore_index,
+                "from_logits": self.from_logits,
+            }
+        )
+        return config
 
 
 def score_of(matrix: Tensor, score: str, math: ModuleType = ops) -> Tensor:
-    """Returns one of the `SCORES` of a confusion matrix, a row per class."""
-    both = math.diagonal(matrix)
+    """Returns one of the `SCORES` of a confusion matrix, a row per class.
+
+    `math` is `numpy` for an array of integers.
+    """
+    intersection = math.diagonal(matrix)
     sums = math.sum(matrix, axis=0) + math.sum(matrix, axis=1)
     if score == "dice":
-        return 2 * both[1] / math.maximum(sums[1], 1)
-    union = sums - both
-    values = both / math.maximum(union, 1)
+        return 2 * intersection[1] / math.maximum(sums[1], 1)
+    union = sums - intersection
+    iou = intersection / math.maximum(union, 1)
     if score == "iou":
-        return values[1]
-    present = math.sum(math.where(union > 0, 1.0, 0.0))
-    return math.sum(values) / math.maximum(present, 1)
+        return iou[1]
+    num_present = math.sum(math.where(union > 0, 1.0, 0.0))
+    return math.sum(iou) / math.maximum(num_present, 1)
 
 
 def to_classes(outputs: Tensor, from_logits: bool) -> Tensor:
@@ -259,8 +319,12 @@ def _weights_of(weights, classes):
 
 
 def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
-    """Returns the class of each pixel, and its weight, NaN for no class."""
-    sizes, shape = np.shape(y_true), ops.shape(y_pred)[:-1]
+    """Returns the class of each pixel, int32, and its weight.
+
+    The weight is 0 where the label is ignored, and NaN where it is no class.
+    """
+    sizes = np.shape(y_true)
+    shape = ops.shape(y_pred)[:-1]
     # A shape of TensorFlow may not be known.
     if isinstance(sizes, tuple) and sizes not in (shape, (*shape, 1)):
         raise ValueError(
@@ -273,9 +337,9 @@ def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
     weight = ops.ones(shape)
     if sample_weight is not None:
         # Weights of images become (B, 1), those of pixels (B, H * W).
-        given = ops.convert_to_tensor(sample_weight, "float32")
-        given = ops.reshape(given, (shape[0], -1))
-        weight = ops.reshape(weight, (shape[0], -1)) * given
+        sample_weight = ops.convert_to_tensor(sample_weight, "float32")
+        sample_weight = ops.reshape(sample_weight, (shape[0], -1))
+        weight = ops.reshape(weight, (shape[0], -1)) * sample_weight
     weight = ops.where(labels == ignore_index, 0.0, ops.reshape(weight, shape))
     is_class = ops.logical_and(labels >= 0, labels < classes)
     weight = ops.where(ops.logical_or(is_class, weight == 0), weight, np.nan)
@@ -283,6 +347,7 @@ def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
 
 
 def _log_probabilities(outputs, from_logits):
+    """Returns the logarithm of the probability of each class, float32."""
     outputs = ops.cast(outputs, "float32")
     if outputs.shape[-1] == 1:
         other = ops.zeros_like(outputs) if from_logits else 1 - outputs

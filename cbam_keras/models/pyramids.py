@@ -32,7 +32,8 @@ def pyramid(model: keras.Model) -> keras.Model:
     _graph.require_model("model", model)
     last: dict[int, keras.layers.Layer] = {}
     for layer in model.layers:
-        if match := re.match(r"stage(\d+)_block\d+_", layer.name):
+        match = re.match(r"stage(\d+)_block\d+_", layer.name)
+        if match:
             last[int(match[1])] = layer
     if not last:
         raise ValueError(
@@ -40,5 +41,8 @@ def pyramid(model: keras.Model) -> keras.Model:
             "the networks of `cbam_keras.models` do. Get a network inside "
             f'another model by `get_layer`. Received: model "{model.name}"'
         )
-    maps = [last[stage].output for stage in sorted(last)]
-    return keras.Model(model.input, maps, name=f"{model.name}_pyramid")
+    return keras.Model(
+        model.input,
+        [last[stage].output for stage in sorted(last)],
+        name=f"{model.name}_pyramid",
+    )

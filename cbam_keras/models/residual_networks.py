@@ -14,13 +14,22 @@ WIDE = "Zagoruyko and Komodakis, 2016 (https://arxiv.org/abs/1605.07146)"
 RESNEXT = (
     "Xie, Girshick, Dollár, Tu and He, 2017 (https://arxiv.org/abs/1611.05431)"
 )
-# All of them, in the order in which errors list them.
-RESIDUAL_NETWORKS: list[Callable[..., keras.Model]] = []
 
 
-def _builder(network, depths, block, reference, *, wider=1.0):
-    """Returns the builder of a residual network, with its defaults."""
-    own_groups, own_width = (32, 4) if reference == RESNEXT else (1, 64)
+def _builder(
+    network,
+    depths,
+    block,
+    reference,
+    *,
+    default_groups=1,
+    default_base_width=64,
+    default_multiplier=1.0,
+):
+    """Returns the builder of a residual network.
+
+    The last arguments are the defaults of those of the builder.
+    """
 
     @_checks.named
     def build(
@@ -36,9 +45,9 @@ def _builder(network, depths, block, reference, *, wider=1.0):
         stages: str = "all",
         stem: str = "imagenet",
         downsample_in: str = "3x3",
-        groups: int = own_groups,
-        base_width: int = own_width,
-        width_multiplier: float = wider,
+        groups: int = default_groups,
+        base_width: int = default_base_width,
+        width_multiplier: float = default_multiplier,
         name: str = network.lower(),
     ) -> keras.Model:
         factor = _checks.positive_number("width_multiplier", width_multiplier)
@@ -63,26 +72,32 @@ def _builder(network, depths, block, reference, *, wider=1.0):
         )
 
     blocks = f"{sum(depths)} {block} blocks, {depths}"
-    channels = int(wider * (2048 if block == "bottleneck" else 512))
-    # For errors and pickle.
-    build.__name__ = build.__qualname__ = network
+    last_width = 2048 if block == "bottleneck" else 512
+    channels = int(default_multiplier * last_width)
+    # Errors show the name, and pickle finds the function by it.
+    build.__name__ = network
+    build.__qualname__ = network
     build.__doc__ = f"""Builds {network}: {blocks}.
 
 Args:
     include_top, weights, input_tensor, input_shape, pooling, classes,
         classifier_activation, attention, stages, stem, downsample_in: See
         `ResNet`.
-    groups: See `ResNet`. Defaults to `{own_groups}`.
-    base_width: See `ResNet`. Defaults to `{own_width}`.
+    groups: See `ResNet`. Defaults to `{default_groups}`.
+    base_width: See `ResNet`. Defaults to `{default_base_width}`.
     width_multiplier: Positive number. Multiplies the 64, 128, 256 and 512
         channels of the stages, rounded down. The stem keeps its 64 channels, as
         the parameters reported in the CBAM paper require. Defaults to
-        `{wider}`.
+        `{default_multiplier}`.
     name: See `ResNet`. Defaults to `"{network.lower()}"`.
 
 Returns:
-    A functional `keras.Model`. See `ResNet`: feature maps have {channels}
-    channels.
+    A functional `keras.Model`. Its output is `(B, classes)`, or without
+    classifier `(B, H / 32, W / 32, {channels})` (`H / 8` with the small
+    stem), or `(B, {channels})` with `pooling`.
+
+Raises:
+    See `ResNet`.
 
 Example:
     >>> model = {network}(attention="cbam", include_top=False)
@@ -92,7 +107,6 @@ Example:
 Reference:
     {reference}.
 """
-    RESIDUAL_NETWORKS.append(build)
     return build
 
 
@@ -101,6 +115,33 @@ ResNet34 = _builder("ResNet34", (3, 4, 6, 3), "basic", RESNET)
 ResNet50 = _builder("ResNet50", (3, 4, 6, 3), "bottleneck", RESNET)
 ResNet101 = _builder("ResNet101", (3, 4, 23, 3), "bottleneck", RESNET)
 ResNet152 = _builder("ResNet152", (3, 8, 36, 3), "bottleneck", RESNET)
-WideResNet18 = _builder("WideResNet18", (2, 2, 2, 2), "basic", WIDE, wider=1.5)
-ResNeXt50 = _builder("ResNeXt50", (3, 4, 6, 3), "bottleneck", RESNEXT)
-ResNeXt101 = _builder("ResNeXt101", (3, 4, 23, 3), "bottleneck", RESNEXT)
+WideResNet18 = _builder(
+    "WideResNet18", (2, 2, 2, 2), "basic", WIDE, default_multiplier=1.5
+)
+ResNeXt50 = _builder(
+    "ResNeXt50",
+    (3, 4, 6, 3),
+    "bottleneck",
+    RESNEXT,
+    default_groups=32,
+    default_base_width=4,
+)
+ResNeXt101 = _builder(
+    "ResNeXt101",
+    (3, 4, 23, 3),
+    "bottleneck",
+    RESNEXT,
+    default_groups=32,
+    default_base_width=4,
+)
+# All of them, in the order in which errors list them.
+RESIDUAL_NETWORKS: tuple[Callable[..., keras.Model], ...] = (
+    ResNet18,
+    ResNet34,
+    ResNet50,
+    ResNet101,
+    ResNet152,
+    WideResNet18,
+    ResNeXt50,
+    ResNeXt101,
+)

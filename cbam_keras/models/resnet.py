@@ -9,12 +9,12 @@ import keras
 from cbam_keras import _checks
 from cbam_keras.layers.stages import TOP, Stage, choose_stages, in_stages
 from cbam_keras.models import blocks
-from cbam_keras.models.assembly import OwnParts, assembled
+from cbam_keras.models.assembly import assemble
 
 WIDTHS = (64, 128, 256, 512)
 
 
-@assembled
+@_checks.named
 def ResNet(
     depths: Sequence[int],
     *,
@@ -35,11 +35,13 @@ def ResNet(
     stem: str = "imagenet",
     downsample_in: str = "3x3",
     name: str = "resnet",
-) -> OwnParts:
+) -> keras.Model:
     """Builds a residual network, optionally with attention in each block.
 
-    Preprocessing is not built in. Padding and batch normalization (epsilon
-    1e-5, momentum 0.9) are PyTorch's: checkpoints give the same numbers.
+    Preprocessing is not built in. Padding and batch normalization are
+    PyTorch's, so its checkpoints give the same numbers.
+
+    Batch normalization has an epsilon of 1e-5 and a momentum of 0.9.
 
     Layers are named `stem_conv`, `stage2_block1_conv1`, `stage2_block1_bn1`,
     `stage2_block1_attention`, `stage2_block1_out`, `head_pool`, `predictions`.
@@ -52,11 +54,13 @@ def ResNet(
             `"bottleneck"`.
         widths: Sequence of positive integers, the width of each stage.
             Defaults to `(64, 128, 256, 512)`.
-        stem_width: Positive integer, channels after the stem. Defaults to `64`.
+        stem_width: Positive integer, the channels after the stem. Defaults to
+            `64`.
         groups: Positive integer, the groups of the 3x3 convolution of a
             bottleneck. Defaults to `1`.
-        base_width: Positive integer. Bottlenecks of width `w` have `groups *
-            floor(w * base_width / 64)` inner channels. Defaults to `64`.
+        base_width: Positive integer. A bottleneck of width `w` has
+            `groups * floor(w * base_width / 64)` inner channels. Defaults to
+            `64`.
         include_top: Boolean, whether the network ends with global average
             pooling and a classifier. Defaults to `True`.
         weights: Path of a `.keras` or `.weights.h5` file of the same network,
@@ -67,7 +71,8 @@ def ResNet(
         input_shape: Shape `(H, W, C)` or `(C, H, W)`, by the image data format.
             It is `(None, None, 3)` without a classifier, otherwise `(224, 224,
             3)`, with the small stem `(32, 32, 3)`, and with the strided one
-            `(64, 64, 3)`. Defaults to `None`: a size that suits the stem.
+            `(64, 64, 3)`. Defaults to `None`, which means a size that suits the
+            stem.
         pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
             `None` for the feature map. Defaults to `None`.
         classes: Positive integer, the number of classes; `1` is a single value
@@ -81,13 +86,14 @@ def ResNet(
         stages: String, which stages have attention: `"all"`, `"first"`,
             `"last"`, `"last 2"`, or numbers such as `"1,3"`; or `"top"`, one
             layer, `head_attention`, after the last feature map. Stages are
-            numbered from 1, as in layer names. Defaults to `"all"`.
+            numbered from 1, as in the names of layers. Defaults to `"all"`.
         stem: `"imagenet"` (7x7, stride 2, max pooling), `"small"` (3x3; for 16
             to 96 pixels) or `"strided"` (3x3, stride 2). The last one takes a
             quarter of the MACs of `"small"`. Defaults to `"imagenet"`.
         downsample_in: Which convolution of a bottleneck carries the stride,
             `"3x3"` or `"1x1"`. `"3x3"` is that of the authors' code and
-            torchvision, `"1x1"` gives the reported FLOPs. Defaults to `"3x3"`.
+            torchvision, `"1x1"` gives the FLOPs reported in the paper. Defaults
+            to `"3x3"`.
         name: String, the name of the model. Defaults to `"resnet"`.
 
     Returns:
@@ -121,33 +127,57 @@ def ResNet(
         )
     stem_width = _checks.positive_integer("stem_width", stem_width)
     build_block = _choose_block(block, groups, base_width, downsample_in)
-    sizes = [[width] * n for n, width in zip(depths, widths, strict=True)]
+    width_of_blocks = [
+        [width] * depth for depth, width in zip(depths, widths, strict=True)
+    ]
     numbers = range(1, len(depths) + 1)
     if isinstance(attention, (list, tuple)):
         if len(attention) != len(depths):
             raise ValueError(
-                "A list of `attention` must have an entry per stage. Received: "
-                f"{len(attention)} for {len(depths)} stages, {attention=}"
+                "A list of `attention` must have one entry per stage. "
+                f"Received: {len(attention)} for {len(depths)} stages, "
+                f"attention={attention!r}"
             )
         with_attention = choose_stages(stages, numbers)
         attentions: dict[Stage, blocks.Kind] = {
-            x: attention[x - 1] if x in with_attention else None
-            for x in numbers
+            number: attention[number - 1] if number in with_attention else None
+            for number in numbers
         }
     else:
         attentions = in_stages(attention, stages, [*numbers, TOP])
 
     def body(x):
         x = blocks.stem_block(x, stem_width, stem)
-        for stage, width, place in blocks.number_blocks(sizes):
-            x = build_block(x, width, attention=attentions[stage], **place)
+        for stage, width, stride, block_name in blocks.number_blocks(
+            width_of_blocks
+        ):
+            x = build_block(
+                x,
+                width,
+                stride=stride,
+                attention=attentions[stage],
+                name=block_name,
+            )
         return x
 
-    # A list has attention for stages only.
-    return OwnParts(body, attentions.get(TOP))
+    return assemble(
+        body,
+        include_top=include_top,
+        weights=weights,
+        input_tensor=input_tensor,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=classifier_activation,
+        stem=stem,
+        # A list has attention for stages only.
+        top_attention=attentions.get(TOP),
+        name=name,
+    )
 
 
 def _choose_block(block, groups, base_width, downsample_in):
+    """Returns the function that builds a block, after checking its options."""
     _checks.one_of("block", block, ("basic", "bottleneck"))
     _checks.one_of("downsample_in", downsample_in, blocks.DOWNSAMPLE_IN)
     groups = _checks.positive_integer("groups", groups)
@@ -156,7 +186,8 @@ def _choose_block(block, groups, base_width, downsample_in):
         if (groups, base_width) != (1, 64):
             raise ValueError(
                 '`groups` and `base_width` belong to block="bottleneck". '
-                f'Received: block="basic", {groups=}, {base_width=}'
+                f'Received: block="basic", groups={groups}, '
+                f"base_width={base_width}"
             )
         return blocks.basic_block
     return functools.partial(
@@ -169,8 +200,8 @@ def _choose_block(block, groups, base_width, downsample_in):
 
 def positive_integers(name: str, values: Sequence[int]) -> tuple[int, ...]:
     """Returns a sequence of positive integers as a tuple."""
-    sequence = isinstance(values, Sequence) and not isinstance(values, str)
-    if not sequence or not values:
+    is_sequence = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_sequence or not values:
         raise ValueError(
             f"`{name}` must be a sequence of positive integers, one per "
             f"stage. Received: {name}={values!r}"

@@ -13,16 +13,28 @@ from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
-# How names of layers begin that are the same in equal networks.
+# How names of layers begin that are the same in equal networks. Names of
+# inputs are numbered by Keras, and a head may be left out.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
-# Arguments that change no prediction, and how the names of others end.
-OF_ANY_LAYER = ("name", "dtype", "trainable", "data_format")
-NOT_DECISIVE = (*OF_ANY_LAYER, "axis", "rate", "seed")
+# Arguments that do not change what a layer predicts with the same weights, and
+# how the names of others end. The axis follows the data format.
+NOT_DECISIVE = (
+    "name",
+    "dtype",
+    "trainable",
+    "data_format",
+    "axis",
+    "rate",
+    "seed",
+)
 ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Loads weights of the same network or of PyTorch into a new model."""
+    """Loads the weights of a file, of the same network or of PyTorch.
+
+    After an error, the weights of `model`, newly built, are undefined.
+    """
     path = os.fspath(path)
     endings = KERAS_ENDINGS + TORCH_ENDINGS
     if not path.endswith(endings) or not os.path.isfile(path):
@@ -47,7 +59,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
     except Exception as error:
         # Keras adds a list of layers, which says no more.
         text = str(error).partition("\n\nList of objects")[0]
-        problem, cause = f"does not fit or is damaged ({text})", error
+        problem = f"does not fit or is damaged ({text})"
+        cause = error
     if problem:
         raise ValueError(
             f'`weights` must be a complete file of a network like "{model.name}'
@@ -63,21 +76,27 @@ def _find_difference(model: keras.Model, path: str) -> str:
         count = _count_variables(path)
         # The loader ignores weights for which the model has no layer.
         expected = len(model.variables)
-        is_larger = count > expected
-        return f"has {count} variables, not {expected}" if is_larger else ""
+        if count > expected:
+            return f"has {count} variables, not {expected}"
+        return ""
     with zipfile.ZipFile(path) as archive:
         saved = json.loads(archive.read("config.json"))
     if saved["class_name"] != "Functional":
         return f"holds a {saved['class_name']} model"
-    stored = _pick_decisive(x["config"] for x in saved["config"]["layers"])
+    stored = _pick_decisive(
+        layer["config"] for layer in saved["config"]["layers"]
+    )
     built = _pick_decisive(layer.get_config() for layer in model.layers)
     differ = [
         name
         for name in {**built, **stored}
         if name not in stored
         or name not in built
-        # Versions add arguments.
-        or any(stored[name].get(x, y) != y for x, y in built[name].items())
+        # Versions of Keras add arguments, which older files do not have.
+        or any(
+            stored[name].get(key, value) != value
+            for key, value in built[name].items()
+        )
     ]
     return f"has other layers: {_checks.first_few(differ)}" if differ else ""
 
@@ -98,11 +117,12 @@ def _pick_decisive(configs: Iterable[dict]) -> dict[str, dict]:
 
 
 def _count_variables(path: str) -> int:
+    """Returns how many variables of layers a `.weights.h5` file holds."""
     import h5py  # A dependency of Keras.
 
     names: list[str] = []
     with h5py.File(path, "r") as file:
         # Next to "layers" a file may hold the variables of an optimizer.
-        file["layers"].visit(names.append)
-        found = [file["layers"][name] for name in names]
-        return sum(isinstance(x, h5py.Dataset) for x in found)
+        layers = file["layers"]
+        layers.visit(names.append)
+        return sum(isinstance(layers[name], h5py.Dataset) for name in names)
