@@ -135,7 +135,8 @@ def add_run(parser: Group, output: str) -> None:
     parser.add_argument(
         "--output",
         metavar="DIR",
-        help=f"output folder (default: {output})",
+        help=f"output folder (default: {output}, followed by what differs "
+        "from the defaults)",
     )
     parser.add_argument(
         "--dry-run",

@@ -4,7 +4,6 @@ import contextlib
 import re
 import shutil
 import time
-import types
 
 import keras
 import pytest
@@ -12,7 +11,7 @@ from folder_checks import Killed, call, epochs, files, weights
 from networks import linear
 from study_checks import at_call, content_of, rewrite
 
-from cbam_keras import _files, study, training
+from cbam_keras import _files, training
 from cbam_keras.study.files.folder import StudyFolder
 
 pytestmark = [
@@ -228,10 +227,3 @@ def test_an_output_that_is_no_folder_is_refused(output, tmp_path):
     with pytest.raises(ValueError, match="`output` must be a folder"):
         call("train", tmp_path / output)
     assert files(tmp_path) == {"file": b"mine"}
-
-
-def test_the_default_folder_is_one_below_runs():
-    task = types.SimpleNamespace(name="my photos/small")
-    given = {"task": task, "kind": "study", "settings": {"model": "tiny"}}
-    folder = study.default_output(types.SimpleNamespace(**given))
-    assert folder.parts == ("runs", "study-my-photos-small-tiny")

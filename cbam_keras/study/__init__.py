@@ -15,11 +15,12 @@ from cbam_keras.study.files.folder import (
     REPORT,
     StudyFolder,
     as_written,
-    default_output,
+    open_default,
     read_content,
     versions,
 )
 from cbam_keras.study.files.outcomes import Outcome
+from cbam_keras.study.files.output_names import default_output
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     MEASURES,

@@ -13,7 +13,11 @@ from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import Recipe, comparison, find_recipe
 from cbam_keras.study.files.options import CallbackMakers
-from cbam_keras.study.plans.recipes import check_single_rate, find_place
+from cbam_keras.study.plans.recipes import (
+    check_single_rate,
+    describe_changes,
+    find_place,
+)
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
 from cbam_keras.tuning import choice
@@ -62,15 +66,20 @@ class Search:
             _checks.require("scipy.stats", extra="plot")
         folds = check_folds_of(self.test_task, self.folds)
         hypermodel = _check_hypermodel(self.hypermodel)
-        default = comparison.default_recipe(
-            hypermodel.model,
-            hypermodel.weights,
+        _checks.convert(self, folds=folds, hypermodel=hypermodel)
+        recipe = find_recipe(self.recipe, self.default_recipe)
+        check_single_rate(recipe, "tuning.search (cbam-keras tune)")
+        _checks.convert(self, recipe=recipe)
+
+    @property
+    def default_recipe(self) -> Recipe:
+        """What `recipe=None` means for this network and these data."""
+        return comparison.default_recipe(
+            self.hypermodel.model,
+            self.hypermodel.weights,
             self.test_task.data,
             isinstance(self.task, study.Segmentation),
         )
-        recipe = find_recipe(self.recipe, default)
-        check_single_rate(recipe, "tuning.search (cbam-keras tune)")
-        _checks.convert(self, folds=folds, hypermodel=hypermodel, recipe=recipe)
 
     @functools.cached_property
     def test_task(self) -> ImageTask:
@@ -140,11 +149,27 @@ class Search:
             },
             kind="tune",
             folds=self.folds,
+            options=self._describe_options(),
             question=f"Which attention suits the network {model} on "
             f"{self.trial_task.name}, and does it improve the "
             f"{self.trial_task.noun}?",
         )
         return planned.suited_to(self.loaded)
+
+    def _describe_options(self) -> dict[str, object]:
+        """Returns in what the search differs from that of all defaults."""
+        hypermodel = self.hypermodel
+        usual = _check_hypermodel(None).options
+        space = {
+            name: values
+            for name, values in hypermodel.options.items()
+            if values != usual.get(name)
+        }
+        changes = describe_changes(self.recipe, self.default_recipe)
+        weights = comparison.describe_weights(
+            hypermodel.model, hypermodel.weights
+        )
+        return {**weights, **space, **changes}
 
     def variant(self, values: choice.Point) -> study.Variant:
         """Returns a trial as a variant of a study."""
@@ -157,12 +182,12 @@ class Search:
 
     def run(self, options: study.RunOptions) -> study.Ranking:
         """Runs the search; see `study.run`."""
-        output = options.output
-        if output is None:
-            output = study.default_output(self.trials)
         # Raises if the data have no labels to weight.
         study.class_weights(self.loaded, self.recipe)
-        folder = study.StudyFolder(output, self.trials, self.loaded)
+        if options.output is None:
+            folder = study.open_default(self.trials, self.loaded)
+        else:
+            folder = study.StudyFolder(options.output, self.trials, self.loaded)
         with folder.opened(options):
             results = self._run_trials(folder, options)
             self._confirm(results, folder, options)

@@ -37,6 +37,7 @@ from cbam_keras.study.files.fields import StudyFields, check_fields
 from cbam_keras.study.files.machines import describe_machine
 from cbam_keras.study.files.options import RunOptions
 from cbam_keras.study.files.outcomes import ERROR, Outcome, history_of
+from cbam_keras.study.files.output_names import default_output, plain_output
 from cbam_keras.study.files.rates import delete_checkpoints, read_candidates
 from cbam_keras.study.plans.networks import without_names
 from cbam_keras.study.plans.study import (
@@ -229,6 +230,13 @@ class StudyFolder:
         states = (peek_state(x.parent) for x in self.path.glob(f"*/{STATE}"))
         return any(state and state.history for state in states)
 
+    def holds_this_plan(self) -> bool:
+        """Returns whether the folder has a run that this call would resume."""
+        try:
+            return bool(self._check(resume=True))
+        except ValueError:
+            return False
+
     def _check(self, resume, overwrite=False):
         """Returns what an earlier call has written; raises if that differs."""
         if not (self.path / STUDY).exists():
@@ -393,20 +401,17 @@ def features_lock(
     return _files.locked(path.with_name(f"{_files.LOCK}-{key}"), seconds)
 
 
-def default_output(study: Study) -> pathlib.Path:
-    """Returns the default folder of a run, e.g. `runs/train-mnist5k-small`."""
-    name = study.task.name
-    if name is None:
-        raise ValueError(
-            "`output` must be a folder for a task that has no `name`. "
-            f"Received: output=None, task={study.task!r}"
-        )
-    names = [study.kind, str(name)]
-    if "model" in study.settings:
-        names.append(str(study.settings["model"]))
-    # Configurations of a dataset are written "name/configuration".
-    parts = (re.sub(r"[^\w.+-]+", "-", name) for name in names)
-    return pathlib.Path("runs") / "-".join(part.strip("-.") for part in parts)
+def open_default(study: Study, data: Data) -> StudyFolder:
+    """Returns the default folder of a run.
+
+    Versions to 0.7 wrote all plans for the same data and network into one
+    folder: if it holds this plan, the run is resumed there.
+    """
+    folder = StudyFolder(default_output(study), study, data)
+    earlier = StudyFolder(plain_output(study), study, data)
+    if not folder.path.exists() and earlier.holds_this_plan():
+        return earlier
+    return folder
 
 
 def describe(data: Data) -> _files.Json:

@@ -360,6 +360,34 @@ def find_recipe(
     return recipe
 
 
+def describe_changes(recipe: Recipe, default: Recipe) -> dict[str, object]:
+    """Returns in which fields a recipe differs from the default one.
+
+    If it differs less from one of `RECIPES`, that one is named as `recipe`, and
+    the fields are those that differ from it.
+    """
+    changes = _find_changes(recipe, default)
+    for name, named in RECIPES.items():
+        from_named = {"recipe": name, **_find_changes(recipe, named)}
+        if len(from_named) < len(changes):
+            changes = from_named
+    return changes
+
+
+def _find_changes(recipe: Recipe, other: Recipe) -> dict[str, object]:
+    """Returns the values of fields in which a recipe differs from another."""
+    changes = {
+        field.name: getattr(recipe, field.name)
+        for field in dataclasses.fields(recipe)
+        # Seeds share a folder, and `least_steps` decides on `epochs` alone.
+        if field.name not in ("seed", "least_steps")
+        and getattr(recipe, field.name) != getattr(other, field.name)
+    }
+    if recipe.least_steps is None and other.least_steps is not None:
+        changes["epochs"] = recipe.epochs
+    return changes
+
+
 def class_weights(data: Any, recipe: Recipe) -> dict[int, float] | None:
     """Returns the weight of each class for `fit`, or raises without labels."""
     class_weight = recipe.class_weight

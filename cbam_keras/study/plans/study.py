@@ -237,6 +237,9 @@ class Study:
             variant is trained once for each fold of each seed, which decides
             what is in which fold. Defaults to `None`, those of the data.
         question: String, what the study asks, for the report. Defaults to `""`.
+        options: Mapping of plain values, what distinguishes the plan from that
+            of all defaults for the same data and network. It names the default
+            output folder. Defaults to none.
 
     Raises:
         ValueError: If there is no variant, if names or seeds repeat, if the
@@ -257,6 +260,7 @@ class Study:
     finish: Callable[..., None] | None = None
     folds: int | None = None
     question: str = ""
+    options: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.task, Task):

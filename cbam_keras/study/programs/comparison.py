@@ -303,7 +303,34 @@ def plan(
         folds=folds,
         question=f"Does attention improve the {task.noun} of the "
         f"network {label} on {task.name}?",
+        options={
+            **describe_weights(model, weights),
+            **_describe_places(stages, instead_of),
+            **(layer_options or {}),
+            **recipes.describe_changes(recipe, default),
+        },
     )
+
+
+def describe_weights(model: Network, weights: str | None) -> Options:
+    """Returns the weights of a network that is usually a pretrained one."""
+    is_pretrained_network = (
+        isinstance(model, str) and model.removeprefix(UNET) not in NETWORKS
+    )
+    return (
+        {"weights": "random"} if is_pretrained_network and not weights else {}
+    )
+
+
+def _describe_places(stages, instead_of):
+    """Returns where attention goes, if not where it goes by default."""
+    options = {}
+    places = [stages] if isinstance(stages, str) else [*stages]
+    if places != [ALL]:
+        options["stages"] = places
+    if instead_of is not None:
+        options["instead_of"] = instead_of
+    return options
 
 
 def name_network(model: Network, task: object) -> Network:

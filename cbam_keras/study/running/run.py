@@ -22,7 +22,7 @@ from cbam_keras.study.files import checkpoints, interrupts
 from cbam_keras.study.files.folder import (
     RESULTS,
     StudyFolder,
-    default_output,
+    open_default,
     read_content,
 )
 from cbam_keras.study.files.options import CallbackMakers, RunOptions
@@ -89,7 +89,8 @@ def run(
     Args:
         study: A `Study`, or a `tuning.Search`.
         output: Path of a folder that is new, empty, or holds this run.
-            Defaults to `None`, which means `runs/<kind>-<data>-<model>`.
+            Defaults to `None`, which means `runs/<kind>-<data>-<model>`,
+            followed by what distinguishes the plan from that of all defaults.
         resume: Boolean, `False` refuses a folder with a run. Defaults to
             `True`.
         overwrite: Boolean, whether to rename the folder of a run first, to
@@ -150,8 +151,6 @@ def run(
     )
     if not isinstance(study, Study):
         return study.run(options)
-    if output is None:
-        output = default_output(study)
     # What is done at the end is checked before any work.
     if len(study.runs) > 1:
         _checks.require("scipy.stats", extra="plot")
@@ -267,13 +266,17 @@ class Queue:
     def of(
         cls,
         study: Study,
-        output: str | os.PathLike,
+        output: str | os.PathLike | None,
         callbacks: CallbackMakers = (),
     ) -> "Queue":
-        """Returns the networks of a study in a folder."""
+        """Returns the networks of a study in a folder, by default its own."""
         load = functools.lru_cache(maxsize=1)(study.load)
-        study = study.suited_to(load(study.runs[0]))
-        folder = StudyFolder(output, study, load(study.runs[0]))
+        data = load(study.runs[0])
+        study = study.suited_to(data)
+        if output is None:
+            folder = open_default(study, data)
+        else:
+            folder = StudyFolder(output, study, data)
         return cls(study, folder, load, callbacks)
 
     def missing(self) -> list[tuple[Variant, Run]]:
