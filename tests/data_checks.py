@@ -1,6 +1,8 @@
 """Datasets of a few images, and what their batches hold."""
 
+import itertools
 import json
+import re
 
 import numpy as np
 from PIL import Image
@@ -88,3 +90,28 @@ def builder(name, examples, folder, file_format=None, **features):
 
 def plain_json(value):
     return json.loads(json.dumps(value))
+
+
+def write_tree(root, tree, count=8):
+    """Writes different images of 4 x 3 pixels of 0 and 255, and returns them.
+
+    <a|b> is a or b, # a number, and + a space; trees are separated by spaces.
+    All files are of one format, whatever their names end with.
+    """
+    rng = np.random.default_rng(0)
+    written = []
+    for line in tree.split():
+        pieces = re.split("[<>]", line.replace("+", " "))
+        choices = [piece.split("|") for piece in pieces]
+        for name in map("".join, itertools.product(*choices)):
+            numbers = range(count) if "#" in name else range(1)
+            for number in numbers:
+                path = root / name.replace("#", str(number))
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = 255 * rng.integers(0, 2, 12, "uint8")
+                pixels[:2] = 0, 255
+                # The comment makes each file another one.
+                head = f"P5\n#{len(written)}\n4 3\n255\n".encode()
+                path.write_bytes(head + pixels.tobytes())
+                written.append(path)
+    return written

@@ -123,7 +123,10 @@ MASKS = {
         "1.+Original/{}.+{split}+Set/{name}.jpg "
         "2.+Groundtruths/{}.+{split}+Set/5.+Optic/{name}_OD.tif",
     ),
-    "GlaS": ("<train|testA>_#<|_anno>.bmp", "{name}.bmp {name}_anno.bmp"),
+    "GlaS": (
+        "<train|testA>_#<|_anno>.bmp",
+        "{split}_{name}.bmp {split}_{name}_anno.bmp",
+    ),
     "Massachusetts roads": (
         "tiff/train<|_labels>/a#.tif tiff/test<|_labels>/b#.tif",
         "tiff/{split}/{name}.tif tiff/{split}_labels/{name}.tif",
@@ -225,13 +228,14 @@ def test_folders_of_one_word_and_a_number_are_no_classes(tmp_path, word):
     with pytest.raises(ValueError, match="by a word and a number") as caught:
         data.load(tmp_path)
     lines = re.findall(r'    pattern="(\S+)" ', str(caught.value))
-    assert lines[:2] == ["{class}/*", "{group}/*_{class}.png"]
+    key = "fold" if word == "fold" else "group"
+    assert lines[:2] == [f"{{{key}}}/*_{{class}}.png", "{class}/*"]
     # The faces of ORL, from "s1" to "s40", are classes.
-    loaded = data.load(tmp_path, pattern=lines[0], batch_size=None)
+    loaded = data.load(tmp_path, pattern=lines[1], batch_size=None)
     assert len(loaded.class_names) == 6
     names = ", ".join(f"{word}{number}" for number in (1, 2, 3))
     assert f"of 6 classes ({names}, ...) in train" in str(loaded)
-    grouped = data.load(tmp_path, pattern=lines[1])
+    grouped = data.load(tmp_path, pattern=lines[0])
     assert grouped.class_names == ("benign", "malignant")
 
 

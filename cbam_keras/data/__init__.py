@@ -5,7 +5,9 @@
 - `arrays`: arrays, and batches of them.
 - `folders`, `tables`: folders of images; CSV files and data frames.
 - `patterns`, `layouts`: what paths mean; names of splits and masks.
-- `proposals`: what reads a folder of several meanings, tried on its names.
+- `beside`: tables beside images that have their classes.
+- `proposals`, `mask_proposals`, `levels`: what reads a folder of several
+  meanings, tried on its names.
 - `digits`, `tfds`: the embedded datasets, those of TensorFlow Datasets.
 - `formats`: files that are not read, and the package that reads them.
 - `examples`, `kinds`: examples before batching; images, signals and so on.

@@ -15,17 +15,21 @@ import numpy as np
 from cbam_keras import _checks, _files
 from cbam_keras.data import layouts
 from cbam_keras.data.arrays import read_arrays, read_recordings
+from cbam_keras.data.beside import find_tables
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, Examples, describe_counts, digest
 from cbam_keras.data.formats import describe_readers, find_ending
+from cbam_keras.data.levels import are_subjects
 from cbam_keras.data.patterns import make_pattern
-from cbam_keras.data.proposals import are_subjects, propose_classes
+from cbam_keras.data.proposals import propose_classes
 from cbam_keras.data.splits import SPLITS, by_split, check_splits, name_missing
 
 # Files that seem to say the splits or classes of images.
 LIST = re.compile(
     r"\.[ct]sv$|(?<![a-z])(train|trainval|val|test|split|fold).*\.txt$", re.I
 )
+# How files end that may have the classes of images.
+MAY_HAVE_CLASSES = (".csv", ".json", ".jsonl", ".mat", ".tsv", ".txt", ".xlsx")
 # How files of arrays end, each with one example.
 ARRAYS = (".npy",)
 
@@ -243,8 +247,12 @@ def _check_classes(root, files, endings):
         *filter(layouts.is_input, classes)
     }
     reason = ""
+    with_images = {path[0] for path in paths if len(path) > 1}
     if paths and not classes:
         reason = "images in no folder of a class"
+    elif paths and len(with_images) == 1 and len(paths[0]) == 2:
+        (name,) = with_images
+        reason = f'images in one folder alone, "{name}", and not by class'
     elif parts & classes:
         reason = f"{sorted(parts & classes)}, which are no classes"
     elif any(len(path) > 2 for path in paths):
@@ -270,12 +278,29 @@ def _refuse(root, reason, places, endings=ENDINGS):
         classes = sorted({row["class"] for row in rows})
         splits = {row["split"] for row in rows}
         dataset = make_dataset(rows, splits, classes, {}, root)
-        check_splits(dataset)
+        if check_splits(dataset):
+            raise ValueError("groups are in several splits")
         return dataset
 
-    proposals, beside = propose_classes(root, names, make), 0
-    if not proposals and not any("/" in name for name in names):
+    visible = find_visible(root)
+    tables = find_tables(root, names, visible, make)
+    every_name = ["/".join(x) for x in _list_parts(root, visible, endings)]
+    proposals = propose_classes(root, names, every_name, make)
+    beside = 0
+    is_flat = not any("/" in name for name in names)
+    if is_flat and not proposals and not tables:
         beside = _count_folders(root.parent)
+    unread = [x for x in visible if x.suffix.lower() in MAY_HAVE_CLASSES]
+    unread = [x.relative_to(root).as_posix() for x in unread]
+    advice = "No pattern was found. Pass a CSV file or data frame of images"
+    if unread:
+        advice += f" and classes, as {_checks.first_few(unread)} may say"
+    else:
+        advice += " and classes, or rename the folders of classes"
+    advice += (
+        ': data.load(pandas.DataFrame({"image": paths, "label": classes})). '
+        "For masks, use cbam_keras.data.load_masks (--masks)"
+    )
     if beside > 1:
         raise ValueError(
             "`data` must be a folder with one subfolder of images per class. "
@@ -290,9 +315,8 @@ def _refuse(root, reason, places, endings=ENDINGS):
         f'data="{root}", with {reason}',
         names,
         proposals,
-        "No pattern was found. Pass a CSV file or data frame of images and "
-        "classes, or rename the folders of classes. For masks, use "
-        "cbam_keras.data.load_masks (--masks)",
+        advice,
+        tables,
     )
 
 

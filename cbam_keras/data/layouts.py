@@ -3,7 +3,7 @@
 import collections
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cbam_keras import _checks
 
@@ -40,15 +40,19 @@ class LayoutError(ValueError):
         names: Iterable[str],
         proposals: Sequence[str],
         advice: str,
+        tables: Mapping[str, Sequence[str]] | None = None,
     ):
-        lines = [
-            f"{message}:",
-            *_draw(x.split("/") for x in names),
-            f"{advice}.",
-        ]
-        if proposals:
-            lines[-1] = "Copy the line that describes your data:"
-            lines += [f"    {proposal}" for proposal in proposals]
+        lines = [f"{message}:", *_draw(x.split("/") for x in names)]
+        for table, code in (tables or {}).items():
+            lines.append(f'The table "{table}" names images and classes:')
+            lines += [f"    {line}" for line in code]
+        if proposals and tables:
+            lines.append("Or, without the table, copy one of the lines:")
+        elif proposals:
+            lines.append("Copy the line that describes your data:")
+        elif not tables:
+            lines.append(f"{advice}.")
+        lines += [f"    {proposal}" for proposal in proposals]
         super().__init__("\n".join(lines))
 
 
@@ -115,12 +119,16 @@ def find_words(name: str) -> list[str]:
 
 
 def find_masks(paths: Iterable[Parts]) -> set[Parts]:
-    """Returns the files that are named as another one, and more."""
+    """Returns the files that are named as another one, and more.
+
+    The other one is in the same folder or in the one above.
+    """
     stems = {(path[:-1], os.path.splitext(path[-1])[0]): path for path in paths}
     found = set()
     for (folder, stem), path in stems.items():
         match = MASK.fullmatch(stem)
-        if match and (folder, match[1]) in stems:
+        places = (folder, folder[:-1])
+        if match and any((place, match[1]) in stems for place in places):
             found.add(path)
     return found
 

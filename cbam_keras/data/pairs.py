@@ -13,8 +13,8 @@ from cbam_keras.data.decoding import keep_readable
 from cbam_keras.data.examples import Dataset, describe_counts
 from cbam_keras.data.formats import describe_readers
 from cbam_keras.data.layouts import LayoutError, is_input, name_splits
+from cbam_keras.data.mask_proposals import describe_splits, propose_masks
 from cbam_keras.data.patterns import Pattern, normalize
-from cbam_keras.data.proposals import propose_masks
 from cbam_keras.data.splits import check_splits
 
 # What names may mean in the patterns of images and of masks.
@@ -153,12 +153,23 @@ def _pair(
 def _refuse(root, base, names, masks, received):
     """Raises for files where no image has a mask, with what to write."""
 
-    def read(names, *texts, is_whole=False):
-        named = _match(names, make_patterns(*texts))
-        pairs, _ = _pair(*named)
-        if is_whole:
-            check_splits(_make_dataset(named[0], pairs, base, {}, base))
+    def read(names, *texts):
+        pairs, _ = _pair(*_match(names, make_patterns(*texts)))
         return pairs
+
+    def describe(names, *texts, may_divide):
+        of_images, of_masks = _match(names, make_patterns(*texts))
+        pairs, _ = _pair(of_images, of_masks)
+        dataset = _make_dataset(of_images, pairs, base, {}, base)
+        is_divided = check_splits(dataset)
+        if is_divided and not may_divide:
+            raise ValueError("groups are in several splits")
+        text = f"{len(pairs):,} images with masks, of {len(names):,} files"
+        if is_divided:
+            text += "; each group is in several splits"
+        paired = {name: of_images[name] for name in pairs}
+        every = [name for name in names if name not in of_masks]
+        return text + describe_splits(every, paired)
 
     advice = (
         "No patterns were found. Pass a table of images and masks, or merge "
@@ -171,7 +182,7 @@ def _refuse(root, base, names, masks, received):
         "paths below `data`, with {name} for what both share. Received: "
         f'data="{root}", {", ".join(received)}',
         names,
-        propose_masks(base, names, masks, read),
+        propose_masks(base, names, masks, read, describe),
         _advise_merging(base, names) or advice,
     )
 

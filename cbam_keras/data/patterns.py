@@ -93,22 +93,37 @@ def make_pattern(text: str, is_of_split: bool = False) -> Pattern:
 
 
 def _to_regex(parts, sign):
-    """Returns a regular expression; the sign "?" finds the shortest texts."""
-    whole = "/".join([*parts, "*"] if parts[-1] == "**" else parts)
-    text, start, seen = "(?s)", 0, set[str]()
-    for piece in PIECE.finditer(whole):
-        text += re.escape(whole[start : piece.start()])
-        start, name = piece.end(), piece["name"]
+    """Returns a regular expression of the components of a pattern.
+
+    With the sign "?" it matches the shortest text in place of each name,
+    with "" the longest.
+    """
+    pattern = "/".join(parts)
+    if parts[-1] == "**":
+        # All files below a folder.
+        pattern += "/*"
+    # A dot matches any character of a path, line breaks too.
+    regex = "(?s)"
+    end_of_last = 0
+    names_seen = set[str]()
+    for piece in PIECE.finditer(pattern):
+        regex += re.escape(pattern[end_of_last : piece.start()])
+        end_of_last = piece.end()
+        name = piece["name"]
         if piece["brace"]:
-            text += re.escape(piece["brace"][0])
+            # "{{" and "}}" are braces of the path itself.
+            regex += re.escape(piece["brace"][0])
         elif piece[0] == FOLDERS:
-            text += f"(?:.*{sign}/)?{sign}"
-        elif name in seen:
-            text += f"(?P={name})"
+            regex += f"(?:.*{sign}/)?{sign}"
+        elif not name:
+            # "*" and "{}" match any text of a component.
+            regex += f"[^/]+{sign}"
+        elif name in names_seen:
+            regex += f"(?P={name})"
         else:
-            text += f"(?P<{name}>[^/]+{sign})" if name else f"[^/]+{sign}"
-            seen.add(name or FOLDERS)
-    return text + re.escape(whole[start:])
+            regex += f"(?P<{name}>[^/]+{sign})"
+            names_seen.add(name)
+    return regex + re.escape(pattern[end_of_last:])
 
 
 def normalize(path: str) -> str:

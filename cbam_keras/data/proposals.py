@@ -1,141 +1,169 @@
-"""What reads folders of several meanings, read by names before it is shown."""
+"""What reads a folder of classes in several ways, tried before it is shown."""
 
 import collections
-import contextlib
+import functools
 import itertools
 import json
 import os
 import pathlib
 import re
 import string
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cbam_keras import _checks
-from cbam_keras.data import layouts
+from cbam_keras.data import layouts, levels
 from cbam_keras.data.examples import Dataset
-from cbam_keras.data.layouts import find_words, name_splits, write_literal
+from cbam_keras.data.layouts import name_splits, write_literal
+from cbam_keras.data.levels import Candidate, Level, find_split, write_ending
 from cbam_keras.data.patterns import make_pattern
 
-# How many names are looked at to choose, how many proposals are then tried,
-# and how many of these are read whole and shown.
-SAMPLED, TRIALS, SHOWN = 2000, 12, 4
-# Folders of one word and a number that are seldom classes.
-SUBJECT = re.compile(
-    r"(fold|split|part|subject|patient|actor|speaker|user|session|site|batch"
-    r"|run|s)[\W_]*\d+",
-    re.I,
-)
 SEPARATORS = ("__", "_", "-", " (", ".", " ")
-# What words begin with that say masks.
-WORD_OF_MASKS = re.compile(
-    "mask|label|gt|anno|seg|ground|truth|manual|trimap|bbox|lesion"
-)
-LAST_WORD = re.compile(r"[\W_]+[A-Za-z]+\d?$")
-# What is left of the name of a file without these is its number.
-NOT_DIGITS = str.maketrans("", "", string.ascii_letters + string.punctuation)
+# Numbers of files that are more than so many times as wide as there are files
+# are no counts from 0: the same one in two folders is one picture.
+SPREAD = 4
 
 
-class Proposal(NamedTuple):
-    """A pattern, or folders of classes by split, with a slash at the end."""
+# A row of each image: "path", "class", "split", and others.
+ClassRows = list[dict[str, str]]
+
+
+class ClassProposal(NamedTuple):
+    """A reading of a folder."""
 
     # Proposals of the lowest rank are shown.
     rank: int
+    # What the user copies: a pattern, a mapping, or code of a data frame.
     text: str
-    pattern: str
-    folders: Mapping[str, str]
-
-
-def are_subjects(names: Iterable[str]) -> bool:
-    """Returns whether names are a word and a number, e.g. "patient_1"."""
-    matches = [SUBJECT.fullmatch(name) for name in names]
-    words = {match[1].lower() if match else "" for match in matches}
-    return len(matches) > 1 and len(words) == 1 and "" not in words
+    # Returns a row for each name that is read, as it would be loaded.
+    read: Callable[[Iterable[str]], ClassRows]
 
 
 def propose_classes(
     root: pathlib.Path,
     names: Sequence[str],
+    every_name: Sequence[str],
     make_dataset: Callable[[Sequence[Mapping[str, str]]], Dataset],
 ) -> list[str]:
-    """Returns lines that read images by class, each with what it gives."""
+    """Returns lines that read images by class, each with what it gives.
+
+    Args:
+        root: The folder.
+        names: The paths below it of images that may have a class.
+        every_name: Those of all images, also of test images without one.
+        make_dataset: Raises ValueError for rows that are no dataset.
+    """
+    images, others, has_masks = _divide(names)
+    sample = levels.draw_sample(images)
+    candidates = []
+    for proposal in _write(root, sample, has_masks):
+        try:
+            rows = proposal.read(sample)
+        except ValueError:
+            # Its text has several meanings in some path.
+            continue
+        if rows and not _are_splits(row["class"] for row in rows):
+            candidates.append(_judge(proposal, rows, len(sample)))
+
+    def describe(proposal):
+        rows = proposal.read(images)
+        classes = sorted({row["class"] for row in rows})
+        has_classes = len(classes) <= max(2, len(rows) / 3)
+        is_half = 2 * len(rows) >= max(1, len(images))
+        if not has_classes or not is_half or proposal.read(others):
+            raise ValueError("too few images, too many classes, or masks")
+        return _describe(rows, classes, every_name, make_dataset(rows))
+
+    return levels.choose(candidates, describe)
+
+
+def _divide(names):
+    """Returns images, other parts, and whether masks are beside images."""
     paths = [tuple(name.split("/")) for name in names]
     parts = layouts.find_parts(paths, by_words=True)
     masks = layouts.find_masks(paths)
     images, others = list[str](), list[str]()
     for name, path in zip(names, paths, strict=True):
         is_part = any(path[:i] in parts for i in range(len(path)))
-        (others if is_part or path in masks else images).append(name)
-    few = _draw_sample(images)
-    rows = [tuple(name.split("/")) for name in few]
-    candidates = []
-    for proposal in _write(root, rows, bool(masks)):
-        read = _read(proposal, few)
-        found = {(x["path"], x["class"]) for x in read}
-        count = len({(x["class"], x["split"]) for x in read})
-        order = proposal.rank, round(20 - 20 * len(found) / len(few))
-        each = order, proposal.text, found, count, proposal
-        candidates.append(each)
-    candidates.sort(key=lambda x: x[0])
-
-    def describe(proposal):
-        found = _read(proposal, images)
-        classes = sorted({row["class"] for row in found})
-        has_classes = len(classes) <= max(2, len(found) / 3)
-        is_half = 2 * len(found) >= max(1, len(images))
-        if not has_classes or not is_half or _read(proposal, others):
-            raise ValueError("too few images, too many classes, or masks")
-        names = ", ".join(make_dataset(found).splits)
-        listed = f"{len(classes):,} classes ({_checks.first_few(classes)})"
-        text = f"{len(found):,} images of {listed} in {names}"
-        groups = {row.get("group") for row in found} - {None}
-        text = text.removesuffix(" in train")
-        return text + (f", {len(groups):,} groups" if groups else "")
-
-    return _choose(candidates[:TRIALS], describe)
+        if is_part or path in masks:
+            others.append(name)
+        else:
+            images.append(name)
+    return images, others, bool(masks)
 
 
-def _choose(candidates, describe):
-    """Returns lines of candidates of the lowest rank that can be read.
+def _are_splits(classes):
+    """Returns whether all classes are names of splits, such as "test"."""
+    names = {*classes}
+    return len(name_splits(names)) == len(names)
 
-    Each has its order, its text, what it finds in a sample, in how many classes
-    and splits, and what `describe` reads whole, which raises if it cannot.
+
+def _judge(proposal, rows, num_sampled):
+    """Returns a proposal as a candidate, in its order among others."""
+    classes = {row["class"] for row in rows}
+    found = {(row["path"], row["class"]) for row in rows}
+    count = len({(row["class"], row["split"]) for row in rows})
+    # Twentieths of the sample, so that few images decide nothing.
+    share = round(20 * len(found) / num_sampled)
+    # Subjects and folds are classes if nothing else is, and of two numbered
+    # levels, such as patients and grades, the one with fewer names has them.
+    num_numbered = len(classes) if levels.are_numbered(classes) else 0
+    order = (
+        proposal.rank,
+        _has_copies(rows),
+        levels.are_subjects(classes),
+        -share,
+        num_numbered,
+    )
+    return Candidate(order, proposal.text, found, count, proposal)
+
+
+def _has_copies(rows):
+    """Returns whether most pictures are read twice, by their file names.
+
+    Numbers that begin anew in each folder are no copies.
     """
-    lines, seen, lowest = dict[str, str](), list[tuple[Set, int]](), 0
-    for (rank, *_), text, found, count, value in candidates:
-        if len(lines) == SHOWN or (lines and rank > lowest):
-            break
-        # A part with less splits or classes is not shown.
-        if not any(
-            found <= more and (count < most or found == more)
-            for more, most in seen
-        ):
-            with contextlib.suppress(ValueError):
-                lines[text], lowest = describe(value), rank
-                seen.append((found, count))
-    width = max(map(len, lines), default=0)
-    return [f"{text:{width}}  {lines[text]}" for text in lines]
+    folders = collections.defaultdict[tuple[str, str], set[str]](set)
+    for row in rows:
+        folder, _, file = row["path"].rpartition("/")
+        folders[row["class"], os.path.splitext(file)[0]].add(folder)
+    num_twice = sum(len(places) > 1 for places in folders.values())
+    if 2 * num_twice < len(folders):
+        return False
+    stems = [stem for _, stem in folders]
+    start = len(os.path.commonprefix(stems))
+    end = len(os.path.commonprefix([stem[::-1] for stem in stems]))
+    digits = {re.sub(r"\D", "", x[start : len(x) - end]) for x in stems}
+    numbers = [int(text) for text in digits if text]
+    if len(numbers) < 2:
+        return False
+    return max(numbers) - min(numbers) > SPREAD * len(folders)
 
 
-def _draw_sample(names):
-    """Returns runs of names, those of one number beside each other."""
-    if len(names) <= SAMPLED:
-        return names
-    ends = {x: x.rpartition("/")[2] for x in names}
-    order = sorted(names, key=lambda x: (ends[x].translate(NOT_DIGITS), x))
-    starts = np.linspace(0, len(names) - 100, SAMPLED // 100).astype(int)
-    return [name for start in starts for name in order[start : start + 100]]
+def _describe(rows, classes, names, dataset):
+    """Returns what a reading gives: images, classes, splits, groups."""
+    listed = f"{len(classes):,} classes ({_checks.first_few(classes)})"
+    text = f"{len(rows):,} images of {listed}"
+    splits = ", ".join(dataset.splits)
+    if splits != "train":
+        text += f" in {splits}"
+    for key in ("group", "fold"):
+        values = {row.get(key) for row in rows} - {None}
+        if values:
+            text += f", {len(values):,} {key}s"
+    if _has_copies(rows):
+        text += "; the same pictures in several folders"
+    split_of = {row["path"]: row["split"] for row in rows}
+    return text + levels.describe_held_out(names, split_of, classes)
 
 
-def _read(proposal: Proposal, names: Iterable[str]) -> list[dict[str, str]]:
-    """Returns a row for each file that is read, as it would be loaded."""
-    pattern = make_pattern(proposal.pattern)
-    known = dict[str, Any]()
+def _read_by_pattern(text, folders, names):
+    """Returns rows by a pattern below the folder of each split."""
+    pattern = make_pattern(text)
+    values_of = dict[str, Any]()
 
-    def read(name):
-        for split, folder in proposal.folders.items():
+    def match(name):
+        for split, folder in folders.items():
             if name.startswith(folder):
                 values = pattern.match(name.removeprefix(folder))
                 return values and {"split": split, **values}
@@ -145,127 +173,283 @@ def _read(proposal: Proposal, names: Iterable[str]) -> list[dict[str, str]]:
     for name in names:
         # All files of a folder are alike where the last part is "*".
         key = name.rpartition("/")[0] if pattern.is_of_folders else name
-        if key not in known:
-            known[key] = read(name)
-        if known[key] is not None:
-            rows.append({**known[key], "path": name})
+        if key not in values_of:
+            values_of[key] = match(name)
+        if values_of[key] is not None:
+            rows.append({**values_of[key], "path": name})
     return rows
 
 
-def _write(root, rows, has_masks):
+def _write(root, names, has_masks):
     """Yields what may read images, in each rank the likeliest first."""
-    texts = []
+    rows = [tuple(name.split("/")) for name in names]
+    ranked = dict[str, int]()
     for length in {*map(len, rows)}:
-        kept = [row for row in rows if len(row) == length]
-        if 2 * len(kept) >= len(rows):
-            texts += _write_levels(kept, has_masks)
-        if len(kept) < len(rows):
-            texts += _write_any_depth(rows)
-    for rank, text in dict.fromkeys(texts):
-        yield Proposal(rank, f'pattern="{text}"', text, {"train": ""})
+        of_length = [row for row in rows if len(row) == length]
+        if 2 * len(of_length) >= len(rows):
+            for rank, text in _write_levels(of_length, has_masks):
+                ranked.setdefault(text, rank)
+        if len(of_length) < len(rows):
+            for rank, text in _write_any_depth(rows):
+                ranked.setdefault(text, rank)
+    yield from _propose_names(root, rows)
+    for text, rank in ranked.items():
+        read = functools.partial(_read_by_pattern, text, {"train": ""})
+        yield ClassProposal(rank, f'pattern="{text}"', read)
+    yield from _propose_depths(root, rows)
+    folders = _find_folders_of_splits(rows)
+    if {"train", "test"} <= {*folders}:
+        mapping = {split: str(root / folders[split]) for split in folders}
+        text = json.dumps(mapping, ensure_ascii=False)
+        read = functools.partial(_read_by_pattern, "{class}/*", folders)
+        yield ClassProposal(0, text, read)
+
+
+def _write_frame(root, rows, *columns):
+    """Returns the code of a data frame, by the code of its columns."""
+    ending = write_ending(os.path.splitext(row[-1])[1] for row in rows)
+    ending = ending.replace(".*", "*")
+    values = ", ".join(["x", *(code for _, code in columns)])
+    names = ", ".join(_checks.quoted(x) for x in ("image", *dict(columns)))
+    return (
+        f'pandas.DataFrame([({values}) for x in pathlib.Path("{root}")'
+        f'.rglob("*{ending}")], columns=[{names}])'
+    )
+
+
+def _propose_names(root, rows):
+    """Yields data frames of classes in names, e.g. "KA.AN1.1", "KA.AN2.2".
+
+    No pattern can tell the class "AN" from the number after it.
+    """
+    if any(len(row) > 1 for row in rows):
+        return
+    stems = [os.path.splitext(row[-1])[0] for row in rows]
+    for sign in SEPARATORS:
+        fields = [stem.split(sign) for stem in stems]
+        if len({*map(len, fields)}) > 1:
+            continue
+        columns = [*zip(*fields, strict=True)]
+        for number, column in enumerate(columns):
+            if not _have_digits_at_end(column, len(stems)):
+                continue
+            words = [name.rstrip(string.digits) for name in column]
+            part = f'x.stem.split("{sign}")'
+            code = f'{part}[{number}].rstrip("{string.digits}")'
+            pairs = [("label", code)]
+            group = _find_group(columns, number, words)
+            if group is not None:
+                pairs.append(("group", f"{part}[{group}]"))
+            text = _write_frame(root, rows, *pairs)
+            read = functools.partial(_read_by_fields, sign, number, group)
+            yield ClassProposal(2, text, read)
+
+
+def _propose_depths(root, rows):
+    """Yields a data frame of classes such as "bakery" and "flat/outdoor"."""
+    folders = {row[:-1] for row in rows}
+    is_inside = any(x == y[: len(x)] for x in folders for y in folders - {x})
+    has_splits = any(find_split(name) for folder in folders for name in folder)
+    depths = collections.defaultdict[str, set[int]](set)
+    for folder in folders - {()}:
+        depths[folder[-1]].add(len(folder))
+    # The class "daisy" at two depths is one, of two copies of a dataset.
+    is_twice = any(len(each) > 1 for each in depths.values())
+    is_flat = len({*map(len, folders)}) == 1
+    if not (is_flat or is_inside or has_splits or is_twice):
+        code = f'x.parent.relative_to("{root}").as_posix()'
+        text = _write_frame(root, rows, ("label", code))
+        yield ClassProposal(0, text, _read_by_folder)
+
+
+def _read_by_folder(names):
+    """Returns rows whose class is the whole path of the folder."""
+    return [
+        {"path": name, "split": "train", "class": name.rpartition("/")[0]}
+        for name in names
+    ]
+
+
+def _read_by_fields(sign, number, group, names):
+    """Returns rows whose class is a part of the name, without its number."""
+    rows = []
+    for name in names:
+        fields = os.path.splitext(name)[0].split(sign)
+        row = {"path": name, "split": "train"}
+        row["class"] = fields[number].rstrip(string.digits)
+        if group is not None:
+            row["group"] = fields[group]
+        rows.append(row)
+    return rows
+
+
+def _have_digits_at_end(column, num_files):
+    """Returns whether names are few words, each with several numbers."""
+    numbers = collections.defaultdict[str, set[str]](set)
+    for name in column:
+        numbers[name.rstrip(string.digits)].add(name)
+    has_several = all(len(names) > 1 for names in numbers.values())
+    is_few = 1 < len(numbers) <= num_files / 3
+    return has_several and is_few and "" not in numbers
+
+
+def _find_group(columns, number, words):
+    """Returns the number of the field that has each class for each value."""
+    for other, column in enumerate(columns):
+        num_values = len({*column})
+        pairs = {*zip(column, words, strict=True)}
+        is_even = len(pairs) == num_values * len({*words})
+        if other != number and num_values > 2 and is_even:
+            return other
+    return None
+
+
+def _find_folders_of_splits(rows):
+    """Returns the folder of each split that a word of a folder's name says."""
     folders = dict[str, str]()
-    places = collections.Counter(x[:-1] for x in {row[:-1] for row in rows})
+    num_classes = collections.Counter(
+        x[:-1] for x in {row[:-1] for row in rows}
+    )
     # "TEST" comes before "TEST_SIMPLE".
-    for folder in sorted(places, key=lambda x: len("/".join(x))):
-        splits = [*filter(None, map(_find_split, folder)), "train"]
-        if folder and places[folder] > 1:
+    for folder in sorted(num_classes, key=lambda x: len("/".join(x))):
+        splits = [*filter(None, map(find_split, folder)), "train"]
+        if folder and num_classes[folder] > 1:
             folders.setdefault(splits[0], "/".join([*folder, ""]))
     if "test" not in folders and "validation" in folders:
         # What authors hold out is tested on.
         folders["test"] = folders.pop("validation")
-    if {"train", "test"} <= {*folders}:
-        given = {x: str(root / folders[x]) for x in folders}
-        text = json.dumps(given, ensure_ascii=False)
-        yield Proposal(0, text, "{class}/*", folders)
+    return folders
+
+
+class ClassPlace(NamedTuple):
+    """Where a pattern has {class}."""
+
+    rank: int
+    # The number of the level of folders; that of files is the last one.
+    level: int
+    # What is written at this level, and as the name of files.
+    text: str
+    file: str
 
 
 def _write_levels(rows, has_masks):
     """Yields ranks and patterns of paths of one length."""
-    *columns, names = zip(*rows, strict=True)
-    levels = [_see(column) for column in columns]
-    stems, endings = zip(*map(os.path.splitext, names), strict=True)
-    ending = _write_ending(endings)
-    file = (
-        f"*{write_literal(_find_suffix(stems))}{ending}" if has_masks else "*"
-    )
-    plain = [i for i, (kind, _) in enumerate(levels) if kind == "open"]
-    numbered = [i for i, (kind, _) in enumerate(levels) if kind == "numbered"]
-    groups = max(numbered, key=lambda i: len({*columns[i]}), default=None)
-    classes = [(0, i, "{class}", file) for i in plain]
-    for i in numbered:
-        classes += [
-            (0, i, text, file)
-            for field, text in _find_fields(columns[i])
-            if 1 < len({*field}) < len({*columns[i]})
-            and not _is_numbered({*field})
-            and not any(_are_alike(field, columns[j]) for j in plain)
-        ]
-    # Folders of files are classes rather than those above them.
-    chosen = [x for x in classes if x[1] == len(levels) - 1] or classes
-    chosen += [(1, i, "{class}", file) for i in numbered]
-    owners = None if groups is None else columns[groups]
-    rank = 1 if owners and are_subjects({*owners}) else 2
-    texts = [] if plain else _write_names(stems, owners)
-    chosen += [(rank, len(levels), "", text + ending) for text in texts]
-    for rank, place, text, name in chosen:
+    *columns, files = zip(*rows, strict=True)
+    described = [levels.describe_level(column) for column in columns]
+    stems, endings = zip(*map(os.path.splitext, files), strict=True)
+    ending = write_ending(endings)
+    file = "*"
+    if has_masks:
+        file = f"*{write_literal(levels.find_suffix(stems))}{ending}"
+    numbered = _find_levels(described, levels.NUMBERED_LEVEL)
+    # The level with the most names is that of patients, videos and so on.
+    owner = max(numbered, key=lambda i: len({*columns[i]}), default=None)
+    places = _find_classes_in_folders(columns, described, file)
+    has_words = bool(_find_levels(described, levels.WORD_LEVEL))
+    file_texts = []
+    if not has_words:
+        owners = None if owner is None else columns[owner]
+        file_texts = _write_names(stems, owners)
+        is_of_subjects = owners is not None and levels.are_subjects({*owners})
+        rank = 1 if is_of_subjects else 2
+        for text in file_texts:
+            places.append(ClassPlace(rank, len(described), "", text + ending))
+    owner_texts = [] if owner is None else _write_owners(columns, owner)
+    for place in places:
         options = []
-        for i, (_, words) in enumerate(levels):
-            # Part of the folders of a class is no other dataset.
-            words = [text] if i == place else words[: 1 if i > place else None]
-            is_grouped = i == groups != place
-            options.append(["{group}", *words] if is_grouped else words)
-        for words in itertools.product(*options):
-            yield rank, "/".join([*words, name])
-    for i, (kind, words) in enumerate(levels):
+        for i, level in enumerate(described):
+            texts = level.texts
+            if i == place.level:
+                texts = [place.text]
+            elif i > place.level:
+                # Part of the folders of a class is no other dataset.
+                texts = texts[:1]
+            if i == owner and i != place.level:
+                texts = [*owner_texts, *texts]
+            options.append(texts)
+        for parts in itertools.product(*options):
+            yield place.rank, "/".join([*parts, place.file])
+    if has_words or file_texts:
+        return
+    for i, level in enumerate(described):
         # Only training images have a class.
-        kept = [row for row in rows if row[i] in words]
-        if kind == "splits" and kept and not (plain or texts):
-            yield from _write_levels(kept, has_masks=False)
+        of_split = [row for row in rows if row[i] in level.texts]
+        if level.kind == levels.SPLIT_LEVEL and of_split:
+            yield from _write_levels(of_split, has_masks=False)
 
 
-def _see(column):
-    """Returns what folders of one depth are, and what may be written."""
-    names = sorted({*column})
-    ((largest, count),) = collections.Counter(column).most_common(1)
-    texts = [write_literal(largest)] if 2 * count >= len(column) else []
-    if len(names) == 1:
-        return "known", texts
-    split_texts = _write_splits(names)
-    if len({*split_texts.values()}) == 1 and len(split_texts) == len(names):
-        return "splits", [split_texts[largest], *texts]
-    if any(map(_find_split, names)):
-        return "open", texts
-    return "numbered" if _is_numbered(names) else "open", ["{}", *texts]
+def _find_levels(described: Sequence[Level], kind: str) -> list[int]:
+    return [i for i, level in enumerate(described) if level.kind == kind]
 
 
-def _is_numbered(names):
-    """Returns whether names differ in numbers rather than in words."""
-    rests = {re.sub(r"\d", "", name) for name in names}
-    return rests.isdisjoint(names) and 2 * len(rests) <= len(names)
+def _find_classes_in_folders(columns, described, file):
+    """Returns the places of classes in names of folders, likeliest first."""
+    words = _find_levels(described, levels.WORD_LEVEL)
+    numbered = _find_levels(described, levels.NUMBERED_LEVEL)
+    places = []
+    for i in words:
+        text = _write_rest(columns, i) or "{class}"
+        places.append(ClassPlace(0, i, text, file))
+    for i in numbered:
+        for field, text in _find_fields(columns[i]):
+            is_field = 1 < len({*field}) < len({*columns[i]})
+            is_of_words = any(_are_alike(field, columns[j]) for j in words)
+            if is_field and not levels.are_numbered({*field}) | is_of_words:
+                places.append(ClassPlace(0, i, text, file))
+    # Folders of files are classes rather than those above them.
+    last = len(columns) - 1
+    places = [place for place in places if place.level == last] or places
+    for i in numbered:
+        places.append(ClassPlace(1, i, "{class}", file))
+    return places
 
 
-def _write_splits(names):
-    """Returns names of splits as they are written in a pattern."""
-    by_text = collections.defaultdict[str, list[str]](list)
-    for name in names:
-        if match := layouts.SPLIT.fullmatch(name):
-            before, _, after = map(write_literal, match.groups())
-            # Archives number their folders, e.g. "a. Training Set".
-            before = re.sub(r"^\w(?=[._ -])", "{}", before)
-            by_text[f"{before}{{split}}{after}"].append(name)
-    texts = {
-        name: text
-        for text, found in by_text.items()
-        if {layouts.SPLIT.fullmatch(x)[2].lower() for x in found} > {"train"}
-        for name in found
-    }
-    is_plain = len(name_splits(names)) == len(names) > len(texts)
-    return dict.fromkeys(names, "{split}") if is_plain else texts
+def _write_rest(columns, level):
+    """Returns a text with {class} beside the name of a folder above, or "".
+
+    "D/CD, D/UD, P/CP" has two classes, not three.
+    """
+    names = columns[level]
+    for above in columns[:level]:
+        for sign in ("", *SEPARATORS):
+            ends = [sign + name for name in above]
+            if _have_rests(names, above, map(str.removesuffix, names, ends)):
+                return f"{{class}}{sign}{{}}"
+            starts = [name + sign for name in above]
+            if _have_rests(names, above, map(str.removeprefix, names, starts)):
+                return f"{{}}{sign}{{class}}"
+    return ""
 
 
-def _find_split(name):
-    """Returns the split that a word of a name says, if any."""
-    return next(iter(name_splits(find_words(name)).values()), "")
+def _have_rests(names, above, rests):
+    """Returns whether names have rests beside those of the folders above.
+
+    Each rest must be below several folders, or it is no class of its own.
+    """
+    parents = collections.defaultdict[str, set[str]](set)
+    for name, parent, rest in zip(names, above, rests, strict=True):
+        if rest in ("", name):
+            return False
+        parents[rest].add(parent)
+    return len(parents) > 1 and all(len(x) > 1 for x in parents.values())
+
+
+def _write_owners(columns, level):
+    """Returns what keeps the images of one owner together, coarser first."""
+    column = columns[level]
+    if levels.are_folds({*column}):
+        return ["{fold}"]
+    texts = ["{group}"]
+    places = [*zip(*columns[:level], strict=True)] or [()] * len(column)
+    num_names = len({*zip(places, column, strict=True)})
+    # Clips "v_Apply_g01_c01", "v_Apply_g01_c02" are of one video.
+    for field, text in _find_fields(column):
+        num_fields = len({*zip(places, field, strict=True)})
+        is_coarser = len({*field}) > 2 and 2 * num_fields <= num_names
+        if is_coarser and levels.are_numbered({*field}):
+            texts.insert(0, text.replace("{class}", "{group}"))
+            break
+    return texts
 
 
 def _find_fields(names):
@@ -282,16 +466,21 @@ def _find_fields(names):
 
 def _write_names(stems, owners):
     """Returns texts with {class} for a part of the names of files."""
-    found = []
+    fields = []
     for field, text in _find_fields(stems):
         count = len({*field})
         is_one = owners is not None and _are_alike(field, owners)
-        if 1 < count <= max(2, len(stems) / 3) and not is_one:
-            each = len({*zip(field, owners or field, strict=True)})
+        has_classes = 1 < count <= max(2, len(stems) / 3)
+        # "AN1" and "AN2" are of one class, which a data frame can say.
+        if owners is None and _have_digits_at_end(field, len(stems)):
+            continue
+        if has_classes and not is_one and not _are_splits(field):
+            pairs = {*zip(field, owners or field, strict=True)}
             is_word = any(re.search("[A-Za-z]{2}", x) for x in field)
-            found.append((is_word, each / count, count, text))
-    found.sort(key=lambda x: x[:3], reverse=True)
-    return [text for is_word, *_, text in found if is_word == found[0][0]]
+            # Classes that each owner has are likelier than what few have.
+            fields.append((is_word, len(pairs) / count, count, text))
+    fields.sort(key=lambda x: x[:3], reverse=True)
+    return [x[-1] for x in fields if x[0] == fields[0][0]]
 
 
 def _are_alike(column, other):
@@ -309,116 +498,5 @@ def _write_any_depth(rows):
     if first < last:
         yield 0, f"{text}{{class}}/**"
     elif last < first or len(last) == len(folders):
-        if not any(map(_find_split, last)):
+        if not any(map(find_split, last)):
             yield 0, f"{text}**/{{class}}/*"
-
-
-def _write_ending(endings):
-    """Returns the ending of all files, as it is written in a pattern."""
-    different = {ending.lower() for ending in endings}
-    return different.pop() if len(different) == 1 else ".*"
-
-
-def _find_suffix(names):
-    """Returns what all names end with, from a sign on."""
-    end = os.path.commonprefix([name[::-1] for name in names])[::-1]
-    return re.search(r"([\W_].*)?$", end)[0]
-
-
-def propose_masks(
-    base: pathlib.Path,
-    names: Sequence[str],
-    masks: Set[str],
-    read: Callable[..., Mapping[str, str]],
-) -> list[str]:
-    """Returns lines that read images and masks, each with what it gives.
-
-    `masks` are the names of masks, empty if no one knows where they are; `read`
-    returns the pairs of two patterns among names, or raises.
-    """
-    few = _draw_sample(names)
-    sides = (
-        [tuple(x.split("/")) for x in few if x not in masks],
-        [tuple(x.split("/")) for x in few if x in masks],
-    )
-    scored = dict[tuple[str, str], tuple[int, ...]]()
-    depth = max((x.count("/") for x in few), default=0)
-    for *is_open, has_splits in itertools.product((0, 1), repeat=depth + 1):
-        of_images, *others = [
-            _count_forms(side, is_open, has_splits) for side in sides if side
-        ]
-        of_masks = others[0] if masks else of_images
-        for image, mask in itertools.product(of_images, of_masks):
-            count = min(of_images[image], of_masks[mask])
-            # People who have other files, too, have more images.
-            is_half = 4 * count >= len(few)
-            if is_half and (masks or _is_mask_of(mask, image)):
-                score = 0, -count, sum(is_open), -has_splits, len(image + mask)
-                scored.setdefault((image, mask), score)
-    candidates = []
-    for pair in sorted(scored, key=lambda x: scored[x])[:TRIALS]:
-        # Folders that are no patients may be too few to be kept whole.
-        for word in ("{group}", "{}"):
-            texts = [text.replace("{group}", word) for text in pair]
-            line = 'data="{}", images="{}", masks="{}"'.format(base, *texts)
-            with contextlib.suppress(ValueError):
-                found = {*read(few, *texts).items()}
-                each = scored[pair], line, found, len(found), texts
-                candidates.append(each)
-
-    def describe(texts):
-        pairs = read(names, *texts, is_whole=True)
-        return f"{len(pairs):,} images with masks, of {len(names):,} files"
-
-    return _choose(candidates, describe)
-
-
-def _says_mask(words):
-    """Returns whether one of some words says masks."""
-    return any(map(WORD_OF_MASKS.match, words))
-
-
-def _is_mask_of(mask, image):
-    """Returns whether two patterns differ by words that say masks."""
-    *places, _ = image.split("/")
-    *others, _ = mask.split("/")
-    if len(places) == len(others):
-        # Other folders are other images.
-        names = [x for x, y in zip(others, places, strict=True) if x != y]
-        if not all(_says_mask(find_words(name)) for name in names):
-            return False
-    of_mask, of_image = {*find_words(mask)}, {*find_words(image)}
-    more, less = of_mask - of_image, of_image - of_mask
-    if "box" in f"{mask} {image}".lower() or not more or _says_mask(less):
-        return False
-    is_longer = not less and places == others and not _says_mask(of_image)
-    return is_longer or _says_mask(more)
-
-
-def _count_forms(rows, is_open, has_splits):
-    """Returns the commonest patterns of files, open levels as groups."""
-    columns = itertools.zip_longest(*(row[:-1] for row in rows))
-    splits = [
-        _write_splits({*names} - {None}) if has_splits else {}
-        for names in columns
-    ]
-    files = collections.defaultdict[tuple, list](list)
-    for row in rows:
-        stem, ending = os.path.splitext(row[-1])
-        places = [
-            split.get(name, "{group}" if opened else write_literal(name))
-            for name, opened, split in zip(row, is_open, splits, strict=False)
-        ]
-        # Images and masks of one folder differ in their ends.
-        end = LAST_WORD.search(stem)
-        files[*places[: len(row) - 1], end and end[0]].append((stem, ending))
-    forms = collections.Counter[str]()
-    for (*places, _), found in files.items():
-        stems, endings = zip(*found, strict=True)
-        ending = write_literal(_find_suffix(stems)) + _write_ending(endings)
-        # Numbers that begin alike are not cut in two.
-        prefix = os.path.commonprefix(stems).rstrip(string.digits)
-        for start in {"", prefix} if len({*stems}) > 1 else ():
-            name = f"{write_literal(start)}{{name}}{ending}"
-            forms["/".join([*places, name])] += len(found)
-    return dict(forms.most_common(TRIALS))

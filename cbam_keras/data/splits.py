@@ -258,14 +258,14 @@ def name_missing(classes: Mapping[str, Iterable[str]]) -> str:
     return _checks.first_few(texts, 6)
 
 
-def check_splits(dataset: Dataset) -> None:
-    """Raises unless a dataset can be split, with its groups whole."""
+def check_splits(dataset: Dataset) -> bool:
+    """Raises unless a dataset can be split; returns if groups are divided."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check_classes(dataset, "")
-        if warn_of_divided_groups(dataset):
-            raise ValueError("divided groups")
+        is_divided = bool(warn_of_divided_groups(dataset))
         check_classes(complete(dataset, 0.1, 0), "")
+    return is_divided
 
 
 def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:

@@ -11,9 +11,10 @@ from typing import Any
 
 from cbam_keras import _checks
 from cbam_keras.data.arrays import read_arrays
+from cbam_keras.data.beside import map_names
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import ARRAYS, make_dataset
+from cbam_keras.data.folders import ARRAYS, find_visible, make_dataset
 from cbam_keras.data.formats import find_ending
 from cbam_keras.data.layouts import name_splits
 from cbam_keras.data.splits import SPLITS, by_split
@@ -132,9 +133,9 @@ def _read_rows(frame, used, root, of_masks, has_numbers):
         rows[key] = _name_groups(key, used[key], rows[key])
     rows["path"], note = rows["image"], ""
     if not has_numbers:
-        rows["path"], note = _locate(rows["image"], root)
+        rows["path"], note = _locate(rows["image"], root, used["image"])
     if of_masks:
-        rows["label"], _ = _locate(rows["label"], root)
+        rows["label"], _ = _locate(rows["label"], root, used["label"])
     return rows, [*notes, *filter(None, [note])]
 
 
@@ -245,7 +246,7 @@ def _name_groups(key, name, values):
     return texts
 
 
-def _locate(names, root):
+def _locate(names, root, column):
     """Returns the path of each image, and a note if it is found by its end."""
     names = [*map(str, names)]
     if not names:
@@ -261,17 +262,34 @@ def _locate(names, root):
             note = f'"{tails[rows[0]].as_posix()}" of "{names[rows[0]]}"'
             note = f"images by the ends of their paths, as {note}"
             return paths, note if start else ""
-    ending = pathlib.PurePath(names[0]).suffix
-    key = "name" if find_ending(names[0]) in ENDINGS else "stem"
-    if key == "stem" and ending:
-        # Pictures of sounds are called as these, but for the ending.
-        key = f'stem + "{ending}"'
     raise ValueError(
         "A table must hold the path of each image, not its URL. Received: none "
-        f'that is in "{root}", the first of them "{names[0]}". Pass the folder '
-        "that paths are relative to as image_folder= (--image-folder), or "
-        "download the images. In a data frame, names become paths by "
-        f'.map({{x.{key}: x for x in pathlib.Path("{root}").rglob("*.*")}})'
+        f'that is in "{root}", the first of them "{names[0]}". '
+        f"{_advise_paths(names, root, column)}"
+    )
+
+
+def _advise_paths(names, root, column):
+    """Returns how to pass the folder of images, or code that finds them."""
+    files = [x.relative_to(root).as_posix() for x in find_visible(root)]
+    mapping = map_names(names, files)
+    if mapping is None:
+        # Pictures of sounds are called as these, but for the ending.
+        stems = [os.path.splitext(name)[0] for name in names]
+        mapping = map_names(stems, files)
+        if mapping is not None:
+            change = '.str.replace(r"[.][^.]*$", "", regex=True)'
+            mapping = mapping._replace(change=change + mapping.change)
+    if mapping is None:
+        return (
+            "Pass the folder that paths are relative to as image_folder= "
+            "(--image-folder), or download the images"
+        )
+    place = f'pathlib.Path("{root}").rglob("*.*")'
+    code = mapping.code.replace("in files", f"in {place}")
+    return (
+        "In a data frame, its names become paths by "
+        f'frame["image"] = frame["{column}"]{code}'
     )
 
 
