@@ -11,8 +11,6 @@ import textwrap
 
 import cbam_keras
 from cbam_keras import (
-    ChannelAttention,
-    SpatialAttention,
     comparison,
     losses,
     plotting,
@@ -40,10 +38,8 @@ SEE = re.compile(r"See `(?:\w+\.)*(\w+)`\.")
 EVERY = re.compile(r"    The arguments of `(\w+)`(?:, and:\n|\.\n)")
 # Where that is.
 SOURCES = {
-    "ChannelAttention": ChannelAttention,
     "MobileNet": MobileNet,
     "ResNet": ResNet,
-    "SpatialAttention": SpatialAttention,
     "compare": comparison.compare,
     "search": tuning.search,
     "PixelCrossentropy": losses.PixelCrossentropy,
@@ -367,8 +363,7 @@ def _shared_arguments(values):
         if callable(value) and not _is_of_family(value):
             sections = _parse(value)[1]
             counts.update(_entries(sections.get("Args", "")))
-            # Most layers refer to the section of another layer.
-            counts.update(_entries(sections.get("Call arguments", "")) * 2)
+            counts.update(_entries(sections.get("Call arguments", "")))
     shared = [x for x, count in counts.items() if count >= SHARED]
     return sorted(shared, key=lambda x: x[0] == "kwargs")
 

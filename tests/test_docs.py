@@ -14,6 +14,7 @@ from test_imports import PUBLIC as PATHS
 
 import cbam_keras
 from cbam_keras import insertion
+from cbam_keras.layers import AttentionLayer, TrainableAttention
 
 
 def _public():
@@ -57,6 +58,23 @@ def documented(text):
     return found
 
 
+def parameters_of(value):
+    """Returns the parameters of a call, also those of a layer's base class.
+
+    Layers pass these on by `**kwargs`, and document them before it.
+    """
+    parameters = dict(inspect.signature(value).parameters)
+    kwargs = parameters.pop("kwargs", None)
+    for base in (TrainableAttention, AttentionLayer):
+        if inspect.isclass(value) and issubclass(value, base):
+            for name, parameter in inspect.signature(base).parameters.items():
+                if name != "kwargs":
+                    parameters.setdefault(name, parameter)
+    if kwargs is not None:
+        parameters["kwargs"] = kwargs
+    return parameters.values()
+
+
 def test_documented_arguments_are_those_of_the_signature():
     wrong, explained = {}, runpy.run_path(str(PAGES))["explained"]
     for name, value in PUBLIC.items():
@@ -71,7 +89,7 @@ def test_documented_arguments_are_those_of_the_signature():
             if parameter.default is parameter.empty
             or repr(parameter.default) == "<factory>"
             else repr(parameter.default).replace("'", '"')
-            for parameter in inspect.signature(value).parameters.values()
+            for parameter in parameters_of(value)
         }
         found = documented(parts.get("Args", ""))
         # The order counts.

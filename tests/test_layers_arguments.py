@@ -27,7 +27,7 @@ from cbam_keras import (
     SqueezeExcite,
     TripletAttention,
 )
-from cbam_keras.layers import attention_layer
+from cbam_keras.layers import TrainableAttention, attention_layer
 
 # Options with which every argument shows, and another value of each.
 BASE = {
@@ -165,6 +165,61 @@ def test_registered_names_are_those_in_the_files_of_users():
         "SqueezeExcite TripletAttention"
     ).split()
     assert sorted(names) == [f"cbam_keras>{x}" for x in expected]
+
+
+@keras.saving.register_keras_serializable("users")
+class Sharpened(CBAM):
+    """A layer of users, with an argument that no attribute is called like."""
+
+    def __init__(self, power_activation="relu", **options):
+        super().__init__(**options)
+        self.power = power_activation
+
+    def get_config(self):
+        return {**super().get_config(), "power_activation": self.power}
+
+
+@keras.saving.register_keras_serializable("users")
+class Offset(TrainableAttention):
+    """A gate of users from the base class, with one weight."""
+
+    def __init__(self, offset=0.0, **options):
+        super().__init__(**options)
+        self.offset = offset
+
+    def build(self, input_shape):
+        self._check_input_shape(input_shape)
+        self.bias = self._add_parameter("bias", (1,), last=True)
+
+    def get_config(self):
+        return {**super().get_config(), "offset": self.offset}
+
+    def _map(self, x, training, mask):
+        return self._gate(x[..., :1] + self.bias + self.offset)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Sharpened("tanh", reduction_ratio=4, kernel_regularizer="l2"),
+        Offset(2.0, gate_activation="tanh", bias_initializer="ones"),
+    ],
+    ids=["of a layer", "of a base class"],
+)
+def test_classes_of_users_are_saved_with_their_own_arguments(layer, tmp_path):
+    model, x = model_of(layer), random_input()
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.layers[-1].get_config() == layer.get_config()
+    assert type(loaded.layers[-1]) is type(layer)
+    np.testing.assert_array_equal(output(loaded, x), output(model, x))
+
+
+def test_each_class_with_arguments_says_them_in_its_own_config():
+    classes = {base for layer in LAYERS for base in layer.__mro__}
+    ours = [x for x in classes if x.__module__.startswith("cbam_keras.")]
+    assert len(ours) == len(LAYERS) + 2
+    assert [x for x in ours if "get_config" not in vars(x)] == []
 
 
 def prelu():

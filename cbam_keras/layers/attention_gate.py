@@ -9,9 +9,10 @@ from cbam_keras.layers.attention_layer import TrainableAttention
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class AttentionGate(TrainableAttention):
-    """Scales each position of a skip by a factor from coarser features.
+    """Scales each position of a skip connection by coarser features.
 
-    The gate of Attention U-Net: `UNet(skip_attention="gate")`.
+    The gate of Attention U-Net, which `UNet(skip_attention="gate")` puts on its
+    skip connections.
 
     The gating signal is what the decoder has so far. `theta` is a convolution
     of the skip whose kernel size and stride are `subsampling`, without bias;
@@ -28,18 +29,36 @@ class AttentionGate(TrainableAttention):
 
     Args:
         hidden_channels: Positive integer, the channels of `theta` and `phi`.
-            Defaults to `None`, which means half of the skip's, at least 1.
+            Defaults to `None`, which means half of those of the skip, at
+            least 1.
         subsampling: Positive integer, the kernel size and stride of `theta`.
             Defaults to `2`.
-        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`.
-        **kwargs: See `ChannelAttention`. Also `gate_activation`, by default
-            `"sigmoid"`, and `identity_init`, with which the map, but not
-            `project`, is one until it is trained.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. Defaults to `0.9`, as in the authors' code.
+        gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the map, but not `project`, is one
+            until it is trained: `psi` starts at zero, and the gate is
+            `2 * sigmoid`. Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        gating: Tensor, the coarser features.
-        skip: Tensor, the features to scale.
-        training, return_attention_maps: See `ChannelAttention`.
+        gating: Floating-point tensor of rank 3 to 5, the coarser features.
+        skip: Floating-point tensor of the same rank, the features to scale.
+            Both may also be given as one list, `[gating, skip]`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
         Both `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any
@@ -51,9 +70,10 @@ class AttentionGate(TrainableAttention):
         `(B, H, W, 1)`.
 
     Raises:
-        ValueError: If it is called on one tensor, on two of different ranks,
-            or on a gating signal that is finer than the skip; see also
-            `ChannelAttention`.
+        ValueError: If an argument is out of range, if it is called on one
+            tensor, on two of different ranks, or on a gating signal that is
+            finer than the skip, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> gating, skip = np.ones((2, 4, 3, 16)), np.ones((2, 7, 5, 8))
@@ -77,39 +97,53 @@ class AttentionGate(TrainableAttention):
     ):
         super().__init__(**kwargs)
         if hidden_channels is not None:
-            _checks.positive_integer("hidden_channels", hidden_channels)
+            hidden_channels = _checks.positive_integer(
+                "hidden_channels", hidden_channels
+            )
         self.hidden_channels = hidden_channels
-        self._store(_checks.positive_integer, subsampling=subsampling)
-        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
+        self.subsampling = _checks.positive_integer("subsampling", subsampling)
+        self.batch_norm_momentum = _checks.momentum(
+            "batch_norm_momentum", batch_norm_momentum
+        )
         # Keras would pass on the mask of the gating signal.
         self.supports_masking = False
 
     def __call__(self, gating, skip=None, **kwargs):
-        # In a list, they are one argument, as other layers have.
+        # What reads models expects a layer with one argument, such as other
+        # gates have: both inputs are one list.
         return super().__call__(self._pair(gating, skip), **kwargs)
 
     def build(self, input_shape):
-        specs, counts = [], []
-        for shape in self._check_shapes(input_shape):
-            counts.append(self._check_input_shape(shape))
-            specs.append(self.input_spec)
-        self.input_spec = specs
-        of_gating, channels = counts
+        gating_shape, skip_shape = self._check_shapes(input_shape)
+        # Each check sets the specification of one input.
+        gating_channels = self._check_input_shape(gating_shape)
+        gating_spec = self.input_spec
+        channels = self._check_input_shape(skip_shape)
+        self.input_spec = [gating_spec, self.input_spec]
         hidden = self.hidden_channels or max(1, channels // 2)
-        window = (self.subsampling,) * (len(input_shape[1]) - 2)
-        shape = *window, channels, hidden
-        self.theta_kernel = self._add_parameter("theta_kernel", shape)
-        self.phi = self._add_dense("phi", (of_gating, hidden))
+        window = (self.subsampling,) * (len(skip_shape) - 2)
+        self.theta_kernel = self._add_parameter(
+            "theta_kernel", (*window, channels, hidden)
+        )
+        self.phi = self._add_dense("phi", (gating_channels, hidden))
         self.psi = self._add_dense("psi", (hidden, 1), last=True)
         self.project = self._add_dense("project", (channels, channels))
         self.batch_norm = self._add_batch_norm("batch_norm", channels)
 
     def attention_map(self, gating, skip=None, training=None):
-        """Returns a factor per position; see `SpatialAttention`."""
-        inputs = self._prepare(self._pair(gating, skip))
-        gating, skip = (self._channels_last(x, None)[0] for x in inputs)
-        kernel, strides = self.theta_kernel, self.subsampling
-        theta = self._convolve(skip, kernel, strides=strides)
+        """Returns the attention map, one factor per position of the skip.
+
+        Returns:
+            Tensor `(B, H, W, 1)`, or `(B, 1, H, W)` if
+            `data_format="channels_first"`; in (0, 1), or in (0, 2) with
+            `identity_init`.
+        """
+        gating, skip = self._prepare(self._pair(gating, skip))
+        gating, _ = self._channels_last(gating, None)
+        skip, _ = self._channels_last(skip, None)
+        theta = self._convolve(
+            skip, self.theta_kernel, strides=self.subsampling
+        )
         phi = _resize(self._dense(gating, *self.phi), theta)
         gate = self._gate(self._dense(ops.relu(theta + phi), *self.psi))
         return self._as_input(_resize(gate, skip))
@@ -125,11 +159,20 @@ class AttentionGate(TrainableAttention):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape[1])
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_channels": self.hidden_channels,
+            "subsampling": self.subsampling,
+            "batch_norm_momentum": self.batch_norm_momentum,
+        }
+
     def _gate_value(self, inputs, mask=None):
         return self.attention_map(inputs)
 
     def _apply_gate(self, inputs, value, training=False):
-        x, _ = self._channels_last(inputs[1] * value, None)
+        _, skip = inputs
+        x, _ = self._channels_last(skip * value, None)
         x = self._dense(x, *self.project)
         return self._as_input(self._normalize(x, self.batch_norm, training))
 
@@ -147,43 +190,52 @@ class AttentionGate(TrainableAttention):
         raise self._wrong(f"inputs of shape {getattr(pair, 'shape', pair)}")
 
     def _check_shapes(self, shapes):
-        """Returns the shapes, or raises if they are none of the two inputs."""
+        """Returns both shapes, or raises if they do not fit each other."""
         if len(shapes) != 2 or not all(
             isinstance(shape, (list, tuple)) for shape in shapes
         ):
             raise self._wrong(f"input_shape={shapes}")
-        gating, skip = sizes = [list(shape) for shape in shapes]
-        for shape in sizes:
-            shape[self._channel_axis(len(shape))] = shape[0] = None
-        if len(gating) != len(skip) or any(
+        gating_shape, skip_shape = (tuple(shape) for shape in shapes)
+        gating_sizes = self._spatial_sizes(gating_shape)
+        skip_sizes = self._spatial_sizes(skip_shape)
+        if len(gating_sizes) != len(skip_sizes) or any(
             None not in pair and pair[0] > pair[1]
-            for pair in zip(gating, skip, strict=True)
+            for pair in zip(gating_sizes, skip_sizes, strict=True)
         ):
             raise self._wrong(
-                f"a gating signal of shape {tuple(shapes[0])}, and a skip of "
-                f"shape {tuple(shapes[1])}. Are they swapped?"
+                f"a gating signal of shape {gating_shape}, and a skip of shape "
+                f"{skip_shape}. Are they swapped?"
             )
-        known = [size for size in skip if isinstance(size, int)]
-        if min(known, default=self.subsampling) < self.subsampling:
+        # `theta` would have no position.
+        if any(
+            size is not None and size < self.subsampling for size in skip_sizes
+        ):
             raise ValueError(
                 "`subsampling` must be at most the size of the skip. Received: "
-                f"{self.subsampling}, a skip of shape {tuple(shapes[1])}"
+                f"subsampling={self.subsampling}, a skip of shape {skip_shape}"
             )
-        return shapes
+        return gating_shape, skip_shape
+
+    def _spatial_sizes(self, shape):
+        """Returns the sizes of the spatial axes, `None` where unknown."""
+        sizes = list(shape[1:])
+        del sizes[self._channel_axis(len(shape)) - 1]
+        return [size if isinstance(size, int) else None for size in sizes]
 
     def _wrong(self, received):
         return ValueError(
             f"{self._label} takes two tensors of the same rank, first the "
             "gating signal, which is coarser, then the skip: "
-            f"{type(self).__name__}()(gating, skip). In a U-Net: "
-            f'UNet(..., skip_attention="gate"). Received: {received}'
+            f"{type(self).__name__}()(gating, skip). A network gets it on its "
+            f'skips by UNet(..., skip_attention="gate"). Received: {received}'
         )
 
 
 def _resize(x, like):
     """Resizes channels-last features to the sizes of others, linearly."""
     for axis in range(1, len(x.shape) - 1):
-        count, size = (ops.shape(each)[axis] for each in (x, like))
+        count = ops.shape(x)[axis]
+        size = ops.shape(like)[axis]
         if isinstance(count, int) and isinstance(size, int) and count == size:
             continue
         ratio = ops.cast(count, x.dtype) / ops.cast(size, x.dtype)
@@ -194,6 +246,7 @@ def _resize(x, like):
         high = ops.minimum(low + 1, count - 1)
         weights = places - ops.cast(low, x.dtype)
         weights = ops.reshape(weights, (-1, *[1] * (len(x.shape) - 1 - axis)))
-        below, above = (ops.take(x, i, axis=axis) for i in (low, high))
+        below = ops.take(x, low, axis=axis)
+        above = ops.take(x, high, axis=axis)
         x = below * (1 - weights) + above * weights
     return x

@@ -4,7 +4,14 @@ import inspect
 import math
 
 import keras
-from keras import constraints, initializers, layers, ops, regularizers
+from keras import (
+    activations,
+    constraints,
+    initializers,
+    layers,
+    ops,
+    regularizers,
+)
 
 from _cbam_keras_command.options import nearest
 from cbam_keras import _checks, _private
@@ -12,6 +19,7 @@ from cbam_keras.layers._fused import convolve
 from cbam_keras.layers.normalization import GateNormalization
 from cbam_keras.layers.pools import pool
 
+# The maps of a layer with two gates.
 MAPS = ("channel", "spatial")
 
 # What all layers with weights take by `**kwargs`.
@@ -32,22 +40,39 @@ _WARNED: set[type] = set()
 
 
 class AttentionLayer(layers.Layer):
-    """What all attention layers share: data format, input checks, masks.
+    """Base class of all attention layers: data format, input checks, masks.
 
-    A subclass has a `build`, which begins with `_check_input_shape`, and the
-    formula of its map, `_map(x, training, mask)`, of channels-last features.
+    `call` multiplies the input by `attention_map(inputs)`. A subclass has:
+
+    - `build(input_shape)`, which begins with `_check_input_shape` and creates
+      all weights;
+    - `_map(x, training, mask)`, the formula of its map. `x` are channels-last
+      features in the dtype of gates, `mask` is `(B, H, W, 1)` or `None`, and
+      the map broadcasts to `x`. A subclass may override `attention_map`
+      instead;
+    - `get_config()`, with the arguments that it adds to those of its base.
+
+    It has a `call` only if it does more than multiply its input by the map.
+    Then it also overrides `_gate_value` and `_apply_gate`, which say the same
+    in two parts.
+
+    Args:
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name`.
     """
 
     # The ranks of the inputs that the formula allows.
     _ranks: tuple[int, ...] = (3, 4, 5)
     # The attention map holds these of `MAPS`.
     _gated: tuple[str, ...] = MAPS
-    # What `_apply_gate` changes nothing with.
+    # The value with which `_apply_gate` returns its input.
     _neutral = 1.0
 
     def __init__(self, *, data_format=None, **kwargs):
         for name, value in kwargs.items():
-            if step := _checks.next_step(name, value):
+            step = _checks.next_step(name, value)
+            if step:
                 raise ValueError(f"There is no argument `{name}`{step}")
         try:
             super().__init__(**kwargs)
@@ -62,18 +87,12 @@ class AttentionLayer(layers.Layer):
         self.data_format = _checks.data_format(data_format)
         self.supports_masking = True
 
-    def compute_output_shape(self, input_shape):
-        return input_shape
-
-    def compute_output_spec(self, *args, **kwargs):
-        arguments = inspect.signature(self.call).bind(*args, **kwargs).arguments
-        if arguments.get("return_attention_maps"):
-            # Keras traces `call`, as if there were no `compute_output_shape`.
-            return keras.Operation.compute_output_spec(self, *args, **kwargs)
-        return super().compute_output_spec(*args, **kwargs)
-
     def attention_map(self, inputs, training=None, mask=None):
-        """Returns the attention map, which broadcasts to the input."""
+        """Returns the attention map, by which the input is multiplied.
+
+        Returns:
+            Tensor that broadcasts to the input.
+        """
         x, mask = self._channels_last(self._prepare(inputs), mask)
         return self._as_input(self._map(x, training, mask))
 
@@ -85,26 +104,23 @@ class AttentionLayer(layers.Layer):
         outputs = inputs * gate
         return (outputs, gate) if return_attention_maps else outputs
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def compute_output_spec(self, *args, **kwargs):
+        arguments = inspect.signature(self.call).bind(*args, **kwargs).arguments
+        if arguments.get("return_attention_maps"):
+            # Keras traces `call`, as if there were no `compute_output_shape`.
+            return keras.Operation.compute_output_spec(self, *args, **kwargs)
+        return super().compute_output_spec(*args, **kwargs)
+
     def get_config(self):
-        """Returns the arguments; each has an attribute of the same name."""
-        config = super().get_config()
-        for kind in type(self).__mro__:
-            if _checks.package_of(kind) != "cbam_keras":
-                continue
-            for name in inspect.signature(kind).parameters:
-                if name == "kwargs":
-                    continue
-                value = getattr(self, name)
-                if name.endswith("activation"):
-                    value = keras.activations.serialize(value)
-                elif name in SHARED_ARGUMENTS:
-                    value = keras.saving.serialize_keras_object(value)
-                config[name] = value
-        return config
+        return {**super().get_config(), "data_format": self.data_format}
 
     def load_own_variables(self, store):
         # Keras leaves out variables of parts that the layer lacks, without a
-        # word. They lie beside its own in an HDF5 file, which `store` may hold.
+        # word. Parts lie beside a layer's own variables in an HDF5 file, which
+        # `store` keeps private; where it has no such attribute, all is taken.
         group = _private.file_group_of(store)
         for name, part in getattr(group, "parent", {}).items():
             attribute = getattr(self, name, None)
@@ -112,39 +128,41 @@ class AttentionLayer(layers.Layer):
             if name != "vars" and is_missing and len(part.get("vars", ())):
                 raise ValueError(
                     f"{self._label} has no `{name}`. Received: a file with "
-                    f"{len(part['vars'])} variables of it. Build it with the "
-                    "saved arguments"
+                    f"{len(part['vars'])} variables of it. Build the layer "
+                    "with the arguments of the one that was saved"
                 )
         super().load_own_variables(store)
 
     @property
     def _label(self):
+        """What messages call the layer: its class and its name."""
         return f'{type(self).__name__} layer "{self.name}"'
 
     @property
     def _gate_dtype(self):
-        # A sum over float16 can overflow. (Gates use operators, since some of
-        # `keras.ops` give float32 for float64 on JAX and PyTorch.)
+        # Pooled values and maps are small, so they are computed in float32
+        # at least: a sum over float16 features can overflow. (On JAX and
+        # PyTorch, `keras.backend.result_type` and some of `keras.ops` give
+        # float32 for float64: hence the operators in the gates.)
         return "float64" if self.compute_dtype == "float64" else "float32"
-
-    def _store(self, check, **values):
-        """Sets attributes to what a check of arguments returns."""
-        for name, value in values.items():
-            setattr(self, name, check(name, value))
 
     def _gates(self):
         """Returns the gates that `call` applies, in order."""
         return [self]
 
     def _gate_value(self, inputs, mask=None):
-        """Returns what `_apply_gate` takes in inference, as `call` does it."""
+        """Returns what `_apply_gate` takes: in inference, both are `call`."""
         return self.attention_map(inputs, False, **self._mask_argument(mask))
 
     def _apply_gate(self, inputs, value):
+        """Returns the output of `call`, given what `_gate_value` returns."""
         return inputs * value
 
     def _mask_argument(self, mask):
-        """Returns a mask as an argument, which users' gates need not take."""
+        """Returns a mask as a keyword argument, or nothing for `None`.
+
+        A user's gate or `attention_map` need not take masks.
+        """
         return {} if mask is None else {"mask": mask}
 
     def _channel_axis(self, rank):
@@ -160,7 +178,11 @@ class AttentionLayer(layers.Layer):
         return pool(x, "avg", axes, x.dtype, keepdims=True, mask=mask)
 
     def _channels_last(self, inputs, mask):
-        """Returns features and mask `(B, H, W, 1)`, as `_map` takes them."""
+        """Returns features and their mask, as `_map` takes them.
+
+        The features are in the dtype of gates. The mask is `(B, H, W, 1)`, or
+        `None`.
+        """
         last = len(inputs.shape) - 1
         axis = self._channel_axis(last + 1)
         x = ops.cast(ops.moveaxis(inputs, axis, last), self._gate_dtype)
@@ -174,8 +196,11 @@ class AttentionLayer(layers.Layer):
         x = ops.moveaxis(x, last, self._channel_axis(last + 1))
         return ops.cast(x, self.compute_dtype)
 
-    def _check_input_shape(self, input_shape, any_count=False):
-        """Returns the channel count, or raises if the shape is unsuitable."""
+    def _check_input_shape(self, input_shape, any_channels=False):
+        """Returns the number of channels, or raises if the shape is unsuitable.
+
+        Later calls must have as many channels, unless `any_channels`.
+        """
         shape = tuple(input_shape)
         if len(shape) not in self._ranks:
             ranks = ", ".join(map(str, self._ranks))
@@ -189,21 +214,23 @@ class AttentionLayer(layers.Layer):
         if shape[axis] is None:
             raise ValueError(
                 f"{self._label} needs a known channel axis with data_format="
-                f'"{self.data_format}". Received: input_shape={shape}. Fix the '
-                "number of channels, e.g. keras.Input((None, None, 3))."
+                f'"{self.data_format}". Received: input_shape={shape}. Give '
+                "the model a fixed number of channels, e.g. "
+                "keras.Input((None, None, 3))."
             )
         self.input_spec = layers.InputSpec(
-            ndim=len(shape), axes={} if any_count else {axis: shape[axis]}
+            ndim=len(shape), axes={} if any_channels else {axis: shape[axis]}
         )
         return shape[axis]
 
     def _prepare(self, inputs):
         """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
-        # Operations would hold weights as constants. `tf_keras` has this, too.
+        # Operations would hold the weights of this moment as constants. The
+        # tensors of `tf_keras` are of a class of the same name.
         if type(inputs).__name__ == "KerasTensor":
             raise TypeError(
                 f"{self._label} takes symbolic tensors only in a call of the "
-                "layer itself, as `outputs, maps = layer(inputs, "
+                "layer itself, such as `outputs, maps = layer(inputs, "
                 "return_attention_maps=True)`. Received: inputs="
                 f"{_checks.shown(inputs)}"
             )
@@ -227,12 +254,29 @@ class AttentionLayer(layers.Layer):
 
 
 class TrainableAttention(AttentionLayer):
-    """Arguments and parameters of attention layers with weights.
+    """Base class of attention layers with weights.
 
-    A subclass passes on the arguments that it takes, adds its weights by
-    `_add_parameter`, and turns logits into a map by `_gate`. Its formula
-    applies weights by `_dense`, `_dense_of_sum`, `_convolve` and `_normalize`
-    only, in place of which `to_core` takes layers of Keras.
+    A subclass passes on the arguments that it takes, creates its weights by
+    `_add_parameter`, `_add_dense` and `_add_batch_norm` in `build`, and turns
+    logits into a map by `_gate`. Its formula applies weights by `_dense`,
+    `_dense_of_sum`, `_convolve` and `_normalize` only, which `to_core` replaces
+    by layers of Keras. With `_add_batch_norm`, it has an attribute
+    `batch_norm_momentum`.
+
+    Args:
+        gate_activation: Activation that turns logits into a map. Defaults to
+            `"sigmoid"`.
+        identity_init: Boolean. If `True`, the last parameters, which a subclass
+            marks by `last=True`, start at zero, and the gate is scaled to be 1
+            there. Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        **kwargs: Keyword arguments of `AttentionLayer`.
     """
 
     def __init__(
@@ -249,21 +293,42 @@ class TrainableAttention(AttentionLayer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.gate_activation = keras.activations.get(gate_activation)
+        self.gate_activation = activations.get(gate_activation)
         self.identity_init = _checks.boolean("identity_init", identity_init)
         self.kernel_initializer = initializers.get(kernel_initializer)
-        self._clones = []
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        scale = _scale_to_one(self.gate_activation) if identity_init else None
-        self._gate_scale = scale
+        # What `_gate` multiplies by, so that it is 1 where logits are 0.
+        self._gate_scale = None
+        if identity_init:
+            self._gate_scale = _scale_to_one(self.gate_activation)
         # Whether the last parameters start at zero.
         self._zero_last = self.identity_init
+        # The initializers that have drawn the weights, see `_add_parameter`.
+        self._clones = []
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "gate_activation": activations.serialize(self.gate_activation),
+            "identity_init": self.identity_init,
+            "kernel_initializer": initializers.serialize(
+                self.kernel_initializer
+            ),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(
+                self.kernel_regularizer
+            ),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
 
     def _gate(self, logits):
+        """Returns an attention map, given its logits."""
         gate = self.gate_activation(logits)
         if self._gate_scale is not None:
             gate = gate * self._gate_scale
@@ -306,15 +371,17 @@ class TrainableAttention(AttentionLayer):
         return x if bias is None else x + ops.cast(bias, x.dtype)
 
     def _normalize(self, x, batch_norm, training, mask=None):
+        """Returns channels-last `x`, normalized; `mask` lacks the last axis."""
         return batch_norm(x, training=training, mask=mask)
 
     def _check_hidden_units(self, channels, hidden):
         """Warns once a class if the ratio may be meant as channels."""
-        ratio, kind = self.reduction_ratio, type(self)
-        is_small = ratio <= USUAL_RATIO or 2 * ratio < channels
-        if is_small or channels == 1 or kind in _WARNED:
+        layer_class = type(self)
+        ratio = self.reduction_ratio
+        is_plausible = ratio <= USUAL_RATIO or 2 * ratio < channels
+        if is_plausible or channels == 1 or layer_class in _WARNED:
             return
-        _WARNED.add(kind)
+        _WARNED.add(layer_class)
         _checks.warn(
             f"reduction_ratio={ratio} of {channels} channels leaves "
             f"{_checks.count(hidden, 'hidden unit')}. The first argument is "
@@ -322,22 +389,34 @@ class TrainableAttention(AttentionLayer):
         )
 
     def _add_parameter(self, name, shape, last=False):
-        """Adds a kernel or bias; `identity_init` starts the `last` at zero."""
-        kind = "bias" if name.endswith("bias") else "kernel"
-        initializer = getattr(self, f"{kind}_initializer")
+        """Adds a bias if `name` ends in "bias", else a kernel.
+
+        `last` marks the parameters right before the gate, which
+        `identity_init` starts at zero.
+        """
+        if name.endswith("bias"):
+            initializer = self.bias_initializer
+            regularizer = self.bias_regularizer
+            constraint = self.bias_constraint
+        else:
+            initializer = self.kernel_initializer
+            regularizer = self.kernel_regularizer
+            constraint = self.kernel_constraint
         if last and self._zero_last:
             initializer = "zeros"
-        elif isinstance(initializer, keras.initializers.Initializer):
+        elif isinstance(initializer, initializers.Initializer):
             # An initializer that is used twice gives the same numbers twice.
+            # A clone draws its own seed.
             initializer = initializer.clone()
-            # A study draws the weights of another seed by it.
+            # A study looks here for the initializer of each weight, to draw
+            # the weights of another seed.
             self._clones = [*self._clones, initializer]
         return self.add_weight(
             name=name,
             shape=shape,
             initializer=initializer,
-            regularizer=getattr(self, f"{kind}_regularizer"),
-            constraint=getattr(self, f"{kind}_constraint"),
+            regularizer=regularizer,
+            constraint=constraint,
             # It stays in full precision under mixed precision, see _gate_dtype.
             autocast=False,
         )
@@ -345,15 +424,16 @@ class TrainableAttention(AttentionLayer):
     def _add_dense(self, name, shape, last=False):
         """Adds a kernel of this shape and a bias, and returns both."""
         kernel = self._add_parameter(f"{name}_kernel", shape, last)
-        return kernel, self._add_parameter(f"{name}_bias", shape[-1:], last)
+        bias = self._add_parameter(f"{name}_bias", shape[-1:], last)
+        return kernel, bias
 
     def _add_batch_norm(self, name, units, last=False):
         """Adds batch normalization, in the precision of the gates."""
-        zeros = last and self._zero_last
+        starts_at_zero = last and self._zero_last
         batch_norm = GateNormalization(
             momentum=self.batch_norm_momentum,
             epsilon=1e-5,
-            gamma_initializer="zeros" if zeros else "ones",
+            gamma_initializer="zeros" if starts_at_zero else "ones",
             dtype=self._gate_dtype,
             name=name,
         )
@@ -363,7 +443,7 @@ class TrainableAttention(AttentionLayer):
 
 def _scale_to_one(activation):
     """Returns the factor that makes the value of `activation` at 0 a 1."""
-    if activation is keras.activations.sigmoid:
+    if activation is activations.sigmoid:
         return 2.0
     # A softmax, which cannot be the identity, gives a third or a fifth.
     zeros = ops.zeros((3, 5), dtype="float32")

@@ -14,6 +14,7 @@ from cbam_keras.layers.channel_attention import ChannelAttention
 from cbam_keras.layers.pools import POOLS
 from cbam_keras.layers.spatial_attention import MAP_TYPES, SpatialAttention
 
+# The orders in which the gates are applied.
 ORDERS = ("channel_first", "spatial_first", "parallel")
 
 
@@ -24,8 +25,9 @@ class CBAM(TrainableAttention):
     `ChannelAttention` followed by `SpatialAttention`. In a residual block, put
     the layer at the end of the branch, before the addition.
 
-    The defaults are the paper's formulas. `CBAM(**VARIANTS["official"])` is the
-    authors' code; `VARIANTS` has other implementations, too.
+    The defaults are the formulas of the paper. To compute what the authors'
+    code or another implementation computes, use
+    `CBAM(**VARIANTS["official"])`.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the channel
@@ -33,26 +35,61 @@ class CBAM(TrainableAttention):
         kernel_size: Odd positive integer, the side of the convolution of the
             spatial gate. Defaults to `7`.
         order: String, `"channel_first"`, `"spatial_first"`, or `"parallel"`,
-            where both maps see the input. Defaults to `"channel_first"`.
-        channel_pool_types: Pooling over positions in the channel gate, see
-            `ChannelAttention`. Defaults to `("avg", "max")`.
-        spatial_pool_types: Pooling over channels in the spatial gate, see
-            `SpatialAttention`. Defaults to `("avg", "max")`.
-        hidden_units, use_bias: See `ChannelAttention`.
+            which computes both maps from the input. Defaults to
+            `"channel_first"`.
+        channel_pool_types: One or several of `"avg"`, `"max"`, `"lp"` and
+            `"lse"`, how the channel gate pools over positions. `"lp"` is the
+            square root of the sum of squares, `"lse"` the logarithm of the sum
+            of exponentials. Defaults to `("avg", "max")`.
+        spatial_pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"`
+            and `"conv"` (a learned 1x1 convolution), how the spatial gate pools
+            over channels. Defaults to `("avg", "max")`.
+        hidden_units: Positive integer, the width of the hidden layer, instead
+            of `reduction_ratio`. Defaults to `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. The
+            parameter counts in the paper include them. Defaults to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
             has a bias. Defaults to `False`.
-        spatial_batch_norm: Boolean, whether to normalize before the sigmoid, as
-            the authors' code does. Defaults to `False`.
-        spatial_batch_norm_momentum: Number in [0, 1), see `SpatialAttention`.
-            Defaults to `0.99`.
-        activation, combine, gate_activation, identity_init, **kwargs: See
-            `ChannelAttention`.
+        spatial_batch_norm: Boolean, whether to normalize before the sigmoid of
+            the spatial gate, like the authors' code, with an epsilon of 1e-5.
+            Defaults to `False`.
+        spatial_batch_norm_momentum: Number in [0, 1), the momentum of the
+            moving averages. Defaults to `0.99`, as in the authors' code; 0.9
+            is better for up to a few thousand training steps.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
+        combine: String, what the channel gate adds over its pools: `"logits"`,
+            before the gate activation, or `"gates"`, after it. Defaults to
+            `"logits"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. The last layer of each gate, or the gamma of
+            batch normalization after it, starts at zero, and each gate is
+            `2 * sigmoid`. Use it in pretrained networks, and from scratch with
+            `VARIANTS["recommended"]`. Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        inputs, training, mask: See `ChannelAttention`.
-        return_attention_maps: Boolean, whether to return
-            `(outputs, (channel, spatial))`, with the maps that
-            `attention_maps` returns. Defaults to `False`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, (channel,
+            spatial))`, with the maps that `attention_maps` returns. Defaults to
+            `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
@@ -61,6 +98,11 @@ class CBAM(TrainableAttention):
     Output shape:
         The input shape. The gates are `layer.channel_attention` and
         `layer.spatial_attention`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            3 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> inputs = keras.Input((32, 32, 3))
@@ -71,8 +113,9 @@ class CBAM(TrainableAttention):
         (None, 32, 32, 64)
 
     Reference:
-        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521). Its
-        code has no `"parallel"`: multiplying by both maps is our reading.
+        Woo, Park, Lee and Kweon, 2018 (https://arxiv.org/abs/1807.06521). The
+        released code has no `"parallel"`: multiplying by both maps is our
+        reading.
     """
 
     def __init__(
@@ -102,8 +145,12 @@ class CBAM(TrainableAttention):
         self.spatial_pool_types = _checks.subset(
             "spatial_pool_types", spatial_pool_types, MAP_TYPES
         )
-        self._store(_checks.boolean, spatial_use_bias=spatial_use_bias)
-        self._store(_checks.boolean, spatial_batch_norm=spatial_batch_norm)
+        self.spatial_use_bias = _checks.boolean(
+            "spatial_use_bias", spatial_use_bias
+        )
+        self.spatial_batch_norm = _checks.boolean(
+            "spatial_batch_norm", spatial_batch_norm
+        )
         self.spatial_batch_norm_momentum = _checks.momentum(
             "spatial_batch_norm_momentum", spatial_batch_norm_momentum
         )
@@ -133,7 +180,7 @@ class CBAM(TrainableAttention):
             name="spatial_attention",
             **shared,
         )
-        # The gates have checked what they call the same.
+        # The gates have checked the arguments that they call the same.
         self.reduction_ratio = self.channel_attention.reduction_ratio
         self.hidden_units = self.channel_attention.hidden_units
         self.use_bias = self.channel_attention.use_bias
@@ -144,16 +191,6 @@ class CBAM(TrainableAttention):
         self._check_input_shape(input_shape)
         self.channel_attention.build(input_shape)
         self.spatial_attention.build(input_shape)
-
-    @property
-    def dtype_policy(self):
-        return super().dtype_policy
-
-    @dtype_policy.setter
-    def dtype_policy(self, value):
-        keras.layers.Layer.dtype_policy.fset(self, value)
-        for gate in self._gates():
-            gate.dtype_policy = value
 
     def attention_maps(self, inputs, training=None, mask=None):
         """Returns the maps of both gates.
@@ -166,7 +203,8 @@ class CBAM(TrainableAttention):
             spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`.
         """
         options = self._mask_argument(mask)
-        x, maps = self._prepare(inputs), []
+        x = self._prepare(inputs)
+        maps = []
         for gate in self._gates():
             maps.append(gate.attention_map(x, training, **options))
             if self.order != "parallel":
@@ -184,7 +222,8 @@ class CBAM(TrainableAttention):
             return (outputs, maps) if return_attention_maps else outputs
         if return_attention_maps:
             options["return_attention_maps"] = True
-        outputs, maps = inputs, []
+        outputs = inputs
+        maps = []
         for gate in self._gates():
             outputs = gate(outputs, **options)
             if return_attention_maps:
@@ -192,6 +231,34 @@ class CBAM(TrainableAttention):
                 maps.append(gate_map)
         maps = self._in_order(maps)
         return (outputs, maps) if return_attention_maps else outputs
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "kernel_size": self.kernel_size,
+            "order": self.order,
+            "channel_pool_types": self.channel_pool_types,
+            "spatial_pool_types": self.spatial_pool_types,
+            "hidden_units": self.hidden_units,
+            "use_bias": self.use_bias,
+            "spatial_use_bias": self.spatial_use_bias,
+            "spatial_batch_norm": self.spatial_batch_norm,
+            "spatial_batch_norm_momentum": self.spatial_batch_norm_momentum,
+            "activation": keras.activations.serialize(self.activation),
+            "combine": self.combine,
+        }
+
+    @property
+    def dtype_policy(self):
+        return super().dtype_policy
+
+    @dtype_policy.setter
+    def dtype_policy(self, value):
+        # Keras passes a new policy of a layer on to none of its sublayers.
+        keras.layers.Layer.dtype_policy.fset(self, value)
+        for gate in self._gates():
+            gate.dtype_policy = value
 
     def _gates(self):
         gates = [self.channel_attention, self.spatial_attention]
@@ -202,10 +269,13 @@ class CBAM(TrainableAttention):
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
-# Keyword arguments for `CBAM`, with sources in docs/fidelity.md. Where C / r is
-# not an integer, hidden widths still differ: all but timm truncate.
+# Keyword arguments for `CBAM` that make it compute what an implementation
+# computes, and those that our experiments recommend. Where C / r is not an
+# integer, the hidden widths still differ: all but timm truncate. See
+# docs/fidelity.md for the sources.
 VARIANTS: dict[str, dict[str, Any]] = {
-    # For training from scratch, see docs/when-it-helps.md.
+    # For training from scratch, see docs/when-it-helps.md. The momentum is
+    # that of the networks of `cbam_keras.models`.
     "recommended": {
         "identity_init": True,
         "spatial_batch_norm": True,
@@ -232,7 +302,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "use_bias": False,
         "activation": None,
     },
-    # In many implementations for Keras each pool has its own sigmoid.
+    # What many implementations for Keras compute: each pool has its own
+    # sigmoid, so that a channel is multiplied by up to 2.
     "two_sigmoids": {"combine": "gates"},
 }
 VARIANTS = _checks.Named(VARIANTS)

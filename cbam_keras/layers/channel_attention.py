@@ -38,28 +38,31 @@ class ChannelAttention(TrainableAttention):
             of `reduction_ratio`. Defaults to `None`.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
-        activation: Activation of the hidden layer, `None` for linear.
-            Defaults to `"relu"`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
         combine: String, what is added over pools: `"logits"`, before the gate
             activation, or `"gates"`, after it. Defaults to `"logits"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained. The last kernel, or the gamma after it, starts
-            at zero, and the gate is `2 * sigmoid`. Use it in pretrained
-            networks, and from scratch with `VARIANTS["recommended"]`.
-            Defaults to `False`.
-        **kwargs: `data_format`, initializers, regularizers and constraints, and
-            arguments of `keras.layers.Layer`. These are `kernel_initializer`
-            (by default `"glorot_uniform"`), `bias_initializer` (`"zeros"`),
-            `kernel_regularizer`, `bias_regularizer`, `kernel_constraint`,
-            `bias_constraint`, and `data_format`: `"channels_last"`,
-            `"channels_first"`, or `None` for
-            `keras.config.image_data_format()`.
+            until it is trained. The last layer of the MLP starts at zero, and
+            the gate is `2 * sigmoid`. Use it in pretrained networks. Defaults
+            to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        inputs: Floating-point tensor of rank 2 to 5, `(B, H, W, C)` or `(B,
-            C, H, W)`.
-        training: Boolean or `None`, whether to normalize by batch statistics.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
         mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
             is `True` do not depend on inputs where it is `False`. It may be
             `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
@@ -72,10 +75,12 @@ class ChannelAttention(TrainableAttention):
         unknown size, and none in `(B, C)`. `C` must be known.
 
     Output shape:
-        The input shape.
+        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
+        `(B, C, 1, 1)`.
 
     Raises:
-        ValueError: If an argument or the rank is wrong, or `C` unknown.
+        ValueError: If an argument is out of range, if the input is not of rank
+            2 to 5, or if `C` is unknown.
         TypeError: If a flag is not a boolean.
 
     Example:
@@ -92,6 +97,7 @@ class ChannelAttention(TrainableAttention):
         as the paper's parameter counts require; the authors' code truncates.
     """
 
+    # Whether the gate pools over positions, and not over channels.
     _pools_positions = True
     _gated = ("channel",)
     _ranks = (2, 3, 4, 5)
@@ -110,30 +116,41 @@ class ChannelAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.pool_types = _checks.subset("pool_types", pool_types, POOLS)
-        self.hidden_units = hidden_units
         if hidden_units is not None:
-            self._store(_checks.positive_integer, hidden_units=hidden_units)
-        self._store(_checks.boolean, use_bias=use_bias)
+            hidden_units = _checks.positive_integer(
+                "hidden_units", hidden_units
+            )
+        self.hidden_units = hidden_units
+        self.use_bias = _checks.boolean("use_bias", use_bias)
         self.activation = keras.activations.get(activation)
         self.combine = _checks.one_of("combine", combine, ("logits", "gates"))
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
-        # This is floor(C / r + 1/2) in integers: no quotient is rounded.
-        ratio = self.reduction_ratio
-        rounded = (2 * channels + ratio) // (2 * ratio)
-        hidden = self.hidden_units or max(1, rounded)
-        if self.hidden_units is None:
+        hidden = self.hidden_units
+        if hidden is None:
+            # This is floor(C / r + 1/2) in integers: no quotient is rounded.
+            ratio = self.reduction_ratio
+            rounded = (2 * channels + ratio) // (2 * ratio)
+            hidden = max(1, rounded)
             self._check_hidden_units(channels, hidden)
-        add = self._add_parameter
-        self.squeeze_kernel = add("squeeze_kernel", (channels, hidden))
-        self.excite_kernel = add("excite_kernel", (hidden, channels), last=True)
-        self.squeeze_bias = self.excite_bias = None
+        self.squeeze_kernel = self._add_parameter(
+            "squeeze_kernel", (channels, hidden)
+        )
+        self.excite_kernel = self._add_parameter(
+            "excite_kernel", (hidden, channels), last=True
+        )
+        self.squeeze_bias = None
+        self.excite_bias = None
         if self.use_bias:
-            self.squeeze_bias = add("squeeze_bias", (hidden,))
-            self.excite_bias = add("excite_bias", (channels,), last=True)
+            self.squeeze_bias = self._add_parameter("squeeze_bias", (hidden,))
+            self.excite_bias = self._add_parameter(
+                "excite_bias", (channels,), last=True
+            )
 
     def attention_map(self, inputs, training=None, mask=None):
         """Returns the attention map, one factor per channel.
@@ -155,22 +172,33 @@ class ChannelAttention(TrainableAttention):
 
     call = fused(TrainableAttention.call)
 
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "pool_types": self.pool_types,
+            "hidden_units": self.hidden_units,
+            "use_bias": self.use_bias,
+            "activation": keras.activations.serialize(self.activation),
+            "combine": self.combine,
+        }
+
     def _map_from_pools(self, pooled, training):
         """Returns the map, given one `(B, C)` per entry of `pool_types`."""
-        weights = self.squeeze_kernel, self.squeeze_bias
-        hidden = [self.activation(self._dense(x, *weights)) for x in pooled]
-        weights = self.excite_kernel, self.excite_bias
+        squeeze = (self.squeeze_kernel, self.squeeze_bias)
+        excite = (self.excite_kernel, self.excite_bias)
+        hidden = [self.activation(self._dense(x, *squeeze)) for x in pooled]
         if self.combine == "gates":
-            gates = [self._gate(self._dense(x, *weights)) for x in hidden]
+            gates = [self._gate(self._dense(x, *excite)) for x in hidden]
             gate_map = sum(gates[1:], start=gates[0])
             if self.identity_init:
                 # It is the sum that starts at 1.
                 gate_map = gate_map / len(pooled)
         else:
-            gate_map = self._gate(self._dense_of_sum(hidden, *weights))
+            gate_map = self._gate(self._dense_of_sum(hidden, *excite))
         axes = self._position_axes(self.input_spec.ndim)
         return ops.expand_dims(ops.cast(gate_map, self.compute_dtype), axes)
 
     def _position_axes(self, rank):
-        channels = self._channel_axis(rank)
-        return tuple(i for i in range(1, rank) if i != channels)
+        channel_axis = self._channel_axis(rank)
+        return tuple(axis for axis in range(1, rank) if axis != channel_axis)

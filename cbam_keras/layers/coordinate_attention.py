@@ -26,18 +26,48 @@ class CoordinateAttention(TrainableAttention):
             Defaults to `8`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"hard_swish"`.
-        batch_norm_momentum: See `SpatialAttention`. Defaults to `0.9`.
-        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
+        batch_norm_momentum: Number in [0, 1), the momentum of the moving
+            averages. Defaults to `0.9`, as in the authors' code.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. The last layer of each gate starts at zero, and
+            each gate is `2 * sigmoid`. Use it in pretrained networks. Defaults
+            to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; two or three spatial axes of any or
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape, also of `attention_map(inputs)`, the gates' product.
+        The input shape. `attention_map(inputs)`, the product of the gates, has
+        it, too.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            4 or 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> tuple(CoordinateAttention()(np.ones((2, 7, 5, 32))).shape)
@@ -61,10 +91,16 @@ class CoordinateAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
-        self._store(_checks.positive_integer, min_hidden_units=min_hidden_units)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
+        self.min_hidden_units = _checks.positive_integer(
+            "min_hidden_units", min_hidden_units
+        )
         self.activation = keras.activations.get(activation)
-        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
+        self.batch_norm_momentum = _checks.momentum(
+            "batch_norm_momentum", batch_norm_momentum
+        )
 
     def build(self, input_shape):
         channels = self._check_input_shape(input_shape)
@@ -72,24 +108,41 @@ class CoordinateAttention(TrainableAttention):
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.batch_norm = self._add_batch_norm("batch_norm", hidden)
         # Each spatial axis has one.
-        names = [f"excite{axis}" for axis in range(len(input_shape) - 2)]
-        shape = (hidden, channels)
-        self.excite = [self._add_dense(x, shape, last=True) for x in names]
+        self.excite = [
+            self._add_dense(f"excite{axis}", (hidden, channels), last=True)
+            for axis in range(len(input_shape) - 2)
+        ]
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "min_hidden_units": self.min_hidden_units,
+            "activation": keras.activations.serialize(self.activation),
+            "batch_norm_momentum": self.batch_norm_momentum,
+        }
 
     def _map(self, x, training, mask):
         positions = self._positions(x)
-        others = [tuple({*positions} - {axis}) for axis in positions]
-        means = [pool(x, "avg", axes, x.dtype, mask=mask) for axes in others]
+        # For each axis, the axes over which its gate pools.
+        pooled_axes = [tuple({*positions} - {axis}) for axis in positions]
+        means = [
+            pool(x, "avg", axes, x.dtype, mask=mask) for axes in pooled_axes
+        ]
         unmasked = None
         if mask is not None:
-            unmasked = [ops.any(mask[..., 0], axis=axes) for axes in others]
-            unmasked = ops.concatenate(unmasked, axis=1)
+            unmasked = ops.concatenate(
+                [ops.any(mask[..., 0], axis=axes) for axes in pooled_axes],
+                axis=1,
+            )
+        # The means of all axes, `(B, H + W, C)`, share the hidden layer.
         hidden = self._dense(ops.concatenate(means, axis=1), *self.squeeze)
         hidden = self._normalize(hidden, self.batch_norm, training, unmasked)
         hidden = self.activation(hidden)
-        gate_map, start = 1.0, 0
+        gate_map = 1.0
+        start = 0
         for axis, axes, weights in zip(
-            positions, others, self.excite, strict=True
+            positions, pooled_axes, self.excite, strict=True
         ):
             end = start + ops.shape(x)[axis]
             gate = self._gate(self._dense(hidden[:, start:end], *weights))

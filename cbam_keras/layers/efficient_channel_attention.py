@@ -23,16 +23,47 @@ class EfficientChannelAttention(TrainableAttention):
             computed. The size in the paper is `t` if it is odd and `t + 1`
             otherwise, where `t = int((log2(C) + 1) / 2)`. Defaults to `None`,
             which means the size in the paper.
-        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. The kernel starts at zero, and the gate is
+            `2 * sigmoid`. Use it in pretrained networks. Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Not used, since the layer has no biases. Defaults to
+            `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Not used, since the layer has no biases. Defaults to
+            `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Not used, since the layer has no biases. Defaults to
+            `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        See `ChannelAttention`.
+        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
+        unknown size, and none in `(B, C)`. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            2 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> tuple(EfficientChannelAttention()(np.ones((2, 7, 5, 32))).shape)
@@ -66,6 +97,9 @@ class EfficientChannelAttention(TrainableAttention):
             size = int((math.log2(channels) + 1) / 2)
             size += 1 - size % 2
         self.kernel = self._add_parameter("kernel", (size, 1, 1), last=True)
+
+    def get_config(self):
+        return {**super().get_config(), "kernel_size": self.kernel_size}
 
     def _map(self, x, training, mask):
         means = self._mean(x, mask)

@@ -23,22 +23,50 @@ class GlobalContext(TrainableAttention):
             // r)` units. A single one would always be 0 after normalization.
             Defaults to `16`.
         fusion: String, `"add"`, or `"multiply"` by the sigmoid of the MLP. With
-            `"add"` it returns its input until trained. Defaults to `"add"`.
-        activation: See `ChannelAttention`.
+            `"add"` the layer returns its input until it is trained. Defaults to
+            `"add"`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
         identity_init: Boolean. If `True`, the layer returns its input until it
             is trained. With `"add"` it always does. Defaults to `False`.
-        **kwargs: See `ChannelAttention`. Also `gate_activation="sigmoid"`.
+        gate_activation: Activation of the gate of `"multiply"`. Defaults to
+            `"sigmoid"`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        See `SpatialAttention`.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives the gate of
         `"multiply"`, `(B, 1, 1, C)`; with `"add"`, which has no gate, the
         weights of the positions relative to their mean, `(B, H, W, 1)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            3 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> tuple(GlobalContext()(np.ones((2, 7, 5, 32))).shape)
@@ -58,7 +86,9 @@ class GlobalContext(TrainableAttention):
         **kwargs,
     ):
         super().__init__(identity_init=identity_init, **kwargs)
-        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.fusion = _checks.one_of("fusion", fusion, ("add", "multiply"))
         self.activation = keras.activations.get(activation)
         self._zero_last = self.identity_init or fusion == "add"
@@ -71,11 +101,12 @@ class GlobalContext(TrainableAttention):
         self._check_hidden_units(channels, hidden)
         self.weighting = self._add_dense("weighting", (channels, 1))
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
-        options = {"shape": (hidden,), "autocast": False}
         self.gamma = self.add_weight(
-            initializer="ones", name="gamma", **options
+            name="gamma", shape=(hidden,), initializer="ones", autocast=False
         )
-        self.beta = self.add_weight(initializer="zeros", name="beta", **options)
+        self.beta = self.add_weight(
+            name="beta", shape=(hidden,), initializer="zeros", autocast=False
+        )
         self.excite = self._add_dense("excite", (hidden, channels), last=True)
 
     def call(
@@ -89,6 +120,14 @@ class GlobalContext(TrainableAttention):
             return outputs
         options = self._mask_argument(mask)
         return outputs, self.attention_map(inputs, training, **options)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "fusion": self.fusion,
+            "activation": keras.activations.serialize(self.activation),
+        }
 
     def _gate_value(self, inputs, mask=None):
         if self.fusion == "multiply":
@@ -120,13 +159,14 @@ class GlobalContext(TrainableAttention):
         return weights / ops.sum(weights, axis=axes, keepdims=True)
 
     def _mlp(self, x, weights):
+        """Returns what the MLP makes of the weighted mean over positions."""
         context = ops.sum(weights * x, axis=self._positions(x), keepdims=True)
         hidden = self._dense(context, *self.squeeze)
         hidden = self.activation(self._normalize_units(hidden))
         return self._dense(hidden, *self.excite)
 
     def _normalize_units(self, hidden):
-        """Returns layer normalization of what the MLP hides."""
+        """Returns layer normalization of the hidden units of the MLP."""
         # A number as the axis would be a scalar, which OpenVINO refuses.
         options = {"axis": (-1,), "dtype": hidden.dtype, "keepdims": True}
         hidden = hidden - pool(hidden, "avg", **options)

@@ -10,8 +10,16 @@ from cbam_keras.layers.pools import pool
 class GateNormalization(layers.BatchNormalization):
     """Batch normalization of maps or hidden units, in their precision.
 
-    Keras' own gives wrong second derivatives on TensorFlow, and fails for masks
-    and float64 on JAX and PyTorch.
+    Keras' own gives wrong second derivatives on TensorFlow, computes float64
+    in float32 on JAX and PyTorch, and fails there with a mask. It takes the
+    same arguments, of which its `get_config` is.
+
+    Call arguments:
+        inputs: Floating-point tensor of any rank, with the channels last.
+        training: Boolean or `None`, whether to normalize by the batch and to
+            update the moving averages.
+        mask: Boolean tensor of the shape of `inputs` without the last axis, or
+            `None`. What is `False` there counts in no average.
     """
 
     def build(self, input_shape):
@@ -20,14 +28,21 @@ class GateNormalization(layers.BatchNormalization):
         self.input_spec = None
 
     def call(self, inputs, training=None, mask=None):
-        mean, variance = self.moving_mean.value, self.moving_variance.value
         if training and self.trainable:
             mean, variance = self._batch_moments(inputs, mask)
             self._track(self.moving_mean, mean)
             self._track(self.moving_variance, variance)
-        options = {"offset": self.beta, "scale": self.gamma}
+        else:
+            mean = self.moving_mean.value
+            variance = self.moving_variance.value
         return ops.batch_normalization(
-            inputs, mean, variance, axis=-1, epsilon=self.epsilon, **options
+            inputs,
+            mean,
+            variance,
+            axis=-1,
+            offset=self.beta,
+            scale=self.gamma,
+            epsilon=self.epsilon,
         )
 
     def _batch_moments(self, inputs, mask):
@@ -37,15 +52,18 @@ class GateNormalization(layers.BatchNormalization):
             mask = ops.expand_dims(mask, -1)
             count = ops.sum(ops.cast(mask, "int32"))
         axes = tuple(range(len(inputs.shape) - 1))
-        options = {"axis": axes, "dtype": self.compute_dtype, "mask": mask}
-        mean = pool(inputs, "avg", **options)
-        variance = pool(ops.square(inputs - mean), "avg", **options)
+        dtype = self.compute_dtype
+        mean = pool(inputs, "avg", axes, dtype, mask=mask)
+        squares = ops.square(inputs - mean)
+        variance = pool(squares, "avg", axes, dtype, mask=mask)
         if isinstance(count, int) and count > 0:
             return mean, variance
+        # Averages over nothing would be NaN, and reach all weights.
         mean = ops.where(count > 0, mean, self.moving_mean.value)
-        moving = self.moving_variance.value
-        return mean, ops.where(count > 0, variance, moving)
+        variance = ops.where(count > 0, variance, self.moving_variance.value)
+        return mean, variance
 
     def _track(self, average, value):
+        """Moves a moving average towards the value of this batch."""
         value = average * self.momentum + value * (1 - self.momentum)
         average.assign(value)

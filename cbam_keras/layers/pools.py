@@ -7,30 +7,44 @@ from cbam_keras.layers._fused.decorator import PASSES
 
 
 def maximum(x, axis, keepdims=False):
-    """Returns the maximum over an axis, or over several that are adjacent."""
-    # A backend's own gradient divides by the number of equal maxima. XLA may
-    # compute them with other roundings, and find none: the gradient is NaN.
+    """Returns the maximum over an axis, or over several that are adjacent.
+
+    A backend's own gradient divides by the number of elements that are equal to
+    the maximum. XLA may compute them again, with other roundings: then none is,
+    and the gradient is NaN. So where XLA compiles, one of the greatest elements
+    has all of it, like in fused attention and in the authors' code. Elsewhere
+    those that are equal share it, which is faster.
+    """
     if PASSES is None or isinstance(x, keras.KerasTensor):
         return ops.amax(x, axis=axis, keepdims=keepdims)
     return PASSES.maximum(x, axis, keepdims)
 
 
 def scale_for_squares(x, axis):
-    """Returns 1, or a power of two with which sums of squares are finite."""
+    """Returns what to multiply `x` by, so that a sum of squares is finite.
+
+    It is 1, or a power of two where values are large, which rounds nothing.
+    """
     is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
+    # The largest numbers of the dtype are about two to this power. Squares of
+    # what is below two to 3/8 of it leave room for sums, and squares of what
+    # is scaled by two to -5/8 of it neither overflow nor vanish.
     bits = 1024 if is_double else 128
     largest = maximum(ops.abs(x), axis, keepdims=True)
-    is_large = largest > 2.0 ** (3 * bits // 8)
-    scale = ops.full_like(largest, 2.0 ** (-5 * bits // 8))
-    return ops.where(is_large, scale, ops.ones_like(largest))
+    return ops.where(
+        largest > 2.0 ** (3 * bits // 8),
+        ops.full_like(largest, 2.0 ** (-5 * bits // 8)),
+        ops.ones_like(largest),
+    )
 
 
 def _lp_pool(x, axis, keepdims):
     scale = scale_for_squares(x, axis)
     total = ops.sum(ops.square(x * scale), axis=axis, keepdims=True)
-    # The root has no finite gradient at 0: take that of 1, and subtract 1.
-    empty = ops.cast(ops.equal(total, 0), total.dtype)
-    root = (ops.sqrt(total + empty) - empty) / scale
+    # The root has no finite gradient at 0, the sum of a channel that a ReLU
+    # has set to zero: there, take the root of 1 and subtract 1.
+    is_zero = ops.cast(ops.equal(total, 0), total.dtype)
+    root = (ops.sqrt(total + is_zero) - is_zero) / scale
     return root if keepdims else ops.squeeze(root, axis)
 
 
@@ -38,21 +52,29 @@ def _avg_pool(x, axis, keepdims):
     if keras.backend.standardize_dtype(x.dtype) != "float64":
         return ops.mean(x, axis=axis, keepdims=keepdims)
     # On JAX and PyTorch, `ops.mean` of float64 computes in float32.
+    axes = (axis,) if isinstance(axis, int) else axis
     size = 1
-    for i in (axis,) if isinstance(axis, int) else axis:
-        size = size * ops.shape(x)[i]
+    for pooled_axis in axes:
+        size = size * ops.shape(x)[pooled_axis]
     total = ops.sum(x, axis=axis, keepdims=keepdims)
     return total / ops.cast(size, "float64")
 
 
-POOLS = {"avg": _avg_pool, "max": maximum, "lp": _lp_pool, "lse": ops.logsumexp}
+# The pools that `pool_types` may name.
+POOLS = {
+    "avg": _avg_pool,
+    "max": maximum,
+    "lp": _lp_pool,
+    "lse": ops.logsumexp,
+}
 
 
 def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`.
 
-    A boolean `mask`, which broadcasts to `x`, says where to pool; where that is
-    nowhere, the result is 0. Without axes each value is a pool of its own.
+    A boolean `mask`, which broadcasts to `x`, says where to pool. Where it is
+    `False` all along `axis`, the result is 0. Without axes, as in vectors
+    `(B, C)`, each value is a pool of its own.
     """
     if axis == ():
         return pool(ops.expand_dims(x, 1), pool_type, 1, dtype)

@@ -22,20 +22,48 @@ class SCSE(TrainableAttention):
             has `max(1, C // r)` units. Defaults to `2`.
         combine: String, `"max"` as in the authors' code, or `"add"` for the
             sum. `"max"` is the larger of both results. Defaults to `"max"`.
-        activation, gate_activation: See `ChannelAttention`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. The last kernels start at zero, and the gates
             are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
-        **kwargs: See `ChannelAttention`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `CBAM`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, (channel,
+            spatial))`, with the maps that `attention_maps` returns. Defaults to
+            `False`.
 
     Input shape:
-        See `SpatialAttention`.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
-        The input shape. `attention_maps(inputs)` gives two, as that of `CBAM`.
+        The input shape. `attention_maps(inputs)` gives two maps, `(B, 1, 1, C)`
+        and `(B, H, W, 1)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            3 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> tuple(SCSE()(np.ones((2, 7, 5, 32))).shape)
@@ -56,7 +84,9 @@ class SCSE(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self._store(_checks.positive_integer, reduction_ratio=reduction_ratio)
+        self.reduction_ratio = _checks.positive_integer(
+            "reduction_ratio", reduction_ratio
+        )
         self.combine = _checks.one_of("combine", combine, ("max", "add"))
         self.activation = keras.activations.get(activation)
         if self.identity_init and self.combine == "add":
@@ -72,13 +102,19 @@ class SCSE(TrainableAttention):
         self.spatial = self._add_dense("spatial", (channels, 1), last=True)
 
     def attention_maps(self, inputs, training=None, mask=None):
-        """Returns the maps of both gates; see `CBAM.attention_maps`."""
+        """Returns the maps of both gates, each computed from the input.
+
+        Returns:
+            Tuple of two tensors: the channel map `(B, 1, 1, C)` and the
+            spatial map `(B, H, W, 1)`, or `(B, C, 1, 1)` and `(B, 1, H, W)`.
+        """
         x, mask = self._channels_last(self._prepare(inputs), mask)
         hidden = self._dense(self._mean(x, mask), *self.squeeze)
         channel = self._dense(self.activation(hidden), *self.excite)
         spatial = self._dense(x, *self.spatial)
-        maps = self._gate(channel), self._gate(spatial)
-        return tuple(map(self._as_input, maps))
+        return tuple(
+            self._as_input(self._gate(logits)) for logits in (channel, spatial)
+        )
 
     def call(
         self, inputs, training=None, mask=None, return_attention_maps=False
@@ -88,6 +124,14 @@ class SCSE(TrainableAttention):
         maps = self.attention_maps(inputs, training, **options)
         outputs = inputs * self._joined(inputs, *maps)
         return (outputs, maps) if return_attention_maps else outputs
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reduction_ratio": self.reduction_ratio,
+            "combine": self.combine,
+            "activation": keras.activations.serialize(self.activation),
+        }
 
     def _gate_value(self, inputs, mask=None):
         return self._joined(inputs, *self.attention_maps(inputs, False, mask))

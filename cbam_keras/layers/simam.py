@@ -12,8 +12,8 @@ from cbam_keras.layers.pools import scale_for_squares
 class SimAM(AttentionLayer):
     """Scales each value by how much it stands out in its channel.
 
-    The gate has no weights. The layer is never the identity: `insert_attention`
-    needs `identity=False`.
+    The gate has no weights. The layer is never the identity, so
+    `insert_attention` takes it only with `identity=False`.
 
     A value stands out by its squared distance from the mean of its channel,
     relative to the variance:
@@ -29,16 +29,30 @@ class SimAM(AttentionLayer):
             gate of channels that hardly vary. Defaults to `0.0001`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
-        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        See `SpatialAttention`.
+        `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
+        unknown size. `C` must be known.
 
     Output shape:
         The input shape, which `attention_map(inputs)` has, too.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            3 to 5, or if `C` is unknown.
 
     Example:
         >>> tuple(SimAM()(np.ones((2, 7, 5, 32))).shape)
@@ -51,22 +65,29 @@ class SimAM(AttentionLayer):
 
     def __init__(self, regularization=1e-4, *, data_format=None, **kwargs):
         super().__init__(data_format=data_format, **kwargs)
-        self._store(_checks.positive_number, regularization=regularization)
+        self.regularization = _checks.positive_number(
+            "regularization", regularization
+        )
 
     def build(self, input_shape):
         self._check_input_shape(input_shape)
 
+    def get_config(self):
+        return {**super().get_config(), "regularization": self.regularization}
+
     def _map(self, x, training, mask):
-        distance = x - self._mean(x, mask)
-        counted = ops.ones_like(x[..., :1])
+        axes = self._positions(x)
+        deviation = x - self._mean(x, mask)
+        is_counted = ops.ones_like(x[..., :1])
         if mask is not None:
-            distance = ops.where(mask, distance, ops.zeros_like(x))
-            counted = ops.cast(mask, x.dtype)
-        scale = scale_for_squares(distance, self._positions(x))
-        distance = ops.square(distance * scale)
-        options = {"axis": self._positions(x), "keepdims": True}
-        count = ops.sum(counted, **options)
+            deviation = ops.where(mask, deviation, ops.zeros_like(x))
+            is_counted = ops.cast(mask, x.dtype)
+        # All terms of the quotient are multiplied by the square of `scale`,
+        # so that squares of large features are finite.
+        scale = scale_for_squares(deviation, axes)
+        distance = ops.square(deviation * scale)
+        count = ops.sum(is_counted, axis=axes, keepdims=True)
         count = ops.where(count > 1, count - 1, ops.ones_like(count))
-        variance = ops.sum(distance, **options) / count
+        variance = ops.sum(distance, axis=axes, keepdims=True) / count
         regularization = self.regularization * ops.square(scale)
         return ops.sigmoid(distance / (4 * (variance + regularization)) + 0.5)

@@ -8,6 +8,7 @@ from cbam_keras.layers._fused import fused
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import POOLS, pool
 
+# How the spatial gate can pool the channels at a position.
 MAP_TYPES = (*POOLS, "conv")
 
 
@@ -21,15 +22,17 @@ class SpatialAttention(TrainableAttention):
     The channels are pooled at each position, the pooled maps are stacked in the
     order of `pool_types`, and one convolution reduces them to a single map.
 
-    Pools and convolution are computed in float32, even in half precision.
+    Pools and convolution are computed in at least float32, even in half
+    precision.
 
     Args:
         kernel_size: Odd positive integer, the side of the convolution. Defaults
             to `7`.
-        pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` (see
-            `ChannelAttention`) and `"conv"`, over all channels. `"conv"` is
-            the paper's other variant, a 1x1 convolution to one channel without
-            bias. Defaults to `("avg", "max")`.
+        pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"` and
+            `"conv"`, over all channels. `"lp"` is the square root of the sum of
+            squares, `"lse"` the logarithm of the sum of exponentials, and
+            `"conv"` the paper's other variant, a learned 1x1 convolution to one
+            channel without bias. Defaults to `("avg", "max")`.
         use_bias: Boolean, whether the convolution has a bias. Defaults to
             `False`.
         batch_norm: Boolean, whether to normalize before the sigmoid, like the
@@ -41,17 +44,47 @@ class SpatialAttention(TrainableAttention):
             better for up to a few thousand training steps.
         dilation_rate: Positive integer, the dilation of the convolution.
             Defaults to `1`.
-        gate_activation, identity_init, **kwargs: See `ChannelAttention`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. The convolution, or the gamma of batch
+            normalization after it, starts at zero, and the gate is
+            `2 * sigmoid`. Use it in pretrained networks, and from scratch with
+            `batch_norm`. Defaults to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
         `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any or
         unknown size. `C` must be known.
 
     Output shape:
-        The input shape.
+        The input shape. `attention_map(inputs)` gives `(B, H, W, 1)` or
+        `(B, 1, H, W)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            3 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -67,6 +100,7 @@ class SpatialAttention(TrainableAttention):
         normalization; the authors' code stacks [max; avg] and normalizes.
     """
 
+    # Whether the gate pools over positions, and not over channels.
     _pools_positions = False
     _gated = ("spatial",)
 
@@ -84,27 +118,34 @@ class SpatialAttention(TrainableAttention):
         **kwargs,
     ):
         super().__init__(gate_activation, identity_init, **kwargs)
-        self._store(_checks.odd_integer, kernel_size=kernel_size)
+        self.kernel_size = _checks.odd_integer("kernel_size", kernel_size)
         self.pool_types = _checks.subset("pool_types", pool_types, MAP_TYPES)
-        self._store(_checks.boolean, use_bias=use_bias)
-        self._store(_checks.positive_integer, dilation_rate=dilation_rate)
+        self.use_bias = _checks.boolean("use_bias", use_bias)
         # `batch_norm` itself is the layer, which `build` creates.
         self.use_batch_norm = _checks.boolean("batch_norm", batch_norm)
         self.batch_norm = None
-        self._store(_checks.momentum, batch_norm_momentum=batch_norm_momentum)
+        self.batch_norm_momentum = _checks.momentum(
+            "batch_norm_momentum", batch_norm_momentum
+        )
+        self.dilation_rate = _checks.positive_integer(
+            "dilation_rate", dilation_rate
+        )
 
     def build(self, input_shape):
-        any_count = "conv" not in self.pool_types
-        channels = self._check_input_shape(input_shape, any_count)
+        channels = self._check_input_shape(
+            input_shape, any_channels="conv" not in self.pool_types
+        )
         spatial_rank = len(input_shape) - 2
-        maps = len(self.pool_types)
         self.pool_kernel = None
         if "conv" in self.pool_types:
             self.pool_kernel = self._add_parameter("pool_kernel", (channels, 1))
-        # Batch normalization would amplify zeros: its gamma starts at zero.
-        shape = (self.kernel_size,) * spatial_rank + (maps, 1)
-        last = not self.use_batch_norm
-        self.kernel = self._add_parameter("kernel", shape, last=last)
+        # Batch normalization would amplify a map that starts at exactly
+        # zero, so its gamma starts at zero instead.
+        self.kernel = self._add_parameter(
+            "kernel",
+            (self.kernel_size,) * spatial_rank + (len(self.pool_types), 1),
+            last=not self.use_batch_norm,
+        )
         self.bias = None
         if self.use_bias:
             self.bias = self._add_parameter("bias", (1,), last=True)
@@ -121,14 +162,24 @@ class SpatialAttention(TrainableAttention):
         """
         inputs = self._prepare(inputs)
         axis = self._channel_axis(len(inputs.shape))
-        pooled = [self._pool(inputs, kind, axis) for kind in self.pool_types]
+        pooled = [
+            self._pool(inputs, pool_type, axis) for pool_type in self.pool_types
+        ]
         mask = self._position_mask(mask, inputs)
         return self._map_from_pools(pooled, training, mask)
 
     call = fused(TrainableAttention.call)
 
     def get_config(self):
-        return {**super().get_config(), "batch_norm": self.use_batch_norm}
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "pool_types": self.pool_types,
+            "use_bias": self.use_bias,
+            "batch_norm": self.use_batch_norm,
+            "batch_norm_momentum": self.batch_norm_momentum,
+            "dilation_rate": self.dilation_rate,
+        }
 
     def _map_from_pools(self, pooled, training, mask=None):
         """Returns the map, given one of its shape per entry of `pool_types`."""
@@ -138,18 +189,22 @@ class SpatialAttention(TrainableAttention):
         if mask is not None:
             maps = ops.where(mask, maps, ops.zeros_like(maps))
             mask = ops.squeeze(mask, axis)
-        # TensorFlow has no channels_first convolution on a CPU.
+        # The convolution is channels-last whatever the data format: TensorFlow
+        # has no channels_first convolution on a CPU.
         maps = ops.moveaxis(maps, axis, last)
-        kernel, bias = self.kernel, self.bias
-        logits = self._convolve(maps, kernel, bias, self.dilation_rate)
+        logits = self._convolve(
+            maps, self.kernel, self.bias, self.dilation_rate
+        )
         if self.batch_norm is not None:
             logits = self._normalize(logits, self.batch_norm, training, mask)
         return self._as_input(self._gate(logits))
 
-    def _pool(self, inputs, kind, axis):
+    def _pool(self, inputs, pool_type, axis):
         """Returns one number per position, in the shape of the map."""
-        if kind != "conv":
-            return pool(inputs, kind, axis, self._gate_dtype, keepdims=True)
+        if pool_type != "conv":
+            return pool(
+                inputs, pool_type, axis, self._gate_dtype, keepdims=True
+            )
         inputs = ops.cast(inputs, self._gate_dtype)
         # A 1x1 convolution to one channel is a dot product over channels.
         last = len(inputs.shape) - 1

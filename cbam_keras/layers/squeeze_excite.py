@@ -13,17 +13,54 @@ class SqueezeExcite(ChannelAttention):
     MLP of `ChannelAttention`.
 
     Args:
-        reduction_ratio, hidden_units, use_bias, activation, gate_activation,
-            identity_init, **kwargs: See `ChannelAttention`.
+        reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
+            has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
+        hidden_units: Positive integer, the width of the hidden layer, instead
+            of `reduction_ratio`. Defaults to `None`.
+        use_bias: Boolean, whether both layers of the MLP have biases. The
+            parameter counts in the paper include them. Defaults to `True`.
+        activation: Activation of the hidden layer, `None` for linear. Defaults
+            to `"relu"`.
+        gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
+        identity_init: Boolean. If `True`, the layer returns exactly its input
+            until it is trained. The last layer of the MLP starts at zero, and
+            the gate is `2 * sigmoid`. Use it in pretrained networks. Defaults
+            to `False`.
+        kernel_initializer: Initializer of the kernels. Defaults to
+            `"glorot_uniform"`.
+        bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
+        kernel_regularizer: Regularizer of the kernels. Defaults to `None`.
+        bias_regularizer: Regularizer of the biases. Defaults to `None`.
+        kernel_constraint: Constraint on the kernels. Defaults to `None`.
+        bias_constraint: Constraint on the biases. Defaults to `None`.
+        data_format: String, `"channels_last"` or `"channels_first"`, or `None`
+            for `keras.config.image_data_format()`. Defaults to `None`.
+        **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
+            `dtype`.
 
     Call arguments:
-        See `ChannelAttention`.
+        inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
+        training: Boolean or `None`, whether batch normalization uses and tracks
+            the batch. This layer has none.
+        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
+            is `True` do not depend on inputs where it is `False`. It may be
+            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+            `Masking` and `Embedding`.
+        return_attention_maps: Boolean, whether to return `(outputs, map)`, with
+            the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        See `ChannelAttention`.
+        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
+        unknown size, and none in `(B, C)`. `C` must be known.
 
     Output shape:
-        The input shape.
+        The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
+        `(B, C, 1, 1)`.
+
+    Raises:
+        ValueError: If an argument is out of range, if the input is not of rank
+            2 to 5, or if `C` is unknown.
+        TypeError: If a flag is not a boolean.
 
     Example:
         >>> x = np.random.rand(2, 7, 5, 32).astype("float32")
@@ -59,6 +96,7 @@ class SqueezeExcite(ChannelAttention):
 
     def get_config(self):
         config = super().get_config()
-        # One pool has nothing to add.
-        del config["pool_types"], config["combine"]
+        # These are no arguments: one pool has nothing to combine.
+        del config["pool_types"]
+        del config["combine"]
         return config
