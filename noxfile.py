@@ -2,11 +2,13 @@
 
     pip install nox
     nox -s versions               # those Pythons that are installed
+    nox -s core                   # the lowest Keras, without TensorFlow
     nox -s compatibility exports  # docs/compatibility.md, larger networks
 
 What `.ci/run` checks runs without nox.
 """
 
+import glob
 import pathlib
 
 import nox
@@ -18,12 +20,27 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # The lowest that pyproject.toml allows, and the newest there are.
 VERSIONS = {
     "lowest": (
-        *("keras==3.12.0", "tensorflow==2.18.0"),
+        *("keras==3.10.0", "tensorflow==2.18.0"),
+        *("scikit-learn==1.6.1", "filelock==3.32.0"),
         # Later ones need a newer protobuf than TensorFlow 2.18 does.
         "tensorflow-metadata<1.17",
     ),
     "newest": ("keras", "tensorflow"),
 }
+
+# The tests of layers, models, insertion and explanations.
+CORE = (
+    "test_layers*",
+    "test_attention_gate",
+    "test_models*",
+    "test_insertion_*",
+    "test_placement",
+    "test_explain*",
+    "test_profiling",
+    "test_private_names",
+    "test_refusals",
+    "test_workflow",
+)
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])
@@ -35,6 +52,18 @@ def versions(session, versions):
     # KerasHub and the exports, in `dev`, need newer ones.
     session.install(*VERSIONS[versions], "-e", ".[all]", "pytest")
     session.run("python", "-m", "pytest", "-q", "-m", "every_backend")
+
+
+@nox.session
+def core(session):
+    """Runs the tests of the core on the lowest Keras, under JAX."""
+    lowest = [x for x in VERSIONS["lowest"] if "tensorflow" not in x]
+    session.install(*lowest, "-e", ".[jax,plot,tune]", "pytest", "mlxtend")
+    files = [path for name in CORE for path in glob.glob(f"tests/{name}.py")]
+    session.run(
+        *("python", "-m", "pytest", "-q", *sorted(files)),
+        env={"KERAS_BACKEND": "jax"},
+    )
 
 
 def _on_every_backend(session, *arguments, **environment):

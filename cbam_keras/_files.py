@@ -212,7 +212,10 @@ def _acquire(path, seconds):
     """Returns the lock at a path, which this process holds now."""
     filelock = _checks.require("filelock", extra="plot")
 
+    checked = []
+
     def check(descriptor):
+        checked.append(descriptor)
         # The process before may have deleted the file after it was opened.
         if not os.path.samestat(os.fstat(descriptor), path.stat()):
             raise FileNotFoundError
@@ -226,6 +229,14 @@ def _acquire(path, seconds):
             )
             try:
                 lock.acquire(timeout=seconds, poll_interval=0.02)
-                return lock
             except filelock.Timeout:
                 raise InUse(path) from None
+            if not checked:
+                # Versions before 3.32 take the function and do not call it.
+                lock.release()
+                raise ImportError(
+                    "Locks of output folders need filelock 3.32 or newer. "
+                    f"Received: filelock {filelock.__version__}. Install it "
+                    'with: pip install "filelock>=3.32"'
+                )
+            return lock

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import filelock
 import pytest
 
 from cbam_keras import _files
@@ -139,3 +140,24 @@ def test_formulas_are_no_cells(text):
 @pytest.mark.parametrize("text", ["-1.5", "+3e-5", "-", "a=1", ""])
 def test_numbers_and_words_stay_as_cells(text):
     assert _files.as_cell(text) == text
+
+
+def test_a_lock_is_checked_after_it_is_acquired(tmp_path):
+    # Older versions of filelock take the function, but do not call it.
+    called = []
+    lock = filelock.FileLock(tmp_path / "lock", on_acquired=called.append)
+    with lock:
+        assert len(called) == 1
+
+
+def test_a_filelock_that_checks_nothing_is_refused(tmp_path, monkeypatch):
+    class Old(filelock.FileLock):
+        def __init__(self, path, on_acquired, **options):
+            super().__init__(path, **options)
+
+    monkeypatch.setattr(filelock, "FileLock", Old)
+    path = tmp_path / "lock"
+    with pytest.raises(ImportError, match="filelock 3.32 or newer.*Received"):
+        _files.locked(path).__enter__()
+    monkeypatch.undo()
+    assert not _files.is_locked(path)

@@ -262,3 +262,19 @@ def test_a_measure_needs_scikit_learn_before_any_work(monkeypatch):
     with pytest.raises(ValueError, match='one of "test_accuracy", "balanced_'):
         study.Classification(RARE, measure="f1")
     assert study.Classification(RARE).measure == "test_accuracy"
+
+
+@pytest.mark.skipif(
+    not hasattr(metrics, "d2_brier_score"),
+    reason="scikit-learn before 1.7 has no Brier score of several classes",
+)
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_the_brier_score_is_that_of_scikit_learn(classes):
+    generator = np.random.default_rng(classes)
+    probabilities = generator.dirichlet(np.ones(classes), 50)
+    labels = generator.integers(0, classes, 50)
+    score = study.compute("brier", probabilities, labels)
+    expected = metrics.brier_score_loss(
+        labels, probabilities, labels=range(classes)
+    )
+    assert score == pytest.approx(expected)

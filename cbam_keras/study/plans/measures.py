@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import statistics
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -285,12 +284,19 @@ def measure_calibration(
         bins = reliability(probabilities, labels)
         gaps = (bins["right"] - bins["confidence"]).abs()
         return float(np.average(gaps, weights=bins["images"]))
-    metrics = _checks.require("sklearn.metrics", extra="plot")
-    classes = np.arange(probabilities.shape[1])
-    with warnings.catch_warnings():
-        # Several sigmoids need not.
-        warnings.filterwarnings("ignore", ".* do not sum to one")
-        return metrics.brier_score_loss(labels, probabilities, labels=classes)
+    return _brier_score(probabilities, labels)
+
+
+def _brier_score(probabilities, labels):
+    """Returns what `sklearn.metrics.brier_score_loss` gives since 1.7.
+
+    Before, it took no more than two classes. Of two classes it is the error of
+    one of them, of more the sum over all.
+    """
+    classes = probabilities.shape[1]
+    errors = probabilities.astype("float64") - np.eye(classes)[labels]
+    score = np.mean(np.sum(errors**2, axis=1))
+    return float(score / 2 if classes == 2 else score)
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> DataFrame:
