@@ -23,7 +23,7 @@ from scipy.special import expit
 
 from cbam_keras import cli
 from cbam_keras.insertion import check
-from cbam_keras.recognition.reports import RIGHT, WRONG
+from cbam_keras.recognition.reports import DESCRIPTIONS, FAULTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
 
@@ -177,15 +177,21 @@ def only(report):
 
 
 @pytest.mark.parametrize(
-    "sentence, gate, words",
-    [(x, *case) for x, case in zip([*WRONG, *RIGHT], SENTENCES, strict=True)],
+    "finding, gate, words",
+    [
+        (finding, *case)
+        for finding, case in zip(
+            [*FAULTS, *DESCRIPTIONS], SENTENCES, strict=True
+        )
+    ],
 )
-def test_each_sentence_is_said_where_it_is_true(sentence, gate, words):
+def test_each_finding_is_said_where_it_is_true(finding, gate, words):
     report = check(network(gate))
     row = only(report)
-    assert sentence.startswith(words[:8]) and row.verdict.startswith(words)
+    assert finding.sentence.startswith(words[:8])
+    assert row.verdict.startswith(words) and row.state == finding.state
     assert words.split()[0] in str(report) and not row.equals
-    assert report.passed == row.passed == (sentence in RIGHT)
+    assert report.passed == row.passed == (finding in DESCRIPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -320,8 +326,8 @@ class Numbers(Block):
 
 def test_what_cannot_be_looked_into_has_not_passed():
     report = check(network(lambda x: Numbers()(x)))
-    assert only(report).verdict.startswith("not looked into: Numbers: ")
-    assert not report.passed and "1 not looked into" in report.verdict
+    assert only(report).verdict.startswith("not analyzed: Numbers: ")
+    assert not report.passed and "1 not analyzed" in report.verdict
 
 
 def test_a_model_without_gates_has_another_sentence():
@@ -377,4 +383,4 @@ def test_the_command_loads_classes_of_others(tmp_path, capsys):
     assert (
         cli.main(["check", path, "--classes", f"{__name__}:OwnAttention"]) == 0
     )
-    assert "1 gate: 1 sound" in capsys.readouterr().out
+    assert "1 attention module: 1 sound" in capsys.readouterr().out

@@ -209,8 +209,8 @@ def test_a_layer_of_two_outputs_is_its_first():
 
 def test_features_without_positions_are_not_looked_into():
     report = check(layers.Dense(12, activation="sigmoid"), (12,))
-    assert only(report).verdict.startswith("not looked into: ")
-    assert not report.passed and report.verdict.endswith("1 not looked into.")
+    assert only(report).verdict.startswith("not analyzed: ")
+    assert not report.passed and report.verdict.endswith("1 not analyzed.")
 
 
 class Unbuilt(layers.Layer):
@@ -272,7 +272,9 @@ def test_factors_that_no_gate_has_fail_what_is_called_attention(
 
 def test_other_products_decide_nothing_beside_a_gate():
     report = check(network(lambda x: times(ops.tanh)(channel(x))))
-    assert report.passed and report.verdict.startswith("1 gate: 1 sound")
+    assert report.passed and report.verdict.startswith(
+        "1 attention module: 1 sound"
+    )
 
 
 def squared(x):

@@ -195,7 +195,7 @@ def test_names_of_layers_in_a_model_make_claims():
     report = check(network(gate))
     assert report.rows[0].called == "block1_eca_multiply"
     assert report.verdict == (
-        "1 gate: 0 sound, 1 not as called, 0 wrong, 0 not looked into."
+        "1 attention module: 0 sound, 1 not as called, 0 wrong, 0 not analyzed."
     )
     frame = report.to_dataframe()
     assert [*frame["agrees"]] == [False]

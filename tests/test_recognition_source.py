@@ -6,7 +6,7 @@ import pytest
 
 from cbam_keras.cli import main
 from cbam_keras.insertion import check_source
-from cbam_keras.recognition.source import files
+from cbam_keras.recognition.source import process
 
 pytest.importorskip("tensorflow")
 
@@ -303,7 +303,7 @@ def test_gates_without_a_definition_are_those_of_models(report):
 )
 def test_what_is_not_looked_into_says_why(report, file, name, reason):
     row = find(report, file, name)
-    assert row.verdict.startswith(f"not looked into: {reason}")
+    assert row.verdict.startswith(f"not analyzed: {reason}")
     assert (row.passed, row.agrees) == (False, None)
 
 
@@ -317,6 +317,7 @@ def test_cells_of_notebooks_are_in_order_without_magics(report):
     row = find(report, "forms.ipynb")
     assert row.passed and row.verdict.startswith("SqueezeExcite(")
     assert row.line == 13
+    assert row.note == "replaces the definition in line 5"
 
 
 def test_files_without_a_gate_are_counted(report):
@@ -330,7 +331,7 @@ def test_files_without_a_gate_are_counted(report):
         "own/pyvenv.cfg",
     }
     assert report.note == (
-        "1 file without a gate. 1 file is PyTorch, not Keras."
+        "1 file without attention. 1 file is PyTorch, not Keras."
     )
     assert report.verdict.endswith(report.note)
     assert f"{report.place}/used.py" in str(report)
@@ -338,7 +339,7 @@ def test_files_without_a_gate_are_counted(report):
 
 
 def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
-    monkeypatch.setattr(files.subprocess, "run", None)
+    monkeypatch.setattr(process.subprocess, "run", None)
     (tmp_path / "gate.py").write_text("import torch")
     report = check_source(tmp_path / "gate.py")
     assert not report.passed and not report.rows
@@ -376,11 +377,11 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.exhaustive
 def test_what_never_ends_is_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "SECONDS", 8)
+    monkeypatch.setattr(process, "SECONDS", 8)
     loop = "import keras\nclass SEBlock(keras.layers.Layer):\n    {}"
     (tmp_path / "loops.py").write_text(loop.format("while True: pass"))
     (tmp_path / "used.py").write_text(FILES["used.py"])
     report = check_source(tmp_path)
-    reason = "not looked into: ends the process, or takes more than 8 s"
+    reason = "not analyzed: ends the process, or takes more than 8 s"
     assert find(report, "loops.py").verdict == reason
     assert "called 2 times" in find(report, "used.py").verdict

@@ -11,8 +11,9 @@ import collections
 import pathlib
 import re
 
-from cbam_keras.recognition.reports import STATES, CheckReport
-from cbam_keras.recognition.source import files as source
+from cbam_keras.recognition.reports import CheckReport
+from cbam_keras.recognition.source.process import Job, check_files
+from cbam_keras.recognition.verdicts import COUNTED
 
 SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
 
@@ -30,13 +31,13 @@ def main() -> None:
         files.append(str(file.absolute()))
     missing = [file for file in files if not pathlib.Path(file).is_file()]
     print(f"{len(files)} files, {len(missing)} of them missing")
-    found = source.found_in([x for x in files if x not in missing])
-    rows = {(x.file, x.line, x.gate): x for x in found}
+    jobs = [Job(x) for x in files if x not in missing]
+    rows = {(x.file, x.line, x.gate): x for _, x in check_files(jobs)}
     print(f"{len({x.file for x in rows.values()})} files with gates")
     if options.rows:
         print(CheckReport(tuple(rows.values())))
     states = collections.Counter(x.state for x in rows.values())
-    for state in STATES:
+    for state in COUNTED:
         print(f"{states[state]:4} {state}")
     words = collections.Counter(
         re.sub(r"\d+\.\d+|`.*?`|\(.*?\)", "", x.verdict)

@@ -158,7 +158,7 @@ def run_check(options: Options) -> int:
     reports = [_check(options, path) for path in options.paths]
     passed = all(report.passed for report in reports)
     if options.json:
-        rows = [vars(row) for report in reports for row in report.rows]
+        rows = [row.record for report in reports for row in report.rows]
         # JSON has no NaN.
         gates = [{k: None if x != x else x for k, x in y.items()} for y in rows]
         say(json.dumps({"passed": passed, "gates": gates}, indent=2))

@@ -7,4 +7,5 @@
 - `matching`: the `cbam_keras` layers that compute and train the same.
 - `probes`: features to measure and compare them on.
 - `claims`: what names claim, and whether it is so.
+- `verdicts`: what can be said of a module, and its state.
 """

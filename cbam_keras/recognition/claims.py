@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from cbam_keras import layers
+from cbam_keras.recognition.verdicts import Finding, Verdict
 
 # What follows the name of a gate without a space, as in "seblock".
 _KIND = "(?:block|layer|module|net|unit|gate|attention|attn|att)?s?"
@@ -90,8 +91,8 @@ def _has(name, pattern):
     return re.search(f"(?:^|_)(?:{pattern})(?:_|$)", text) is not None
 
 
-def differs(claim: str, computed: Any, gated: set[str]) -> str:
-    """Returns how a gate differs from a claim, in words, if it does.
+def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
+    """Returns how a gate differs from a claim, or `None` if it does not.
 
     `computed` is the match with a layer of ours, if any, and `gated` the
     axes that it gates. What the papers try agrees: other orders, sizes and
@@ -99,25 +100,24 @@ def differs(claim: str, computed: Any, gated: set[str]) -> str:
     """
     if axis := AXES.get(claim):
         if axis in gated and (axis == "spatial" or len(gated) == 1):
-            return ""
+            return None
         places = {"channel": "channels", "spatial": "positions"}
-        several = " and ".join(places[x] for x in sorted(gated))
-        return f"is none: factors of {several or 'one axis'}"
-    if computed is None:
-        return "is none"
-    expected, layer_class = CLAIMS[claim][0], computed.layer_class
+        axes = " and ".join(places[x] for x in sorted(gated)) or "one axis"
+        return Finding.NONE.say(claim=claim, what=f"factors of {axes}")
+    expected = CLAIMS[claim][0]
+    layer_class = computed.layer_class
     if layer_class is not expected:
         # One pool alone makes the channel half SE.
         halves = {layers.SqueezeExcite: "channel", **HALVES}
         if expected is layers.CBAM and layer_class in halves:
-            return f"is its {halves[layer_class]} half"
-        if layer_class in HALVES:
-            return f"is the {HALVES[layer_class]} half of CBAM"
-        names = {kind: name for name, (kind, _) in CLAIMS.items()}
-        return f"is {names[layer_class]}"
-    return next(
-        (f"not the paper's: {x}" for x in _departures(computed.arguments)), ""
-    )
+            return Finding.HALF.say(claim=claim, half=halves[layer_class])
+        modules = {kind: name for name, (kind, _) in CLAIMS.items()}
+        for half_class, half in HALVES.items():
+            modules[half_class] = f"the {half} half of CBAM"
+        return Finding.OTHER.say(claim=claim, module=modules[layer_class])
+    for departure in _departures(computed.arguments):
+        return Finding.CHANGED.say(claim=claim, what=departure)
+    return None
 
 
 def _departures(arguments):

@@ -18,17 +18,14 @@ from cbam_keras.recognition import claims
 from cbam_keras.recognition.cuts import Cut, cuts, look_into
 from cbam_keras.recognition.matching import Match, match, nearest, of_ours
 from cbam_keras.recognition.probes import Probes, probe
+from cbam_keras.recognition.verdicts import Finding, Verdict
 
 # Replaces an unknown size of an input.
 SIDES = 64
 # As many images give a network's own features.
 MOST_INPUTS = 4
-FAILED = "could not be run"
-UNKNOWN = "not looked into"
-MIXES = "mixes the images of a batch"
 # Ends of classes of what may follow a gate.
 AFTER = ("Normalization", "Activation", "ReLU", "Relu", "Dropout")
-ONE_CHANNEL = "sees one channel: its channel half is one number"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,7 +41,7 @@ class Gate:
     probes: Probes | None = None
     match: Match | None = None
     near: Match | None = None
-    problem: str = ""
+    problem: Verdict | None = None
     ties: Sequence[str] = ()
     is_new: bool = False
 
@@ -154,7 +151,8 @@ def _gates_of_function(function, shape):
     # It may raise anything.
     except Exception as error:  # noqa: BLE001
         cut = Cut(name, x, x, [_graph.origin(x)], is_given=True)
-        return [Gate(cut, problem=f"{FAILED}: {reason_of(error)}")]
+        problem = Finding.FAILED.say(reason=reason_of(error))
+        return [Gate(cut, problem=problem)]
     y = next((y for y in outputs if y.shape == x.shape), outputs[0])
     if y is x:
         y = keras.layers.Identity(name="gate")(x)
@@ -166,7 +164,7 @@ def _gates_of_function(function, shape):
     whole, _ = _examine(given, {})
     probes = whole.probes
     does_more = _does_more(whole)
-    if whole.match or whole.problem == ONE_CHANNEL:
+    if whole.match or _is(whole.problem, Finding.ONE_CHANNEL):
         return [whole]
     if whole.adds and whole.nearest and not does_more:
         return [whole]
@@ -256,7 +254,8 @@ def _within(cut, values):
     except Exception as error:  # noqa: BLE001
         if not cut.own.variables:
             return []
-        return [Gate(cut, problem=f"{UNKNOWN}: {name}: {reason_of(error)}")]
+        reason = f"{name}: {reason_of(error)}"
+        return [Gate(cut, problem=Finding.NOT_ANALYZED.say(reason=reason))]
     inputs = [values.get(id(x)) for x in cut.nodes[0].input_tensors]
     with contextlib.suppress(Exception):
         _run_graph(inner, inputs, values)
@@ -269,21 +268,20 @@ def _examine(cut, values):
     """Returns a part as a gate, or `None` and what is said if it is meant."""
     if cut.is_ours:
         layer = cut.operation
-        problem = _place(cut, layer.data_format)
-        if problem != ONE_CHANNEL or "channel" not in layer._gated:
-            problem = ""
+        problem: Verdict | None = _place(cut, layer.data_format)
+        is_one_channel = _is(problem, Finding.ONE_CHANNEL)
+        if not is_one_channel or "channel" not in layer._gated:
+            problem = None
         return Gate(cut, match=of_ours(layer), problem=problem), None
     may_be_gate = bool(cut.own and is_expected(cut.own))
-    problem = f"{UNKNOWN}: {type(cut.operation).__name__}: {cut.problem}"
     if cut.problem and not cut.own:
-        return Gate(cut, problem=problem), None
+        return _not_analyzed(cut, cut.problem), None
     is_map = cut.source.shape == cut.product.shape and _graph.is_feature_map(
         cut.product
     )
     if not cut.is_given and (cut.problem or not is_map):
-        if not cut.problem:
-            problem += "outputs of another shape"
-        return None, Gate(cut, problem=problem) if may_be_gate else None
+        reason = cut.problem or "outputs of another shape"
+        return None, _not_analyzed(cut, reason) if may_be_gate else None
     gate = _measured(cut, values)
     probes = gate.probes
     is_gate = gate.match or probes and probes.is_attention
@@ -297,11 +295,12 @@ def _examine(cut, values):
         return gate, None
     if cut.is_gated and not cut.own:
         is_one_number = any({*x.shape[1:]} == {1} for x in node.input_tensors)
-        if gate.problem == ONE_CHANNEL and not is_one_number:
+        is_one_channel = _is(gate.problem, Finding.ONE_CHANNEL)
+        if is_one_channel and not is_one_number:
             # A map of one channel may be no attention.
             return None, None
         if not gate.problem and not (gate.probes and gate.probes.has_factors):
-            gate = Gate(cut, problem=f"{problem}factors from several tensors")
+            gate = _not_analyzed(cut, "factors from several tensors")
         return gate, None
     is_known = gate.probes or gate.problem
     return None, gate if may_be_gate and is_known else None
@@ -313,7 +312,8 @@ def _measured(cut, values):
     used = [getattr(x, "data_format", None) for x in cut.layers]
     usual = next(filter(None, used), keras.config.image_data_format())
     formats.sort(key=lambda x: x != usual)
-    best, problem = None, ""
+    best: Gate | None = None
+    problem: Verdict | None = None
     with cut.in_float32():
         own = values.get(id(cut.source))
         if own is not None:
@@ -333,10 +333,12 @@ def _measured(cut, values):
                     gate = Gate(cut, probes, *match(probes))
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
-                problem = problem or f"{FAILED}: {reason_of(error)}"
+                reason = reason_of(error)
+                problem = problem or Finding.FAILED.say(reason=reason)
                 with contextlib.suppress(Exception):
+                    # It runs on one image, and not on several.
                     if probe(cut, data_format, images=1):
-                        problem = f"{FAILED}: {MIXES}"
+                        problem = Finding.MIXES_IMAGES.say()
                 continue
             if gate.match:
                 return gate
@@ -354,12 +356,24 @@ def _place(cut, data_format):
     """Returns why nothing is known of a part that could be run."""
     sizes = cut.source.shape[1:]
     if len(sizes) < 2:
-        return f"{UNKNOWN}: features of {len(sizes)} axis have no positions"
+        reason = f"features of {len(sizes)} axis have no positions"
+        return Finding.NOT_ANALYZED.say(reason=reason)
     if sizes[0 if data_format == "channels_first" else -1] == 1:
-        return ONE_CHANNEL
+        return Finding.ONE_CHANNEL.say()
     if math.prod(x or 2 for x in sizes) == max(sizes):
-        return f"{UNKNOWN}: it sees one position"
-    return f"{UNKNOWN}: its outputs are not finite"
+        return Finding.NOT_ANALYZED.say(reason="it sees one position")
+    return Finding.NOT_ANALYZED.say(reason="its outputs are not finite")
+
+
+def _is(problem, finding):
+    """Returns whether a problem, if there is one, is that finding."""
+    return problem is not None and problem.finding is finding
+
+
+def _not_analyzed(cut, reason):
+    """Returns the gate of a part of which only its class is known."""
+    reason = f"{type(cut.operation).__name__}: {reason}"
+    return Gate(cut, problem=Finding.NOT_ANALYZED.say(reason=reason))
 
 
 def _in_context(model: keras.Model, gates: list[Gate]) -> list[Gate]:

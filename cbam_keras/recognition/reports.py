@@ -5,7 +5,7 @@ import contextlib
 import dataclasses
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -19,73 +19,54 @@ from cbam_keras.recognition.claims import (
     place_kind,
     remedy,
 )
-from cbam_keras.recognition.gates import MIXES, UNKNOWN, Gate, gates_of
+from cbam_keras.recognition.gates import Gate, gates_of
 from cbam_keras.recognition.matching import trains_otherwise
 from cbam_keras.recognition.probes import Probes
+from cbam_keras.recognition.verdicts import COUNTED, Finding, State, Verdict
 
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.
-CLOSED, OPEN = 0.05, 0.95
-_RANGE = "{probes.range[0]:.2f} to {probes.range[1]:.2f}"
-_LIMITS = _RANGE.replace("range", "limits")
-# What is said of a gate that equals none of ours: the first that is true. A
-# gate with a wrong one does not pass.
-NO_SIGMOID = "no sigmoid"
-# What decides nothing.
-NO_ATTENTION = "scales features, no attention"
-DOUBLED = "adds one pool to itself, sigmoid(2 * MLP(pool))"
-ONE_POSITION = "sees one position: its spatial half is one number"
-WRONG: dict[str, Callable[[Probes], Any]] = {
-    "differs from call to call: new weights, or randomness at inference": (
-        lambda x: x.is_random
-    ),
-    "weights of {probes.untracked} arrays are not tracked: not saved, not "
-    "trained": lambda x: x.untracked,
-    "does nothing: returns its input": lambda x: x.is_identity,
-    MIXES: lambda x: x.mixes_images,
-    f"constant: factors {_RANGE}, whatever the features": (
-        lambda x: x.multiplies and x.is_constant
-    ),
-    "weights of {probes.without_gradient} arrays get no gradient": (
-        lambda x: x.without_gradient
-    ),
-    "one factor for each image, not for each channel": (
-        lambda x: x.multiplies and not x.varies
-    ),
-    # Factors of x + x * gate are 1 and more, and a formula without weights has
-    # its own.
-    f"cannot close: factors from {_LIMITS}": (
-        lambda x: (
-            x.multiplies
-            and x.values
-            and CLOSED < x.limits[0] < 0.99
-            # A part of features that are added to it stays.
-            and not x.cut.adds_source
-        )
-    ),
-    f"cannot open: factors from {_LIMITS}": (
+CLOSED = 0.05
+OPEN = 0.95
+# The factors of x + x * gate are 1 and more, whatever the gate.
+ADDS_INPUT = 0.99
+
+
+def _cannot_close(probes):
+    return (
+        probes.multiplies
+        # A formula without weights has limits of its own.
+        and probes.values
+        and CLOSED < probes.limits[0] < ADDS_INPUT
+        # A part of features that are added to it stays.
+        and not probes.cut.adds_source
+    )
+
+
+# What is said of a gate that equals none of ours: the first that is true.
+FAULTS: dict[Finding, Callable[[Probes], Any]] = {
+    Finding.RANDOM: lambda x: x.is_random,
+    Finding.UNTRACKED: lambda x: x.untracked,
+    Finding.IDENTITY: lambda x: x.is_identity,
+    Finding.MIXES_IMAGES: lambda x: x.mixes_images,
+    Finding.CONSTANT: lambda x: x.multiplies and x.is_constant,
+    Finding.NO_GRADIENT: lambda x: x.without_gradient,
+    Finding.ONE_FACTOR: lambda x: x.multiplies and not x.varies,
+    Finding.CANNOT_CLOSE: _cannot_close,
+    Finding.CANNOT_OPEN: (
         lambda x: x.multiplies and x.values and x.limits[1] < OPEN
     ),
-    f"{NO_SIGMOID}: factors from {_LIMITS}": (
-        lambda x: x.multiplies and x.is_unbounded
-    ),
+    Finding.NO_SIGMOID: lambda x: x.multiplies and x.is_unbounded,
 }
-CALLED = "called "
-# What `check` says of a gate, in the order of its last line.
-STATES = ("sound", "not as called", "wrong", "not looked into")
-SOUND, MISNAMED, IS_WRONG, NOT_LOOKED_INTO = STATES
-UNLIKE = f"unlike ours: factors by {{probes.axes}}, {_RANGE}"
-ADDS = "adds, does not multiply"
-RIGHT: dict[str, Callable[[Probes], Any]] = {
-    ADDS: lambda x: not x.multiplies and x.adds,
-    "does not multiply features by factors": lambda x: not x.multiplies,
-    "features shrink to 1/{probes.softmax} (softmax over positions)": (
-        lambda x: x.softmax
-    ),
-    "pools over windows of {probes.window}, not over all positions": (
+# The same of a gate without a fault.
+DESCRIPTIONS: dict[Finding, Callable[[Probes], Any]] = {
+    Finding.ADDS: lambda x: not x.multiplies and x.adds,
+    Finding.NO_FACTORS: lambda x: not x.multiplies,
+    Finding.SOFTMAX: lambda x: x.softmax,
+    Finding.WINDOW: (
         lambda x: "channel" in x.gated and not x.is_product and x.window
     ),
-    UNLIKE: lambda _: True,
+    Finding.UNLIKE: lambda _: True,
 }
 
 
@@ -97,6 +78,9 @@ class CheckedGate:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
         verdict: String, what it computes.
+        state: String, `"sound"`, `"not as called"`, `"wrong"`,
+            `"not analyzed"`, or `"no attention"` for features that are scaled
+            by something that no name calls attention.
         called: String, the class, function or layer name that claims what it
             computes, e.g. `"SEBlock"`; empty if there is none.
         agrees: Boolean, whether it computes what its name claims, or `None` if
@@ -119,9 +103,9 @@ class CheckedGate:
 
     gate: str
     verdict: str
+    state: State
     called: str = ""
     agrees: bool | None = None
-    passed: bool = False
     equals: str = ""
     kind: str = ""
     adopted: bool = False
@@ -133,15 +117,29 @@ class CheckedGate:
     line: int = 0
 
     @property
-    def state(self) -> str:
-        """One of `STATES`, or empty where it is no attention."""
-        if self.verdict.startswith(NO_ATTENTION):
-            return ""
-        if self.verdict.startswith(UNKNOWN):
-            return NOT_LOOKED_INTO
-        if self.passed:
-            return SOUND
-        return MISNAMED if self.verdict.startswith(CALLED) else IS_WRONG
+    def passed(self) -> bool:
+        """Whether nothing speaks against it."""
+        return self.state.is_passed
+
+    @property
+    def record(self) -> dict[str, object]:
+        """Its attributes as plain values."""
+        record = dict(vars(self))
+        record["state"] = str(self.state)
+        record["passed"] = self.passed
+        return record
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any]) -> "CheckedGate":
+        """Returns the row whose `record` this is."""
+        values = {k: x for k, x in record.items() if k != "passed"}
+        return cls(**{**values, "state": State(values["state"])})
+
+    def with_verdict(self, verdict: Verdict) -> "CheckedGate":
+        """Returns the row with another verdict."""
+        return dataclasses.replace(
+            self, verdict=verdict.text, state=verdict.state
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,20 +160,22 @@ class CheckReport(_terminal.Tabular):
 
     @property
     def passed(self) -> bool:
-        """Whether there is a gate, and each one passed."""
-        is_there = any(row.state for row in self.rows)
-        return is_there and all(row.passed for row in self.rows)
+        """Whether there is attention, and each module passed."""
+        has_attention = any(row.state in COUNTED for row in self.rows)
+        return has_attention and all(row.passed for row in self.rows)
 
     @property
     def verdict(self) -> str:
-        """How many gates are sound, not as called, wrong, not looked into."""
+        """How many modules are sound, not as called, wrong, not analyzed."""
         counts = collections.Counter(row.state for row in self.rows)
-        count = sum(counts[state] for state in STATES)
-        words = ", ".join(f"{counts[state]} {state}" for state in STATES)
-        said = f"{_checks.count(count, 'gate')}: {words}."
-        if not count:
-            said = f"No attention in {self.place}."
-        return " ".join(filter(None, [said, self.note]))
+        number = sum(counts[state] for state in COUNTED)
+        if number:
+            states = ", ".join(f"{counts[state]} {state}" for state in COUNTED)
+            modules = _checks.count(number, "attention module")
+            sentence = f"{modules}: {states}."
+        else:
+            sentence = f"No attention in {self.place}."
+        return " ".join(filter(None, [sentence, self.note]))
 
     def _tables(self) -> Iterator[_terminal.Table]:
         for file in dict.fromkeys(row.file for row in self.rows):
@@ -183,24 +183,27 @@ class CheckReport(_terminal.Tabular):
             yield _terminal.Table(file, rows)
 
     def _records(self) -> list[dict[str, object]]:
-        return [dict(vars(row)) for row in self.rows]
+        return [row.record for row in self.rows]
 
 
-def unknown(
+def not_analyzed(
     gate: str, reason: str, file: str = "", line: int = 0
 ) -> CheckedGate:
-    """Returns the row of a gate of source of which nothing is known."""
-    return CheckedGate(gate, f"{UNKNOWN}: {reason}", file=file, line=line)
+    """Returns the row of a definition that could not be analyzed."""
+    verdict = Finding.NOT_ANALYZED.say(reason=reason)
+    return CheckedGate(gate, verdict.text, verdict.state, file=file, line=line)
 
 
 def _cells(row):
     """Returns a row of a table."""
-    line = {"line": str(row.line)} if row.file else {}
-    low, high = row.low, row.high
-    factors = "" if math.isnan(low) else f"{low:.2f} to {high:.2f}"
-    note = {"note": row.note} if row.note else {}
-    cells = {"gate": row.gate, "verdict": row.verdict, "factors": factors}
-    return line | cells | note
+    cells = {"line": str(row.line)} if row.file else {}
+    cells["attention module"] = row.gate
+    cells["verdict"] = row.verdict
+    has_factors = not math.isnan(row.low)
+    cells["factors"] = f"{row.low:.2f} to {row.high:.2f}" if has_factors else ""
+    if row.note:
+        cells["note"] = row.note
+    return cells
 
 
 @_checks.named
@@ -245,34 +248,34 @@ def row_of(gate: Gate) -> CheckedGate:
     """Returns what is said of a gate."""
     cut = gate.cut
     with cut.in_float32():
-        passed, verdict = _verdict(gate)
+        verdict = _verdict(gate)
         low, high = math.nan, math.nan
         if gate.probes and gate.probes.has_factors:
             low, high = gate.probes.range
-        equal, reasons = gate.match, []
+        equal = gate.match
         if equal and equal.is_doubled:
             equal = None
+        reasons = []
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
         called, difference = _claim(gate)
         notes = [*_notes(gate)]
-    agrees = None if not called else not difference
-    is_open = not passed and verdict.startswith(NO_SIGMOID)
-    if difference and (passed or is_open):
-        claim = claim_of(called)
-        separator = "; " if difference.startswith("not") else ", "
-        passed, verdict = False, f"{CALLED}{claim}{separator}{difference}"
-        notes.insert(0, remedy(claim, equal or gate.nearest))
+    agrees = difference is None if called else None
+    # A product without a sigmoid may be anything, where no name says more.
+    is_open = verdict.finding is Finding.NO_SIGMOID
+    if difference and (verdict.state.is_passed or is_open):
+        verdict = difference
+        notes.insert(0, remedy(claim_of(called), equal or gate.nearest))
     elif is_open and not cut.is_meant:
-        passed, verdict = True, f"{NO_ATTENTION}: {verdict}"
+        verdict = Finding.UNNAMED_PRODUCT.say(what=verdict.text)
     if reasons:
         notes.append(f"trains otherwise: {', '.join(reasons)}")
     return CheckedGate(
         gate=cut.path,
-        verdict=verdict,
+        verdict=verdict.text,
+        state=verdict.state,
         called=called,
         agrees=agrees,
-        passed=passed,
         equals=equal.code if equal else "",
         kind=place_kind(equal.layer_class) if equal else "",
         adopted=bool(equal)
@@ -285,50 +288,57 @@ def row_of(gate: Gate) -> CheckedGate:
 
 
 def _verdict(gate):
-    """Returns whether a gate passes, and the sentence on it."""
+    """Returns what a gate computes, whatever it is called."""
     probes = gate.probes
     if gate.problem:
-        return False, gate.problem
+        return gate.problem
     if gate.pools_one_position:
-        return False, ONE_POSITION
+        return Finding.ONE_POSITION.say()
     if gate.match and gate.match.is_doubled:
-        return False, DOUBLED
+        return Finding.DOUBLED.say()
+    if gate.match and not gate.match.has_sigmoid:
+        return Finding.NO_SIGMOID.say(what=gate.match.words)
     if gate.match:
-        has_sigmoid = gate.match.has_sigmoid
-        words = gate.match.words
-        return has_sigmoid, words if has_sigmoid else f"{NO_SIGMOID}: {words}"
-    sentences = WRONG | RIGHT
-    words = next(x for x, is_true in sentences.items() if is_true(probes))
-    may_be_near = words == ADDS or words == UNLIKE and probes.is_attention
-    if may_be_near and (near := gate.nearest):
-        words = f"nearest of ours: {near.words}; first difference: "
-        return True, words + near.first_difference
-    text = words.format(probes=probes)
-    return words in RIGHT, text
+        return Finding.EQUAL.say(ours=gate.match.words)
+    findings = FAULTS | DESCRIPTIONS
+    finding = next(x for x, is_true in findings.items() if is_true(probes))
+    is_gate = finding is Finding.UNLIKE and probes.is_attention
+    near = gate.nearest if is_gate or finding is Finding.ADDS else None
+    if near:
+        return Finding.NEAREST.say(
+            ours=near.words, difference=near.first_difference
+        )
+    low, high = probes.limits if finding is Finding.NO_SIGMOID else (0, 0)
+    factors = f"factors from {low:.2f} to {high:.2f}"
+    return finding.say(probes=probes, what=factors)
 
 
 def _claim(gate):
     """Returns the name of a gate that claims something, and what is false."""
-    cut, probes, equal = gate.cut, gate.probes, gate.match
+    cut = gate.cut
+    probes = gate.probes
+    equal = gate.match
     claim = claim_of(cut.called)
     if not claim or cut.is_ours or probes is None:
-        return "", ""
+        return "", None
     # A block that adds its input is not what it is named for.
     if probes.adds_input and claim != "BAM" and not equal:
-        return "", ""
-    is_known = equal or probes.has_factors
-    if not is_known and (claim in AXES or not probes.adds):
-        return "", ""
+        return "", None
+    is_measured = equal or probes.has_factors
+    if not is_measured and (claim in AXES or not probes.adds):
+        return "", None
     if claim in AXES or equal:
         return cut.called, differs(claim, equal, probes.gated)
     near = (probes.is_attention or probes.adds) and gate.nearest
     if near and near.layer_class is CLAIMS[claim][0]:
         if near.is_formula:
-            return cut.called, ""
-        return cut.called, f"not the paper's: {near.first_difference}"
-    _, verdict = _verdict(gate)
-    kind = "not the paper's" if verdict.startswith(UNLIKE[:6]) else "is none"
-    return cut.called, f"{kind}: {verdict}"
+            return cut.called, None
+        what = near.first_difference
+        return cut.called, Finding.CHANGED.say(claim=claim, what=what)
+    verdict = _verdict(gate)
+    is_unlike = verdict.finding is Finding.UNLIKE
+    finding = Finding.CHANGED if is_unlike else Finding.NONE
+    return cut.called, finding.say(claim=claim, what=verdict.text)
 
 
 def _notes(gate):

@@ -1,8 +1,10 @@
 """Attention in source, without a model, weights or data.
 
-- `files`: `check_source`, which has a process read files.
-- `reader`: that process, which finds gates and calls them.
-- `definitions`: a file of which imports and definitions are executed.
+- `files`: `check_source`, which walks folders and reports.
+- `process`: the process in which files are checked, one after the other.
+- `reader`: `check_text`, the rows of one text.
+- `definitions`: a text of which imports and definitions are executed.
+- `calls`: how these are called, with features and usual arguments.
 - `keras_2`: what source for Keras 2 needs.
 """
 

@@ -3,11 +3,15 @@
 import ast
 import builtins
 import contextlib
+import dataclasses
+import functools
 import importlib
+import io
 import json
 import pathlib
 import re
 import sys
+import tokenize
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -73,34 +77,75 @@ class Late:
         return (self._load(),)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Definition:
+    """A `def` or `class` of a file, and the function or class that it gave.
+
+    `value` is `None` where it could not be executed, and `missing` says why.
+    `replaces` is the line of an earlier definition of the same name, or 0.
+    """
+
+    source: "Code"
+    node: ast.FunctionDef | ast.ClassDef
+    value: Any = None
+    missing: str = ""
+    replaces: int = 0
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.node.name
+
+    @functools.cached_property
+    def names(self) -> set[str]:
+        """The names in it."""
+        nodes = ast.walk(self.node)
+        return {getattr(x, "id", getattr(x, "attr", "")) for x in nodes}
+
+    @property
+    def arguments(self) -> list[str]:
+        """The names of the arguments of a function."""
+        if not isinstance(self.node, ast.FunctionDef):
+            return []
+        return [x.arg for x in self.node.args.posonlyargs + self.node.args.args]
+
+
 class Code:
     """A file of source, of which imports and definitions were executed.
 
-    `definitions` are the last `def` or `class` of each name, `missing` says
-    why a name has no value, and `reads` are the modules beside it. `define`
-    gets each function or class, and returns what takes its place.
+    `definitions` are its functions and classes, in the order of execution,
+    `missing` says why a name has no value, and `reads` are the modules beside
+    it. `define` gets each function or class, and returns what takes its place.
+    `sources` are the files that were executed, by their paths.
     """
 
     def __init__(
         self,
         path: pathlib.Path,
-        known: dict[pathlib.Path, "Code"],
+        text: str,
+        sources: dict[pathlib.Path, "Code"],
         define: Callable[[Any], Any],
     ):
-        known[path] = self
-        self.path, self.known, self.define = path, known, define
+        sources[path] = self
+        self.path = path
+        self.text = text
+        self.sources = sources
+        self.define = define
         self.module = types.ModuleType(f"source_of_{path.stem}")
         self.namespace = vars(self.module)
         sys.modules[self.module.__name__] = self.module
-        self.definitions: dict[str, Any] = {}
+        self.definitions: list[Definition] = []
         self.missing: dict[str, str] = {}
         self.reads: list[Code] = []
         self.futures: list[ast.stmt] = []
-        self.statements = [] if path.is_dir() else [*statements_of(path)]
+        self.statements = [*statements_of(text, path)]
         # A fragment may lack its imports.
-        own = {"keras": keras, "layers": keras.layers, "K": keras.backend}
-        own = {**vars(keras.layers), **own, **vars(builtins)}
-        self.namespace["__builtins__"] = {**own, "__import__": self._import}
+        usual = {**vars(keras.layers), **vars(builtins)}
+        usual["keras"] = keras
+        usual["layers"] = keras.layers
+        usual["K"] = keras.backend
+        usual["__import__"] = self._import
+        self.namespace["__builtins__"] = usual
         self._run(self.statements)
 
     def closure(self) -> list["Code"]:
@@ -153,8 +198,6 @@ class Code:
 
     def _execute(self, node):
         is_definition = isinstance(node, ast.FunctionDef | ast.ClassDef)
-        if is_definition:
-            self.definitions[node.name] = node
         is_import = isinstance(node, ast.Import | ast.ImportFrom)
         if not (is_definition or is_import or self._is_plain(node)):
             self._forget(node)
@@ -166,11 +209,25 @@ class Code:
         try:
             exec(compile(code, str(self.path), "exec"), self.namespace)
             if is_definition:
-                value = self.namespace[node.name]
-                self.namespace[node.name] = self.define(value)
+                value = self.define(self.namespace[node.name])
+                self.namespace[node.name] = value
+                self._add(node, value)
         # Definitions may raise anything, or end the process.
         except (Exception, SystemExit) as error:
-            self._forget(node, self.reason(error))
+            reason = self.reason(error)
+            self._forget(node, reason)
+            if is_definition:
+                self._add(node, missing=reason)
+
+    def _add(self, node, value=None, missing=""):
+        """Adds a definition in the place of an earlier one of its name."""
+        replaces = 0
+        for earlier in [*self.definitions]:
+            if earlier.name == node.name:
+                replaces = earlier.node.lineno
+                self.definitions.remove(earlier)
+        definition = Definition(self, node, value, missing, replaces)
+        self.definitions.append(definition)
 
     def _forget(self, node, reason=""):
         """Leaves the names that a statement gives undefined."""
@@ -256,8 +313,10 @@ class Code:
             ):
                 is_folder = path.is_dir() and (level or any(path.glob("*.py")))
                 if path != self.path and (path.is_file() or is_folder):
-                    source = self.known.get(path)
-                    source = source or Code(path, self.known, self.define)
+                    source = self.sources.get(path)
+                    if source is None:
+                        text = "" if is_folder else read_text(path)
+                        source = Code(path, text, self.sources, self.define)
                     self.reads.append(source)
                     return source
         return None
@@ -269,27 +328,36 @@ def _only_imports(node):
     return is_if and all(isinstance(x, kinds) for x in node.body)
 
 
-def statements_of(path: pathlib.Path) -> Iterator[ast.stmt]:
+def read_text(path: pathlib.Path) -> str:
+    """Returns the text of a file, in the encoding that Python reads it in."""
+    content = path.read_bytes()
+    encoding = "utf-8"
+    # Some declare an encoding that does not exist.
+    with contextlib.suppress(SyntaxError):
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    return content.decode(encoding, "replace")
+
+
+def statements_of(text: str, path: pathlib.Path) -> Iterator[ast.stmt]:
     """Yields the statements of a file, of a notebook those of all cells."""
     if path.suffix != ".ipynb":
-        yield from ast.parse(path.read_bytes()).body
+        yield from ast.parse(text).body
         return
     line = 0
-    for text in cells_of(path):
+    for cell in cells_of(text, path):
         # A cell may hold anything.
         with contextlib.suppress(SyntaxError, ValueError):
-            for node in ast.parse(text).body:
+            for node in ast.parse(cell).body:
                 yield ast.increment_lineno(node, line)
-        line += text.count("\n") + 1
+        line += cell.count("\n") + 1
 
 
-def cells_of(path: pathlib.Path) -> Iterator[str]:
+def cells_of(text: str, path: pathlib.Path) -> Iterator[str]:
     """Yields the text of a file, of a notebook its code without magics."""
     if path.suffix != ".ipynb":
-        yield path.read_text("utf-8", "replace")
+        yield text
         return
-    notebook = json.loads(path.read_text("utf-8"))
-    for cell in notebook["cells"]:
-        text = PYTHON_MAGICS.sub("", "".join(cell["source"]), count=1)
-        if cell["cell_type"] == "code" and text.lstrip()[:2] != "%%":
-            yield re.sub(r"(?m)^(\s*)[%!?].*", r"\1pass", text)
+    for cell in json.loads(text)["cells"]:
+        code = PYTHON_MAGICS.sub("", "".join(cell["source"]), count=1)
+        if cell["cell_type"] == "code" and code.lstrip()[:2] != "%%":
+            yield re.sub(r"(?m)^(\s*)[%!?].*", r"\1pass", code)

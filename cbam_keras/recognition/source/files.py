@@ -2,31 +2,24 @@
 
 import contextlib
 import dataclasses
-import importlib.util
-import json
 import os
 import pathlib
 import re
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from cbam_keras import _checks
 from cbam_keras.recognition.reports import (
-    NOT_LOOKED_INTO,
     CheckedGate,
     CheckReport,
-    unknown,
+    not_analyzed,
 )
-from cbam_keras.recognition.source.definitions import cells_of
+from cbam_keras.recognition.source.definitions import cells_of, read_text
+from cbam_keras.recognition.source.process import Job, check_files
+from cbam_keras.recognition.verdicts import State
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
 SKIPPED = {"site-packages", "node_modules", "__pycache__"}
-# A process ends after so many seconds of one file.
-SECONDS = 60
 KERAS = re.compile(r"\b((tf_|cbam_)?keras|tensorflow)\b")
 TORCH = re.compile(r"\b(import|from) torch\b")
 # What Keras 3 does not run, and the definition of a gate.
@@ -40,10 +33,6 @@ GATE = re.compile(
     r"^ *(?:def|class) (\w*(?:cbam|attention|se_?block|se_?layer|squeeze|eca_|"
     r"excit)\w*)",
     re.I | re.M,
-)
-START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from cbam_keras.recognition.source.reader import main; main()"
 )
 
 
@@ -72,61 +61,129 @@ def check_source(path: str | os.PathLike) -> CheckReport:
         ValueError: If there is no such file, or none in the folder.
         RuntimeError: If the process does not start.
     """
-    files, only = _files(str(path))
-    texts, torch = {}, 0
-    for file in files:
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            text = "\n".join(cells_of(pathlib.Path(file)))
-            is_keras = KERAS.search(text)
-            if not is_keras and TORCH.search(text):
-                torch += 1
-            # A fragment may lack its imports.
-            elif is_keras or GATE.search(text):
-                texts[file] = text
-    rows: dict[str, dict[tuple, CheckedGate]] = {x: {} for x in files}
-    for row in found_in([*texts], only, alone=not os.path.isdir(path)):
-        # A file that cannot be read may have none.
-        if row.line or GATE.search(texts[row.file]):
-            known = rows.setdefault(row.file, {})
-            first = known.setdefault((row.line, row.gate), row)
-            if first.passed and not row.passed:
-                # Another file says that its output is not used.
-                known[row.line, row.gate] = row
-    for file, text in texts.items():
-        gate = GATE.search(text)
-        found = rows[file].values()
-        if gate and all(x.state == NOT_LOOKED_INTO for x in found):
-            for reason in (x for x in OLD if re.search(OLD[x], text)):
-                line = text.count("\n", 0, gate.start()) + 1
-                rows[file] = {(): unknown(gate[1], reason, file, line)}
-    without, notes = sum(not x for x in rows.values()) - torch, []
-    if without:
-        notes.append(f"{_checks.count(without, 'file')} without a gate.")
-    if torch:
-        notes.append(
-            f"{_checks.count(torch, 'file', 'are')} PyTorch, not Keras."
-        )
-    every = [row for found in rows.values() for row in found.values()]
-    every.sort(key=lambda x: (x.file, x.line))
-    if not os.path.isabs(path):
+    place = Place.at(str(path))
+    rows = [row for _, row in check_files(place.jobs)]
+    return place.report(rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A file, a folder, or a definition of a module, with its texts.
+
+    Attributes:
+        path: String, as it was given.
+        files: List of strings, the files in it.
+        texts: Dictionary, the texts of those files that may hold attention.
+        only: String, the only function or class that counts.
+        num_torch: Integer, how many files are PyTorch.
+    """
+
+    path: str
+    files: list[str]
+    texts: dict[str, str]
+    only: str = ""
+    num_torch: int = 0
+
+    @classmethod
+    def at(cls, path: str) -> "Place":
+        """Returns the place at a path."""
+        files, only = _find_files(path)
+        texts = {}
+        num_torch = 0
+        for file in files:
+            # A file that cannot be read may hold anything, but no attention.
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                content = read_text(pathlib.Path(file))
+                text = "\n".join(cells_of(content, pathlib.Path(file)))
+                is_keras = KERAS.search(text)
+                if not is_keras and TORCH.search(text):
+                    num_torch += 1
+                # A fragment may lack its imports.
+                elif is_keras or GATE.search(text):
+                    texts[file] = text
+        return cls(path, files, texts, only, num_torch)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The files to check."""
+        # In a folder, modules beside a file are files to check themselves.
+        imports = not os.path.isdir(self.path)
+        return [Job(file, self.only, imports) for file in self.texts]
+
+    def report(self, rows: Iterable[CheckedGate]) -> CheckReport:
+        """Returns the report of the rows of all files."""
+        by_file = {file: self._rows_of_old(file) for file in self.files}
+        for file, new in _group(rows).items():
+            has_old = bool(by_file.get(file))
+            is_analyzed = any(x.state != State.NOT_ANALYZED for x in new)
+            if not has_old or is_analyzed:
+                by_file[file] = new
+        every = [row for x in by_file.values() for row in x]
+        # A file without a definition of attention that failed has none.
         every = [
-            dataclasses.replace(x, file=os.path.relpath(x.file)) for x in every
+            x
+            for x in every
+            if x.line or GATE.search(self.texts.get(x.file, ""))
         ]
-    return CheckReport(tuple(every), place=str(path), note=" ".join(notes))
+        every.sort(key=lambda x: (x.file, x.line))
+        without = {*self.files} - {x.file for x in every}
+        note = self._note(len(without) - self.num_torch)
+        if not os.path.isabs(self.path):
+            every = [
+                dataclasses.replace(x, file=os.path.relpath(x.file))
+                for x in every
+            ]
+        return CheckReport(tuple(every), place=self.path, note=note)
+
+    def _rows_of_old(self, file):
+        """Returns the row of a file that needs older libraries, if it does."""
+        text = self.texts.get(file, "")
+        gate = GATE.search(text)
+        for reason, pattern in OLD.items():
+            if gate and re.search(pattern, text):
+                line = text.count("\n", 0, gate.start()) + 1
+                return [not_analyzed(gate[1], reason, file, line)]
+        return []
+
+    def _note(self, num_without):
+        """Returns what to note of files that have no rows."""
+        notes = []
+        if num_without:
+            files = _checks.count(num_without, "file")
+            notes.append(f"{files} without attention.")
+        if self.num_torch:
+            files = _checks.count(self.num_torch, "file", "are")
+            notes.append(f"{files} PyTorch, not Keras.")
+        return " ".join(notes)
 
 
-def _files(path):
+def _group(rows):
+    """Returns rows by file, each definition once.
+
+    If another file says that an output is not used, that counts.
+    """
+    by_file: dict[str, dict[tuple, CheckedGate]] = {}
+    for row in rows:
+        in_file = by_file.setdefault(row.file, {})
+        first = in_file.setdefault((row.line, row.gate), row)
+        if first.passed and not row.passed:
+            in_file[row.line, row.gate] = row
+    return {file: [*x.values()] for file, x in by_file.items()}
+
+
+def _find_files(path):
     """Returns the files of a path, and the only name that counts."""
-    given, only = pathlib.Path(path).expanduser(), ""
+    place = pathlib.Path(path).expanduser()
+    only = ""
     module, _, name = path.partition(":")
-    if not given.exists() and name.isidentifier():
+    if not place.exists() and name.isidentifier():
         only = name
-        given = pathlib.Path(*module.split(".")).with_suffix(".py")
+        place = pathlib.Path(*module.split(".")).with_suffix(".py")
     files = []
-    if given.is_dir():
-        files = [*_walk(given.absolute())]
-    elif given.is_file() and given.suffix in SUFFIXES:
-        files = [str(given.absolute())]
+    if place.is_dir():
+        files = [*_walk(place.absolute())]
+    elif place.is_file() and place.suffix in SUFFIXES:
+        files = [str(place.absolute())]
     if not files:
         raise ValueError(
             "`path` must be a file of Python, .py or .ipynb, a folder of such "
@@ -136,7 +193,7 @@ def _files(path):
     return files, only
 
 
-def _walk(folder):
+def _walk(folder) -> Iterator[str]:
     """Yields the files in a folder that its author has written."""
     for file in sorted(folder.rglob("*")):
         inner = file.relative_to(folder)
@@ -145,52 +202,3 @@ def _walk(folder):
         ) or any((folder / x / "pyvenv.cfg").exists() for x in inner.parents)
         if file.suffix in SUFFIXES and not is_of_others:
             yield str(file)
-
-
-def found_in(
-    files: Sequence[str], only: str = "", *, alone: bool = True
-) -> Iterator[CheckedGate]:
-    """Yields what processes find in files, by the rules of `Reader.rows`."""
-    # One that ends is replaced.
-    while files:
-        current, begun = "", 0
-        for line in _lines([SECONDS, only, alone, files]):
-            if "row" in line:
-                yield CheckedGate(**line["row"])
-                continue
-            current = line["file"]
-            begun += bool(current)
-        if current:
-            reason = f"ends the process, or takes more than {SECONDS} s"
-            name = os.path.basename(current)
-            yield unknown(name, reason, current)
-        files = files[begun:]
-
-
-def _lines(job: Sequence[object]) -> list[dict[str, Any]]:
-    """Returns what one process writes of a job before it ends."""
-    settings = {
-        # A GPU is not needed.
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "MPLBACKEND": "Agg",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    if importlib.util.find_spec("tensorflow"):
-        settings["KERAS_BACKEND"] = "tensorflow"
-    root = str(pathlib.Path(__file__).parents[3])
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.run(
-            [sys.executable, "-c", START, root],
-            cwd=folder,
-            env=os.environ | settings,
-            input=json.dumps(job).encode(),
-            capture_output=True,
-        )
-    # The process may have ended while it wrote a line.
-    lines = process.stdout.decode().split("\n")[:-1]
-    if not lines:
-        raise RuntimeError(
-            "The process that reads source did not start. Received: "
-            f"{process.stderr.decode(errors='replace').strip()[-500:]}"
-        )
-    return [json.loads(x) for x in lines]
