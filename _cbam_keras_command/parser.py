@@ -194,9 +194,13 @@ def report(parser):
 
 def check(parser):
     """Identifies each attention module in source or a saved model, and reports
-    whether it computes what its name promises. Definitions in source are run,
-    so do not check what you would not import. Exits with status 1 if a module
+    whether it computes what its name promises. Exits with status 1 if a module
     does not, cannot be analyzed, or if none is found.
+
+    Of source, imports, definitions and simple assignments are executed, then
+    what looks like attention or builds a network. The process may not write
+    outside of a temporary folder, start programs, use a network, or train.
+    Reading is not refused, and it is no jail against a determined attacker.
 
     examples:
       cbam-keras check train.py

@@ -32,7 +32,7 @@ def main() -> None:
     missing = [file for file in files if not pathlib.Path(file).is_file()]
     print(f"{len(files)} files, {len(missing)} of them missing")
     jobs = [Job(x) for x in files if x not in missing]
-    rows = {(x.file, x.line, x.gate): x for _, x in check_files(jobs)}
+    rows = {(x.file, x.line, x.gate): x for _, x in check_files(jobs).rows}
     print(f"{len({x.file for x in rows.values()})} files with gates")
     if options.rows:
         print(CheckReport(tuple(rows.values())))

@@ -329,8 +329,7 @@ def _measured(cut, values):
                 gate = Gate(cut, probes)
                 is_random = probes.is_random or probes.untracked
                 may_be = cut.is_gated or probes.is_attention or probes.adds
-                if may_be and not is_random and not probes.mixes_images:
-                    gate = Gate(cut, probes, *match(probes))
+                may_match = not is_random and not probes.mixes_images
             # A part of any network may raise anything.
             except Exception as error:  # noqa: BLE001
                 reason = reason_of(error)
@@ -340,6 +339,13 @@ def _measured(cut, values):
                     if probe(cut, data_format, images=1):
                         problem = Finding.MIXES_IMAGES.say()
                 continue
+            if may_be and may_match:
+                # Channels in another place would say something else of it.
+                try:
+                    gate = Gate(cut, probes, *match(probes))
+                except Exception as error:  # noqa: BLE001
+                    reason = reason_of(error)
+                    return Gate(cut, problem=Finding.FAILED.say(reason=reason))
             if gate.match:
                 return gate
             if data_format == usual and probes.gated == {"channel"}:

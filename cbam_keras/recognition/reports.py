@@ -22,7 +22,12 @@ from cbam_keras.recognition.claims import (
 from cbam_keras.recognition.gates import Gate, gates_of
 from cbam_keras.recognition.matching import trains_otherwise
 from cbam_keras.recognition.probes import Probes
-from cbam_keras.recognition.verdicts import COUNTED, Finding, State, Verdict
+from cbam_keras.recognition.verdicts import (
+    COUNTED,
+    CheckState,
+    Finding,
+    Verdict,
+)
 
 # A gate whose factors stay above the first cannot close, and one whose factors
 # stay below the second cannot open.
@@ -103,7 +108,7 @@ class CheckedGate:
 
     gate: str
     verdict: str
-    state: State
+    state: CheckState
     called: str = ""
     agrees: bool | None = None
     equals: str = ""
@@ -133,7 +138,7 @@ class CheckedGate:
     def of_record(cls, record: Mapping[str, Any]) -> "CheckedGate":
         """Returns the row whose `record` this is."""
         values = {k: x for k, x in record.items() if k != "passed"}
-        return cls(**{**values, "state": State(values["state"])})
+        return cls(**{**values, "state": CheckState(values["state"])})
 
     def with_verdict(self, verdict: Verdict) -> "CheckedGate":
         """Returns the row with another verdict."""

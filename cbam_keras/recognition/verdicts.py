@@ -4,7 +4,7 @@ import dataclasses
 import enum
 
 
-class State(enum.StrEnum):
+class CheckState(enum.StrEnum):
     """How an attention module stands, in the order of the last line."""
 
     SOUND = "sound"
@@ -17,96 +17,101 @@ class State(enum.StrEnum):
     @property
     def is_passed(self) -> bool:
         """Whether a report with it may pass."""
-        return self in (State.SOUND, State.NO_ATTENTION)
+        return self in (CheckState.SOUND, CheckState.NO_ATTENTION)
 
 
 # What the last line counts.
-COUNTED = tuple(state for state in State if state != State.NO_ATTENTION)
+COUNTED = tuple(
+    state for state in CheckState if state != CheckState.NO_ATTENTION
+)
 
 
 class Finding(enum.Enum):
     """One thing that can be said of a module: its state, and its sentence."""
 
-    EQUAL = State.SOUND, "{ours}"
+    EQUAL = CheckState.SOUND, "{ours}"
     NEAREST = (
-        State.SOUND,
+        CheckState.SOUND,
         "nearest of ours: {ours}; first difference: {difference}",
     )
-    ADDS = State.SOUND, "adds, does not multiply"
-    NO_FACTORS = State.SOUND, "does not multiply features by factors"
+    ADDS = CheckState.SOUND, "adds, does not multiply"
+    NO_FACTORS = CheckState.SOUND, "does not multiply features by factors"
     SOFTMAX = (
-        State.SOUND,
+        CheckState.SOUND,
         "features shrink to 1/{probes.softmax} (softmax over positions)",
     )
     WINDOW = (
-        State.SOUND,
+        CheckState.SOUND,
         "pools over windows of {probes.window}, not over all positions",
     )
     UNLIKE = (
-        State.SOUND,
+        CheckState.SOUND,
         "unlike ours: factors by {probes.axes}, "
         "{probes.range[0]:.2f} to {probes.range[1]:.2f}",
     )
     UNNAMED_PRODUCT = (
-        State.NO_ATTENTION,
+        CheckState.NO_ATTENTION,
         "scales features, no attention: {what}",
     )
 
-    HALF = State.MISNAMED, "called {claim}, is its {half} half"
-    OTHER = State.MISNAMED, "called {claim}, is {module}"
-    NONE = State.MISNAMED, "called {claim}, is none: {what}"
-    CHANGED = State.MISNAMED, "called {claim}; not the paper's: {what}"
+    HALF = CheckState.MISNAMED, "called {claim}, is its {half} half"
+    OTHER = CheckState.MISNAMED, "called {claim}, is {module}"
+    NONE = CheckState.MISNAMED, "called {claim}, is none: {what}"
+    CHANGED = CheckState.MISNAMED, "called {claim}; not the paper's: {what}"
 
     RANDOM = (
-        State.WRONG,
+        CheckState.WRONG,
         "differs from call to call: new weights, or randomness at inference",
     )
     UNTRACKED = (
-        State.WRONG,
+        CheckState.WRONG,
         "weights of {probes.untracked} arrays are not tracked: not saved, not "
         "trained",
     )
-    IDENTITY = State.WRONG, "does nothing: returns its input"
-    MIXES_IMAGES = State.WRONG, "mixes the images of a batch"
+    IDENTITY = CheckState.WRONG, "does nothing: returns its input"
+    MIXES_IMAGES = CheckState.WRONG, "mixes the images of a batch"
     CONSTANT = (
-        State.WRONG,
+        CheckState.WRONG,
         "constant: factors {probes.range[0]:.2f} to {probes.range[1]:.2f}, "
         "whatever the features",
     )
     NO_GRADIENT = (
-        State.WRONG,
+        CheckState.WRONG,
         "weights of {probes.without_gradient} arrays get no gradient",
     )
     ONE_FACTOR = (
-        State.WRONG,
+        CheckState.WRONG,
         "one factor for each image, not for each channel or position",
     )
     CANNOT_CLOSE = (
-        State.WRONG,
+        CheckState.WRONG,
         "cannot close: factors from {probes.limits[0]:.2f} to "
         "{probes.limits[1]:.2f}",
     )
     CANNOT_OPEN = (
-        State.WRONG,
+        CheckState.WRONG,
         "cannot open: factors from {probes.limits[0]:.2f} to "
         "{probes.limits[1]:.2f}",
     )
-    NO_SIGMOID = State.WRONG, "no sigmoid: {what}"
-    DOUBLED = State.WRONG, "adds one pool to itself, sigmoid(2 * MLP(pool))"
+    NO_SIGMOID = CheckState.WRONG, "no sigmoid: {what}"
+    DOUBLED = (
+        CheckState.WRONG,
+        "adds one pool to itself, sigmoid(2 * MLP(pool))",
+    )
     ONE_POSITION = (
-        State.WRONG,
+        CheckState.WRONG,
         "sees one position: its spatial half is one number",
     )
     ONE_CHANNEL = (
-        State.WRONG,
+        CheckState.WRONG,
         "sees one channel: its channel half is one number",
     )
-    FAILED = State.WRONG, "could not be run: {reason}"
-    UNUSED = State.WRONG, "unused: {calls}; {verdict}"
+    FAILED = CheckState.WRONG, "could not be run: {reason}"
+    UNUSED = CheckState.WRONG, "unused: {calls}; {verdict}"
 
-    NOT_ANALYZED = State.NOT_ANALYZED, "not analyzed: {reason}"
+    NOT_ANALYZED = CheckState.NOT_ANALYZED, "not analyzed: {reason}"
 
-    def __init__(self, state: State, sentence: str):
+    def __init__(self, state: CheckState, sentence: str):
         self.state = state
         self.sentence = sentence
 
@@ -123,6 +128,6 @@ class Verdict:
     text: str
 
     @property
-    def state(self) -> State:
+    def state(self) -> CheckState:
         """The state that follows from the finding."""
         return self.finding.state

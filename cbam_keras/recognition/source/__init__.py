@@ -2,6 +2,7 @@
 
 - `files`: `check_source`, which walks folders and reports.
 - `process`: the process in which files are checked, one after the other.
+- `sandbox`: what that process may not do.
 - `reader`: `check_text`, the rows of one text.
 - `definitions`: a text of which imports and definitions are executed.
 - `calls`: how these are called, with features and usual arguments.

@@ -8,7 +8,11 @@ from typing import Any
 
 import keras
 
-from cbam_keras.recognition.source.definitions import Definition, Unknown
+from cbam_keras.recognition.source.definitions import (
+    Definition,
+    Unknown,
+    Used,
+)
 
 # Features of 32 channels in ranks 4, 3 and 5, others for gates that name their
 # sizes, and images of a network.
@@ -42,16 +46,41 @@ TYPICAL: dict[str, Any] = {
 # The first argument of a function of features, and another tensor, in whose
 # place the same features are.
 _NO_NUMBER = "(?!.*(shape|size|dim|name|channel|filter|unit))"
-FEATURES = re.compile(
+FIRST_TENSORS = re.compile(
     f"x|y|ip|net|fm|z|u|{_NO_NUMBER}.*(input|tensor|feature|layer|inp|map).*",
     re.I,
 )
-MORE_FEATURES = re.compile(
+OTHER_TENSORS = re.compile(
     f"g|{_NO_NUMBER}.*(input|tensor|inp_|_map|gating|skip|hidden|query).*", re.I
 )
 SAME_FEATURES = object()
+# Methods that use a model, and are not run.
+USES = (
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "predict_on_batch",
+    "save",
+    "save_weights",
+    "export",
+)
 # A call of a definition, with what it was given and gave.
 Call = tuple[Any, tuple, dict, Any]
+
+
+def stop_uses() -> None:
+    """Lets functions of this process that use a model hand it over instead."""
+
+    def make(name):
+        def stop(self, *args, **kwargs):
+            raise Used(self, name)
+
+        return stop
+
+    for name in USES:
+        setattr(keras.Model, name, make(name))
 
 
 def symbols_in(values: Any) -> list[keras.KerasTensor]:
@@ -113,6 +142,8 @@ def build_model(builder: Callable[..., Any], calls: list[Call]) -> keras.Model:
             model = builder(**arguments_for(builder, 0, usual | TYPICAL))
             if isinstance(model, keras.Model):
                 return model
+        except Used as stop:
+            return stop.model
         # It may raise anything.
         except Exception as error:
             problem = problem or error
@@ -130,7 +161,7 @@ def arguments_for(
         if not is_needed or x.default is not x.empty:
             continue
         values = [v for p, v in usual.items() if re.fullmatch(p, x.name, re.I)]
-        if usual is TYPICAL and MORE_FEATURES.fullmatch(x.name):
+        if usual is TYPICAL and OTHER_TENSORS.fullmatch(x.name):
             values = [SAME_FEATURES]
         if not values:
             raise Unknown(f"needs `{x.name}`")
@@ -176,7 +207,7 @@ def _with_usual(value, shape):
         arguments = arguments_for(layer.call, 1, TYPICAL)
         return _of_features(layer, (), arguments) if arguments else layer
     first = next(iter(inspect.signature(value).parameters))
-    if FEATURES.fullmatch(first):
+    if FIRST_TENSORS.fullmatch(first):
         return _of_features(value, (), arguments_for(value, 1, TYPICAL))
     # It may return a function of features.
     return value(**arguments_for(value, 0, TYPICAL))

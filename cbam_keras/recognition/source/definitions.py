@@ -28,11 +28,6 @@ OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
 OPERATIONS = (ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp)
 LITERALS = (ast.Constant, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred)
 PLAIN = (*NAMED, *OPERATORS, *OPERATIONS, *LITERALS)
-# Parts of names of functions that read or write files, train, or wait.
-FILES = re.compile(
-    "load|save|read|write|file|directory|dataset|memmap|fit|train|predict|"
-    r"evaluate|export|applications|\b(io|data|open|config|distribute)\b"
-)
 # The rest of such a cell of a notebook is Python.
 PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|python3?|prun)\b.*")
 # Modules are searched in as many folders above a file.
@@ -41,6 +36,14 @@ MOST_ABOVE = 4
 
 class Unknown(Exception):
     """Says why something cannot be looked into."""
+
+
+class Used(Unknown):
+    """Ends a function that uses a model, and hands the model over."""
+
+    def __init__(self, model: keras.Model, method: str):
+        super().__init__(f"`{method}` of a model is not run")
+        self.model = model
 
 
 class Late:
@@ -257,14 +260,13 @@ class Code:
         )
 
     def _is_of_library(self, function):
-        """Returns whether a function is of a library, and takes no files."""
+        """Returns whether a function is of a library."""
         path = ast.unparse(function)
         value = self.namespace.get(path.partition(".")[0].partition("(")[0])
         if not hasattr(value, "__name__"):
             value = type(value)
         package = getattr(value, "__module__", None) or value.__name__
-        is_of_library = package.partition(".")[0] in LIBRARIES
-        return is_of_library and not FILES.search(f"{path} {package}")
+        return package.partition(".")[0] in LIBRARIES
 
     def _import(self, name, given=None, local=None, names=(), level=0):
         """Imports a module: one beside the file is read by the same rule."""

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from cbam_keras import _checks
 from cbam_keras.recognition.reports import (
@@ -15,7 +15,7 @@ from cbam_keras.recognition.reports import (
 )
 from cbam_keras.recognition.source.definitions import cells_of, read_text
 from cbam_keras.recognition.source.process import Job, check_files
-from cbam_keras.recognition.verdicts import State
+from cbam_keras.recognition.verdicts import CheckState
 
 SUFFIXES = (".py", ".ipynb")
 # Folders whose files are of others, beside hidden ones and environments.
@@ -40,13 +40,17 @@ GATE = re.compile(
 def check_source(path: str | os.PathLike) -> CheckReport:
     """Runs the definitions in files and reports what their attention computes.
 
-    Do not check a file that you would not import: imports, `def`, `class` and
-    assignments of plain values are executed, with decorators, defaults and
-    class bodies, in a separate process with an empty working folder. Modules
-    beside a file are treated in the same way. No model, weights or data are
-    needed: layers and functions that look like attention are called on features
-    of 32 channels, with default and usual arguments. Functions that return a
-    `keras.Model` are called, too, to count the attention that they use.
+    Imports, `def`, `class` and assignments of plain values are executed, with
+    decorators, defaults and class bodies, and modules beside a file are treated
+    in the same way. No model, weights or data are needed: layers and functions
+    that look like attention are called on features of 32 channels, with default
+    and usual arguments. Functions that return a `keras.Model` are called, too,
+    to count the attention that they use.
+
+    The process that does so may not write outside of a temporary folder, start
+    programs, connect to a network, or train; reading is not refused. It is no
+    jail against a determined attacker. On systems other than Linux, code in C
+    can write; the report says so.
 
     Args:
         path: String or path, a file `.py` or `.ipynb`, or a folder, in which
@@ -61,13 +65,13 @@ def check_source(path: str | os.PathLike) -> CheckReport:
         ValueError: If there is no such file, or none in the folder.
         RuntimeError: If the process does not start.
     """
-    place = Place.at(str(path))
-    rows = [row for _, row in check_files(place.jobs)]
-    return place.report(rows)
+    target = Target.at(str(path))
+    checked = check_files(target.jobs)
+    return target.report([row for _, row in checked.rows], checked.lacking)
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class Target:
     """A file, a folder, or a definition of a module, with its texts.
 
     Attributes:
@@ -85,8 +89,8 @@ class Place:
     num_torch: int = 0
 
     @classmethod
-    def at(cls, path: str) -> "Place":
-        """Returns the place at a path."""
+    def at(cls, path: str) -> "Target":
+        """Returns what is at a path."""
         files, only = _find_files(path)
         texts = {}
         num_torch = 0
@@ -110,12 +114,17 @@ class Place:
         imports = not os.path.isdir(self.path)
         return [Job(file, self.only, imports) for file in self.texts]
 
-    def report(self, rows: Iterable[CheckedGate]) -> CheckReport:
-        """Returns the report of the rows of all files."""
+    def report(
+        self, rows: Iterable[CheckedGate], lacking: Sequence[str] = ()
+    ) -> CheckReport:
+        """Returns the report of the rows of all files.
+
+        `lacking` is what the system does not refuse to code in C.
+        """
         by_file = {file: self._rows_of_old(file) for file in self.files}
         for file, new in _group(rows).items():
             has_old = bool(by_file.get(file))
-            is_analyzed = any(x.state != State.NOT_ANALYZED for x in new)
+            is_analyzed = any(x.state != CheckState.NOT_ANALYZED for x in new)
             if not has_old or is_analyzed:
                 by_file[file] = new
         every = [row for x in by_file.values() for row in x]
@@ -127,7 +136,7 @@ class Place:
         ]
         every.sort(key=lambda x: (x.file, x.line))
         without = {*self.files} - {x.file for x in every}
-        note = self._note(len(without) - self.num_torch)
+        note = self._note(len(without) - self.num_torch, lacking)
         if not os.path.isabs(self.path):
             every = [
                 dataclasses.replace(x, file=os.path.relpath(x.file))
@@ -145,8 +154,8 @@ class Place:
                 return [not_analyzed(gate[1], reason, file, line)]
         return []
 
-    def _note(self, num_without):
-        """Returns what to note of files that have no rows."""
+    def _note(self, num_without, lacking):
+        """Returns what to note of files without rows, and of the guards."""
         notes = []
         if num_without:
             files = _checks.count(num_without, "file")
@@ -154,6 +163,9 @@ class Place:
         if self.num_torch:
             files = _checks.count(self.num_torch, "file", "are")
             notes.append(f"{files} PyTorch, not Keras.")
+        if lacking:
+            what = ", ".join(lacking)
+            notes.append(f"This system does not refuse to code in C: {what}.")
         return " ".join(notes)
 
 

@@ -1,25 +1,42 @@
-"""Checks files in a process of their own."""
+"""Checks files in a process of their own, which cannot reach out."""
 
+import contextlib
 import dataclasses
-import faulthandler
 import importlib.util
 import json
 import os
 import pathlib
+import re
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from cbam_keras.recognition.reports import CheckedGate, not_analyzed
 
-# A process ends after so many seconds of one file.
+# A process ends after so many seconds of its own work on one file.
 SECONDS = 60
-START = (
-    "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from cbam_keras.recognition.source.process import main; main()"
+# It ends after so many times as long, whatever it waits for.
+WAITS = 5
+# What a process needs of the environment; tokens and keys are not in it.
+KEPT = re.compile(
+    r"(PATH|LANG|HOME|USERPROFILE|APPDATA|LOCALAPPDATA|SYSTEMROOT|"
+    r"(LC|LD|DYLD|PYTHON|KERAS|TF|XLA|JAX|CUDA|OMP|MKL|OPENBLAS)_?\w*|"
+    r"CONDA_(PREFIX|DEFAULT_ENV)|VIRTUAL_ENV)",
+    re.I,
 )
+SETTINGS = {
+    # A GPU is not needed.
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "MPLBACKEND": "Agg",
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+# Libraries write caches and settings there.
+CACHES = ("TMPDIR", "TEMP", "TMP", "MPLCONFIGDIR", "XDG_CACHE_HOME")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,60 +54,151 @@ class Job:
     imports: bool = True
 
 
-def check_files(jobs: Sequence[Job]) -> Iterator[tuple[Job, CheckedGate]]:
-    """Yields what processes find in files; one that ends is replaced."""
+@dataclasses.dataclass(frozen=True)
+class Checked:
+    """Result of checking files.
+
+    Attributes:
+        rows: List of rows, each with the job that it is from.
+        lacking: List of strings, what the system does not refuse to code in C.
+    """
+
+    rows: list[tuple[Job, CheckedGate]] = dataclasses.field(
+        default_factory=list
+    )
+    lacking: list[str] = dataclasses.field(default_factory=list)
+
+
+def check_files(
+    jobs: Sequence[Job], tell: Callable[[Job], None] | None = None
+) -> Checked:
+    """Checks files in a process; where it ends, another goes on.
+
+    Args:
+        jobs: Sequence of jobs, in the order in which they are done.
+        tell: Function that is called with each job that begins.
+
+    Raises:
+        RuntimeError: If the process does not start.
+    """
+    checked = Checked()
     jobs = [*jobs]
     while jobs:
         finished = 0
         is_open = False
-        for line in _lines(jobs):
+        child = _Child(jobs)
+        for line in child.lines():
             if "row" in line:
-                yield jobs[finished], CheckedGate.of_record(line["row"])
+                row = CheckedGate.of_record(line["row"])
+                checked.rows.append((jobs[finished], row))
+            elif "lacking" in line:
+                checked.lacking[:] = line["lacking"]
             else:
                 is_open = line["begins"]
+                if is_open and tell:
+                    tell(jobs[finished])
                 finished += not is_open
         if is_open:
             job = jobs[finished]
-            reason = f"ends the process, or takes more than {SECONDS} s"
             name = os.path.basename(job.path)
-            yield job, not_analyzed(name, reason, job.path)
+            row = not_analyzed(name, child.end, job.path)
+            checked.rows.append((job, row))
             finished += 1
         del jobs[:finished]
+    return checked
 
 
-def _lines(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Returns what one process writes of a job before it ends."""
-    settings = {
-        # A GPU is not needed.
-        "CUDA_VISIBLE_DEVICES": "-1",
-        "MPLBACKEND": "Agg",
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    if importlib.util.find_spec("tensorflow"):
-        settings["KERAS_BACKEND"] = "tensorflow"
-    root = str(pathlib.Path(__file__).parents[3])
-    order = {"seconds": SECONDS, "jobs": [vars(job) for job in jobs]}
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.run(
-            [sys.executable, "-c", START, root],
+class _Child:
+    """A process that checks files, in an empty folder.
+
+    `end` says why it ended before its last file.
+    """
+
+    def __init__(self, jobs: Sequence[Job]):
+        self.order = {"seconds": SECONDS, "jobs": [vars(job) for job in jobs]}
+        self.end = ""
+
+    def lines(self) -> Iterator[Mapping[str, Any]]:
+        """Yields what it writes."""
+        has_started = False
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            tempfile.TemporaryFile() as errors,
+            self._start(folder, errors) as process,
+        ):
+            try:
+                for line in self._read(process):
+                    has_started = True
+                    yield line
+            finally:
+                process.kill()
+            self.end = self.end or _end_of(process.wait())
+            errors.seek(0)
+            text = errors.read().decode(errors="replace").strip()
+        if not has_started:
+            raise RuntimeError(
+                "The process that reads source did not start. Received: "
+                f"{text[-500:]}"
+            )
+
+    def _start(self, folder, errors):
+        """Returns the process, which waits for its order."""
+        script = pathlib.Path(__file__).with_name("sandbox.py")
+        root = script.parents[3]
+        kept = {k: x for k, x in os.environ.items() if KEPT.fullmatch(k)}
+        settings = {**SETTINGS, **dict.fromkeys(CACHES, folder)}
+        if importlib.util.find_spec("tensorflow"):
+            settings["KERAS_BACKEND"] = "tensorflow"
+        return subprocess.Popen(
+            # The folder of the script is no place of modules.
+            [sys.executable, "-P", str(script), str(root)],
             cwd=folder,
-            env=os.environ | settings,
-            input=json.dumps(order).encode(),
-            capture_output=True,
+            env={**kept, **settings},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            # It has no terminal, and Ctrl-C is ours.
+            start_new_session=True,
         )
-    # The process may have ended while it wrote a line.
-    lines = process.stdout.decode().split("\n")[:-1]
-    if not lines:
-        raise RuntimeError(
-            "The process that reads source did not start. Received: "
-            f"{process.stderr.decode(errors='replace').strip()[-500:]}"
-        )
-    return [json.loads(x) for x in lines]
+
+    def _read(self, process):
+        """Yields lines, unless the next takes too long."""
+
+        def stop():
+            self.end = f"takes more than {WAITS * SECONDS} s"
+            process.kill()
+
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(self.order).encode())
+            process.stdin.close()
+        while True:
+            watch = threading.Timer(WAITS * SECONDS, stop)
+            watch.daemon = True
+            watch.start()
+            line = process.stdout.readline()
+            watch.cancel()
+            # It may have ended while it wrote a line.
+            if not line.endswith(b"\n"):
+                return
+            yield json.loads(line)
 
 
-def main() -> None:
-    """Checks files of a job, each within its seconds, and writes JSON lines."""
-    from cbam_keras.recognition.source import keras_2, reader
+def _end_of(status):
+    """Returns why a process ended, by its exit status."""
+    if hasattr(signal, "SIGPROF") and status == -signal.SIGPROF:
+        return f"takes more than {SECONDS} s of CPU time"
+    if status < 0:
+        return f"ends the process by {signal.Signals(-status).name}"
+    return f"ends the process with exit status {status}"
+
+
+def main(lacking: list[str], protect: Callable[[str], None]) -> None:
+    """Checks the files of an order, and writes a line of JSON for each row.
+
+    `protect` gets the working folder once all is imported, and `lacking` is
+    what the system does not refuse to code in C.
+    """
+    from cbam_keras.recognition.source import calls, keras_2, reader
     from cbam_keras.recognition.source.definitions import read_text
 
     order = json.load(sys.stdin)
@@ -104,12 +212,17 @@ def main() -> None:
         print(json.dumps(values), file=file)
 
     keras_2.install()
-    texts = reader.Reader()
+    calls.stop_uses()
+    protect(os.getcwd())
+    write(lacking=lacking)
+    texts = reader.TextReader()
     for values in order["jobs"]:
         job = Job(**values)
         path = pathlib.Path(job.path)
         write(begins=True)
-        faulthandler.dump_traceback_later(order["seconds"], exit=True)
+        # It counts the work of the process; Windows lacks it.
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_PROF, order["seconds"])
         try:
             rows = texts.check(read_text(path), path, job.only, job.imports)
         # Definitions may raise anything, or end the process.
@@ -118,5 +231,4 @@ def main() -> None:
             rows = [not_analyzed(path.name, reason, job.path)]
         for row in rows:
             write(row=row.record)
-        faulthandler.cancel_dump_traceback_later()
         write(begins=False)

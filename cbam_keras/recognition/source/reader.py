@@ -14,8 +14,8 @@ from cbam_keras.recognition.claims import claim_of, is_meant
 from cbam_keras.recognition.gates import gates_of
 from cbam_keras.recognition.reports import CheckedGate, not_analyzed, row_of
 from cbam_keras.recognition.source.calls import (
-    FEATURES,
-    MORE_FEATURES,
+    FIRST_TENSORS,
+    OTHER_TENSORS,
     Call,
     build_model,
     is_layer,
@@ -29,7 +29,7 @@ from cbam_keras.recognition.source.definitions import (
     Definition,
     Unknown,
 )
-from cbam_keras.recognition.verdicts import Finding, State
+from cbam_keras.recognition.verdicts import CheckState, Finding
 
 PRODUCT = re.compile("multiply|mul|scale|dot", re.I)
 
@@ -47,11 +47,11 @@ def check_text(
         only: String, the only function or class that counts.
         imports: Boolean, whether modules beside the file have rows, too.
     """
-    return Reader().check(text, path, only, imports)
+    return TextReader().check(text, path, only, imports)
 
 
 @dataclasses.dataclass
-class Reader:
+class TextReader:
     """Checks texts; modules that several import are executed once."""
 
     sources: dict[pathlib.Path, Code] = dataclasses.field(default_factory=dict)
@@ -174,7 +174,7 @@ class Reader:
         if rows is not None:
             return rows
         # The gates of a block of several tensors have rows of their own.
-        is_of_several = any(map(MORE_FEATURES.fullmatch, gate.arguments[1:]))
+        is_of_several = any(map(OTHER_TENSORS.fullmatch, gate.arguments[1:]))
         is_block = has_gates and (is_of_several or isinstance(problem, Unknown))
         is_gate = claim_of(gate.name) or (
             is_meant(gate.name) and _multiplies(gate)
@@ -190,7 +190,9 @@ def _may_be_gate(definition):
         has_function = any(
             isinstance(x, ast.FunctionDef) for x in definition.node.body
         )
-        is_of_features = any(map(FEATURES.fullmatch, definition.arguments[:1]))
+        is_of_features = any(
+            map(FIRST_TENSORS.fullmatch, definition.arguments[:1])
+        )
         is_kind = is_of_features or has_function and is_named
         is_kind = is_kind and not _builds_model(definition)
     elif definition.value is None:
@@ -300,7 +302,7 @@ def _placed(gate, definition):
 
 def _unused(calls: str, row: CheckedGate) -> Any:
     """Returns a row with what is wrong about its calls, if anything is."""
-    if not calls or row.state == State.NOT_ANALYZED:
+    if not calls or row.state == CheckState.NOT_ANALYZED:
         return row
     return row.with_verdict(
         Finding.UNUSED.say(calls=calls, verdict=row.verdict)
