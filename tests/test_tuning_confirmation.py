@@ -67,6 +67,23 @@ def test_no_attention_and_the_winner_alone_are_trained_again(confirmed):
     assert numbers == [none.trial, winner.trial]
 
 
+def test_the_confirmation_is_announced_before_it_trains(
+    few_digits, tmp_path, capsys, monkeypatch
+):
+    pretended.install(monkeypatch)
+    search(tmp_path, confirm=2)
+    (line,) = [
+        x
+        for x in capsys.readouterr().out.splitlines()
+        if x.startswith("Confirmation: ")
+    ]
+    assert line.startswith("Confirmation: none and ")
+    assert line.endswith(" with 2 new seeds, 4 training runs left")
+    # Nothing is left to train.
+    search(tmp_path, confirm=2)
+    assert "Confirmation" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("trials", "measured", "numbers"),
     [

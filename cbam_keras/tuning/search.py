@@ -8,7 +8,7 @@ import shutil
 from concurrent.futures import Executor
 from typing import Any, cast
 
-from cbam_keras import _checks, _files, _graph, study
+from cbam_keras import _checks, _files, _graph, _terminal, study
 from cbam_keras._checks import Options
 from cbam_keras.data import ImageData, Images
 from cbam_keras.study import Recipe, comparison, find_recipe
@@ -282,17 +282,36 @@ class Search:
             baseline=choice.point_name(first) if is_plain else None,
             folds=self.folds,
         )
-        path = study.run(
+        path = output / study.CONFIRMATION
+        self._announce(again, path)
+        study.run(
             again,
-            output / study.CONFIRMATION,
+            path,
             workers=options.workers,
             executor=options.executor,
             callbacks=options.callbacks,
-        ).output
+        )
         names = [variant.name for variant in again.variants]
         # The folder also holds trials that were among the best before.
         content = study.read_content(path)
         return study.Results.of(path, content, names, again.seeds)
+
+    def _announce(self, again, path):
+        """Prints what the confirmation will train, if that is anything."""
+        folder = study.StudyFolder(path, again, self.loaded)
+        missing = [
+            variant
+            for variant, run in again.networks
+            if folder.outcome(variant.name, run) is None
+        ]
+        if not missing:
+            return
+        names = " and ".join(
+            variant.label or variant.name for variant in again.variants
+        )
+        seeds = _checks.count(len(again.seeds), "new seed")
+        runs = _checks.count(len(missing), "training run")
+        _terminal.say(f"\nConfirmation: {names} with {seeds}, {runs} left")
 
     def _options_of(self, values):
         """Returns the arguments of the attention layer, if there is one."""
