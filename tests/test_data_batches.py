@@ -54,6 +54,17 @@ def test_batches_hold_what_the_arrays_hold(few_digits, boxes):
         np.testing.assert_array_equal(*(r[np.lexsort(r.T)] for r in rows))
 
 
+def test_batches_say_what_they_are():
+    loaded = _load("pixels", seed=3)
+    count = len(loaded.train.examples)
+    assert repr(loaded.train) == (
+        f"<Batches: {count} examples in batches of 16, shuffled with seed 3, "
+        "augmented by flip, crop>"
+    )
+    count = len(loaded.test.examples)
+    assert repr(loaded.test) == f"<Batches: {count} examples in batches of 16>"
+
+
 @pytest.mark.parametrize("kind", ["plain", "pixels", "boxes"])
 def test_training_images_alone_change_and_stay_floats_to_255(kind):
     keras.config.set_dtype_policy("mixed_bfloat16")

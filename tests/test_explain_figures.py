@@ -1,8 +1,12 @@
 """Heat maps and attention maps over images and signals."""
 
+import copy
+import io
+
 import numpy as np
 import pytest
 from layer_checks import assert_close
+from PIL import Image
 
 from cbam_keras import plotting
 
@@ -49,6 +53,21 @@ def test_labels_classes_and_probabilities_stand_below():
         *("8", "dog\nP = 1.00", "caf\N{REPLACEMENT CHARACTER}\nP = 0.50"),
     ]
     figure.draw_without_rendering()
+
+
+def test_a_notebook_shows_a_figure_without_a_magic():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    figure = plotting.plot_grad_cam(IMAGES, SE, title="Seen")
+    # As in a kernel that has just started, and not run `%matplotlib inline`.
+    shown, _ = formatters.DisplayFormatter().format(figure)
+    picture = Image.open(io.BytesIO(shown["image/png"]))
+    assert picture.format == "PNG"
+    inches = figure.get_size_inches()
+    # Its empty edges are cut off.
+    np.testing.assert_allclose(picture.size, inches * figure.dpi, rtol=0.1)
+    pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    assert len(np.unique(pixels, axis=0)) > 100
+    assert copy.deepcopy(figure).get_suptitle() == "Seen"
 
 
 # Attention maps.

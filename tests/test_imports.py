@@ -202,9 +202,10 @@ def test_floors_of_study_import_only_those_before_them():
     assert offences(above) == {}
 
 
-# Imported only when needed: they subclass classes of KerasTuner, or are
-# written for one backend.
+# Imported only when needed: they subclass classes of KerasTuner or matplotlib,
+# or are written for one backend.
 LATE = {
+    "explain.figures.shown": {"matplotlib"},
     "layers._fused.jax_passes": {"jax"},
     "layers._fused.tensorflow_passes": {"tensorflow"},
     "layers._fused.torch_passes": {"torch"},

@@ -257,6 +257,9 @@ def test_dry_run_lists_the_places_and_changes_nothing():
         Place(second, (None, 4, 4, 32), f"{second}_attention", two),
     )
     text = str(places)
+    assert text == repr(places)
+    assert f"2 attention layers, {one + two} added parameters" in text
+    assert f">{second}</td>" in places._repr_html_()
     assert re.search(rf"{second} .*\(None, 4, 4, 32\) .*{two}", text)
     for found, expected in zip(weights_of(old), values, strict=True):
         np.testing.assert_array_equal(found, expected)

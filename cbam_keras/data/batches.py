@@ -60,6 +60,16 @@ class Batches(keras.utils.PyDataset):
             images = self.read(np.arange(min(TRIED, len(self.examples))))
             check_layers(self.augment, images, self.examples.masks is not None)
 
+    def __repr__(self) -> str:
+        examples = _checks.count(len(self.examples), "example")
+        text = f"{examples} in batches of {self.batch_size}"
+        if self.seed is not None:
+            text += f", shuffled with seed {self.seed}"
+        if self.augment:
+            names = [x if isinstance(x, str) else x.name for x in self.augment]
+            text += f", augmented by {', '.join(names)}"
+        return f"<{type(self).__name__}: {text}>"
+
     def __len__(self) -> int:
         return math.ceil(len(self.examples) / self.batch_size)
 

@@ -34,9 +34,15 @@ class Place:
 
 
 class Places(tuple[Place, ...]):
-    """Result of a dry run: a tuple of `Place` that prints as a table."""
+    """Result of a dry run: a tuple of `Place` that shows as a table."""
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
+        return str(self._table())
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self):
         rows = [
             {
                 "after": place.layer,
@@ -45,7 +51,10 @@ class Places(tuple[Place, ...]):
             }
             for place in self
         ]
-        return str(_terminal.Table("", rows))
+        layers = _checks.count(len(self), "attention layer")
+        parameters = sum(place.parameters for place in self)
+        title = f"{layers}, {parameters:,} added parameters"
+        return _terminal.Table(title, rows)
 
 
 @_checks.named

@@ -1,6 +1,7 @@
 """Figures of heat maps, attention maps and masks, of `matplotlib.figure`.
 
 - `maps`: heat maps, attention maps and masks over images and signals.
+- `shown`: a figure that displays itself in notebooks.
 - `style`: colors, axes, legends, texts and panels of all figures.
 """
 

@@ -82,9 +82,13 @@ def color_scale(
 
 def new_figure(width: float, height: float, title: str) -> "Figure":
     """Returns an empty figure of a size in inches, the title not counted."""
+    _checks.require("matplotlib.figure", extra="plot")
+    # The module subclasses a class of matplotlib.
+    from cbam_keras.explain.figures.shown import ShownFigure
+
     title = wrap_to(title, width, TITLE, 4)
     # Figures made without pyplot open no window and touch no global state.
-    figure = _checks.require("matplotlib.figure", extra="plot").Figure(
+    figure = ShownFigure(
         figsize=(width, height + text_height(title, TITLE)),
         layout="constrained",
     )
