@@ -77,6 +77,10 @@ def run(
     missing; with other settings, it is refused. The results are of what the
     call asks for; other networks in the folder stay.
 
+    Layers of your own draw the same numbers after resuming if they use
+    `keras.random`. Operations of TensorFlow, such as `tf.random.normal`, keep a
+    state that cannot be restored.
+
     The output folder gets `results.json`, `history.csv`, and a folder for each
     network, `<variant>-seed<seed>`, with the network after its best epoch in
     `<variant>-seed<seed>.keras`. No file is ever incomplete.
