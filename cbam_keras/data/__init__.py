@@ -5,6 +5,7 @@
 - `arrays`: arrays, and batches of them.
 - `folders`, `tables`: folders of images; CSV files and data frames.
 - `patterns`, `layouts`: what paths mean; names of splits and masks.
+- `groups`: groups that names of files tell of, such as frames of a video.
 - `beside`: tables beside images that have their classes.
 - `proposals`, `mask_proposals`, `levels`: what reads a folder of several
   meanings, tried on its names.

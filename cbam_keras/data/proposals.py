@@ -43,7 +43,7 @@ def propose_classes(
     root: pathlib.Path,
     names: Sequence[str],
     every_name: Sequence[str],
-    make_dataset: Callable[[Sequence[Mapping[str, str]]], Dataset],
+    make_dataset: Callable[[Sequence[Mapping[str, str]]], tuple[Dataset, bool]],
 ) -> list[str]:
     """Returns lines that read images by class, each with what it gives.
 
@@ -51,7 +51,8 @@ def propose_classes(
         root: The folder.
         names: The paths below it of images that may have a class.
         every_name: Those of all images, also of test images without one.
-        make_dataset: Raises ValueError for rows that are no dataset.
+        make_dataset: Returns the dataset of rows, and whether groups have
+            images in several splits; raises ValueError if it cannot be split.
     """
     images, others, has_masks = _divide(names)
     sample = levels.draw_sample(images)
@@ -72,7 +73,9 @@ def propose_classes(
         is_half = 2 * len(rows) >= max(1, len(images))
         if not has_classes or not is_half or proposal.read(others):
             raise ValueError("too few images, too many classes, or masks")
-        return _describe(rows, classes, every_name, make_dataset(rows))
+        dataset, is_divided = make_dataset(rows)
+        text = _describe(rows, classes, every_name, dataset)
+        return text + ("; groups in several splits" if is_divided else "")
 
     return levels.choose(candidates, describe)
 
@@ -354,7 +357,11 @@ def _write_levels(rows, has_masks):
         rank = 1 if is_of_subjects else 2
         for text in file_texts:
             places.append(ClassPlace(rank, len(described), "", text + ending))
-    owner_texts = [] if owner is None else _write_owners(columns, owner)
+    of_splits = _find_levels(described, levels.SPLIT_LEVEL)
+    owner_texts = []
+    # Owners whose images are split on purpose, e.g. hospitals, are no groups.
+    if owner is not None and not any(i > owner for i in of_splits):
+        owner_texts = _write_owners(columns, owner)
     for place in places:
         options = []
         for i, level in enumerate(described):

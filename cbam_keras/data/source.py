@@ -18,6 +18,7 @@ from cbam_keras.data.decoding import read_all
 from cbam_keras.data.digits import EMBEDDED, from_embedded
 from cbam_keras.data.examples import Dataset, Examples, Rows, describe_counts
 from cbam_keras.data.folders import from_folder
+from cbam_keras.data.groups import note_groups
 from cbam_keras.data.kinds import KINDS
 from cbam_keras.data.layouts import is_input
 from cbam_keras.data.masks import Colors, Masks, encode
@@ -258,7 +259,31 @@ class Source:
             splits.check_classes(dataset, received)
         if not is_published:
             leaks += splits.warn_of_copies(dataset)
-        return dataclasses.replace(dataset, leaks=leaks)
+        remarks = (*dataset.remarks, *self._note_names(dataset))
+        return dataclasses.replace(dataset, leaks=leaks, remarks=remarks)
+
+    def _note_names(self, dataset):
+        """Returns notes on groups that the names of files tell of."""
+        train = dataset.splits["train"]
+        has_classes = dataset.root is not None and train.labels.ndim == 1
+        is_said = dataset.grouped_by or "{fold}" in str(self.pattern)
+        if train.paths is None or is_said or not has_classes:
+            return ()
+        names, classes, parts = list[str](), list[str](), list[str]()
+        for split, examples in dataset.splits.items():
+            names += map(dataset.name_of, examples.paths)
+            parts += [split] * len(examples)
+            if dataset.class_names and self.masks is None:
+                classes += [dataset.class_names[i] for i in examples.labels]
+            else:
+                classes += [""] * len(examples)
+        # The folders of the two layouts that need no pattern.
+        ends = ("{split}/{class}", "{class}")
+        patterns = [f"{start}{end}" for end in ends for start in ("", "**/")]
+        if self.pattern is not None:
+            patterns = [os.path.dirname(self.pattern)]
+        note = note_groups(names, classes, parts, dataset.root, patterns)
+        return (note,) if note else ()
 
     def describe(self) -> Json | None:
         """Returns plain values for `from_description`, `None` for arrays."""

@@ -189,11 +189,55 @@ def complete(
     groups = train.groups if train.is_grouped else None
     options = groups, folds, fold, train.folds
     rows = stratify(train.strata, fraction, seed, test, *options)
+    remarks = dataset.remarks
+    if groups is None and train.folds is None:
+        first = _find_first_copies(dataset, train)
+        whole = _keep_copies_together(
+            rows, train.strata, first, fraction, seed, test, folds, fold
+        )
+        if whole is not None:
+            rows = whole
+            num_copies = len(first) - len({*first.tolist()})
+            count = _checks.count(num_copies, dataset.noun, "are")
+            remarks = (*remarks, f"{count} copies, kept in one split")
     parts = {split: train.take(rows[split]) for split in SPLITS}
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
         parts = {x: dataset.draw(parts[x], x, seed) for x in parts}
-    return dataclasses.replace(dataset, splits=parts)
+    return dataclasses.replace(dataset, splits=parts, remarks=remarks)
+
+
+def _find_first_copies(dataset, examples):
+    """Returns the number of the first image with the content of each."""
+    numbers = np.arange(len(examples))
+    if examples.decoded or not dataset.headers:
+        return numbers
+    first = dict[str, int]()
+    for row, path in enumerate(examples.images):
+        content = dataset.headers[path].content
+        numbers[row] = first.setdefault(content, row)
+    return numbers
+
+
+def _keep_copies_together(
+    rows, labels, first, fraction, seed, test, folds, fold
+):
+    """Returns the rows of each split, with copies in one split.
+
+    `None` if there are no copies, or if that leaves a class without images.
+    """
+    originals, original_of = np.unique(first, return_inverse=True)
+    if len(originals) == len(labels):
+        return None
+    drawn = stratify(labels[originals], fraction, seed, test, None, folds, fold)
+    kept = {
+        split: np.flatnonzero(np.isin(original_of, drawn[split]))
+        for split in rows
+    }
+    for split in rows:
+        if {*labels[kept[split]]} != {*labels[rows[split]]}:
+            return None
+    return kept
 
 
 def check_classes(
@@ -290,20 +334,26 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
 def warn_of_copies(dataset: Dataset) -> tuple[str, ...]:
     """Returns warnings of copies in training and test, or in two classes."""
     first = dict[str | bytes, tuple[str, int, str]]()
-    tested, several = [], []
+    tested, validated, several = [], [], []
     for split, examples in dataset.splits.items():
         for row, label in enumerate(examples.strata):
             name, content = _identify(dataset, examples, row)
-            found = first.setdefault(content, (name, label, split))
-            other, its_label, its_split = found
+            seen_before = first.setdefault(content, (name, label, split))
+            other, its_label, its_split = seen_before
             if split == "test" and its_split != "test":
                 tested.append((name, other))
+            elif split == "validation" and its_split == "train":
+                validated.append((name, other))
             elif label != its_label:
                 several.append((name, other))
     noun = dataset.noun
     same = f"the same content as training {noun}s, which inflates accuracy"
     both = f"the same content as {noun}s of another class"
-    kinds = (tested, f"test {noun}", same), (several, noun, both)
+    kinds = (
+        (tested, f"test {noun}", same),
+        (validated, f"validation {noun}", same),
+        (several, noun, both),
+    )
     warnings = []
     for pairs, noun, text in kinds:
         if pairs:
