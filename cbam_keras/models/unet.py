@@ -20,6 +20,10 @@ SIDE = 256
 Arguments = ParamSpec("Arguments")
 
 
+# What other networks take, and here the encoder.
+ARGUMENTS_OF_ENCODER = ("include_top", "input_shape", "input_tensor", "weights")
+
+
 def _needs_encoder(
     build: Callable[Arguments, keras.Model],
 ) -> Callable[Arguments, keras.Model]:
@@ -29,14 +33,15 @@ def _needs_encoder(
     def call(
         *positional: Arguments.args, **options: Arguments.kwargs
     ) -> keras.Model:
-        if positional or "encoder" in options:
+        parameters = inspect.signature(build).parameters
+        misspelled = options.keys() - {*parameters, *ARGUMENTS_OF_ENCODER}
+        if positional or "encoder" in options or misspelled:
             return build(*positional, **options)
         received = ", ".join(
             f"{name}={_checks.shown(value)}" for name, value in options.items()
         )
         shape = options.get("input_shape", (64, 64, 3))
         # The call is written out with arguments that exist and are short.
-        parameters = inspect.signature(build).parameters
         arguments = {"classes": 2} | {
             name: value
             for name, value in options.items()
