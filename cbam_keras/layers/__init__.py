@@ -12,6 +12,7 @@ inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
 - `normalization`: the batch normalization inside of gates.
 - `pools`: the pools that gates choose from.
 - `factory`: layers from a name, class, callable or template; `Attention`.
+- `stages`: the stages of a network that get attention.
 """
 
 from cbam_keras.layers.attention_gate import AttentionGate

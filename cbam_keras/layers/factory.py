@@ -29,7 +29,9 @@ from cbam_keras.layers.squeeze_excite import SqueezeExcite
 from cbam_keras.layers.stages import ALL, check_stages
 from cbam_keras.layers.triplet_attention import TripletAttention
 
+# A layer class, or a function that returns a layer.
 MakeLayer = Callable[..., keras.layers.Layer]
+# The layer class that each name stands for.
 ATTENTION = {
     "cbam": CBAM,
     "cbam-paper": CBAM,
@@ -55,9 +57,10 @@ SKIP = "skip-"
 IDENTITY = {"identity_init": True}
 # A name is our advice, a class is the formula: a layer that is given by name
 # starts as the identity, or as said here, in place of its defaults. Small
-# networks were more accurate with gates that start at one, and may amplify.
-# Unless its logits are normalized, the spatial gate, whose weights all start at
-# zero, saturates within a few steps of Adam.
+# networks were more accurate with gates that start at one, and may amplify,
+# than with those of the paper, which start at a quarter. The many weights of
+# the spatial gate, which all start at zero, saturate it within a few steps of
+# Adam, unless its logits are normalized.
 RECOMMENDED: dict[str, Mapping[str, object]] = {
     "cbam": VARIANTS["recommended"],
     "cbam-paper": VARIANTS["paper"],
@@ -83,8 +86,8 @@ class Attention:
         options: Mapping of arguments of the layer, before those that a name
             stands for. Defaults to none.
         stages: String, the stages of a network that get it, or `"top"`, see
-            `insert_attention`. Only for functions that take `attention=`.
-            Defaults to `"all"`.
+            `insert_attention`. Only for functions that take `attention=`: a
+            single layer has no stage. Defaults to `"all"`.
 
     Raises:
         ValueError: If the name of a layer is unknown, or the form of
@@ -123,8 +126,9 @@ class Attention:
         if self.stages != ALL:
             raise ValueError(
                 "`attention` with `stages` must be given to a builder of "
-                "cbam_keras.models or to insert_attention, as attention=; "
-                f"`compare` takes `stages`. Received: a call of {self!r}"
+                "cbam_keras.models or to insert_attention, as attention=, "
+                "which know the stages of their network; `compare` takes "
+                f"`stages` for all types. Received: a call of {self!r}"
             )
         return self._partial(name=name)
 
@@ -173,36 +177,53 @@ class Attention:
         return "" if "<" in text else text
 
     def __repr__(self) -> str:
-        made = self._partial
-        function = getattr(made.func, "__qualname__", repr(made.func))
-        module = getattr(made.func, "__module__", "__main__")
+        function = self.func
+        name = getattr(function, "__qualname__", repr(function))
+        module = getattr(function, "__module__", "__main__")
+        # What users import it from.
         if module.startswith("cbam_keras."):
-            is_at_root = made.func is not AttentionGate
+            is_at_root = function is not AttentionGate
             module = "cbam_keras" if is_at_root else "cbam_keras.layers"
-        elif getattr(keras.layers, function, None) is made.func:
+        elif getattr(keras.layers, name, None) is function:
             module = "keras.layers"
-        path = function if module == "__main__" else f"{module}.{function}"
-        arguments = [repr(value) for value in made.args]
+        path = name if module == "__main__" else f"{module}.{name}"
+        arguments = [repr(value) for value in self._partial.args]
         if self.stages == ALL:
-            arguments += [f"{name}={x!r}" for name, x in made.keywords.items()]
+            arguments += [f"{key}={x!r}" for key, x in self.keywords.items()]
             return f"{path}({', '.join(arguments)})"
-        if made.args:
+        if arguments:
             path = f"functools.partial({', '.join([path, *arguments])})"
-        given = f"{path}, {made.keywords!r}, stages={self.stages!r}"
-        return f"cbam_keras.layers.Attention({given})"
+        return (
+            f"cbam_keras.layers.Attention({path}, {self.keywords!r}, "
+            f"stages={self.stages!r})"
+        )
 
     def takes(self, option: str) -> bool:
-        """Returns whether the layer has an argument of this name."""
+        """Returns whether the layer has an argument of this name.
+
+        Args:
+            option: String.
+        """
         if option in inspect.signature(self._partial).parameters:
             return True
-        kind = self.func
-        is_ours = inspect.isclass(kind) and issubclass(kind, TrainableAttention)
-        return is_ours and option in SHARED_ARGUMENTS
+        # Our layers with weights take these by `**kwargs`.
+        is_trainable = inspect.isclass(self.func) and issubclass(
+            self.func, TrainableAttention
+        )
+        return is_trainable and option in SHARED_ARGUMENTS
 
     def with_options(self, options: Mapping[str, object]) -> "Attention":
-        """Returns it with those of these options that the layer takes."""
-        taken = {name: x for name, x in options.items() if self.takes(name)}
-        return dataclasses.replace(self, options={**self.options, **taken})
+        """Returns it with those of these options that the layer takes.
+
+        Args:
+            options: Mapping of keyword arguments.
+        """
+        options_taken = {
+            name: value for name, value in options.items() if self.takes(name)
+        }
+        return dataclasses.replace(
+            self, options={**self.options, **options_taken}
+        )
 
 
 @_checks.named
@@ -221,8 +242,10 @@ def make_attention(
             `"spatial"`, `"eca"`, `"coordinate"`, `"simam"`, `"bam"`, `"scse"`,
             `"gc"`, `"triplet"`, and for skips `"gate"`. A callable takes
             `name=` and returns a new layer, e.g. `functools.partial(CBAM,
-            kernel_size=3)`. A layer is copied without its weights.
-        name: String, the layer's name. Defaults to `None`: Keras chooses it.
+            kernel_size=3)`. A layer is a template, which is copied without its
+            weights.
+        name: String, the name of the layer. `None` lets Keras choose. Defaults
+            to `None`.
 
     Returns:
         A `keras.layers.Layer`, not yet built, or `None`.
@@ -260,7 +283,8 @@ def make_attention(
     if name is not None and layer.name != name:
         raise ValueError(
             "A callable `attention` must give its layer the name it is called "
-            f'with. Received: "{layer.name}", not "{name}", from {attention=}'
+            f'with. Received: a layer named "{layer.name}" in place of '
+            f'"{name}" from attention={attention!r}'
         )
     return layer
 
@@ -271,62 +295,99 @@ def attention_layers(
     options: Options | None = None,
     has_masks: bool = False,
 ) -> dict[str, Attention | None]:
-    """Returns each kind by its name, with the options that it takes.
+    """Returns the attention types to compare, each by its name in tables.
 
-    `defaults` are for layers given by name, `options` for all.
+    Args:
+        attentions: One attention type or several: names, among these `"none"`
+            and `"all"`, and what else `Attention` takes as a layer.
+        defaults: Mapping of arguments of the layers that are given by name.
+            `None` means none.
+        options: Mapping of arguments of all layers. `None` means none.
+        has_masks: Boolean, whether the networks predict masks. Then names that
+            begin with `"skip-"` are attention on the skip connections.
+
+    Returns:
+        Dictionary of an `Attention`, or `None` for `"none"`, by name, each with
+        those of the options that its layer takes.
+
+    Raises:
+        ValueError: If a name is unknown or stands twice, or if no layer takes
+            one of the options.
     """
     if isinstance(attentions, str):
         attentions = [attentions]
-    kinds: list[str | MakeLayer] = []
-    for kind in attentions:
-        kinds += (BASELINE, *ATTENTION_KINDS) if kind == ALL else (kind,)
-    options = options or {}
-    is_formula = options.get("identity_init") is False
+    attention_types: list[str | MakeLayer] = []
+    for attention_type in attentions:
+        if attention_type == ALL:
+            attention_types += [BASELINE, *ATTENTION_KINDS]
+        else:
+            attention_types.append(attention_type)
     layers: dict[str, Attention | None] = {}
-    for kind in kinds:
-        on_skips = is_on_skips(kind)
-        if on_skips and not has_masks:
+    for attention_type in attention_types:
+        if is_on_skips(attention_type) and not has_masks:
             raise ValueError(
                 f'Names that begin with "{SKIP}" are attention on the skips of '
-                f"a U-Net, for masks (--masks). Received: attention={kinds}"
+                "a U-Net, for masks (--masks). Received: "
+                f"attention={attention_types}"
             )
-        asked = str(kind).removeprefix(SKIP) if on_skips else kind
-        is_gate = on_skips and asked == "gate"
-        attention = Attention("gate") if is_gate else _attention_of(asked)
-        name = SKIP * on_skips + (attention.name if attention else BASELINE)
-        # The user's own layers have their own defaults.
-        if attention and isinstance(asked, str):
-            if is_formula and not is_gate:
-                attention = Attention(ATTENTION[asked])
-            attention = attention.with_options(defaults or {})
-        layers[name] = attention and attention.with_options(options)
+        name, attention = _named_attention(
+            attention_type, defaults or {}, options or {}
+        )
+        layers[name] = attention
         # Bad values, and stages of its own, raise here, before any work.
-        make_attention(layers[name], name="gate")
-    if not kinds or len(layers) != len(kinds):
+        make_attention(attention, name="gate")
+    if not layers or len(layers) != len(attention_types):
         raise ValueError(
             "`attention` must be one or several different kinds. Received: "
-            f"attention={kinds}"
+            f"attention={attention_types}"
         )
-    used = {key for layer in layers.values() if layer for key in layer.options}
-    unused = [key for key in options if key not in used]
-    if unused:
-        raise ValueError(
-            f"`{unused[0]}` must be an argument of one of the attention "
-            f"layers that are compared. Received: {unused[0]}="
-            f"{options[unused[0]]!r}, attention={[*layers]}"
-        )
+    options_of_layers = {
+        option
+        for attention in layers.values()
+        if attention is not None
+        for option in attention.options
+    }
+    for option, value in (options or {}).items():
+        if option not in options_of_layers:
+            raise ValueError(
+                f"`{option}` must be an argument of one of the attention "
+                f"layers that are compared. Received: {option}={value!r}, "
+                f"attention={[*layers]}"
+            )
     return layers
 
 
 def is_on_skips(name: object) -> bool:
-    """Returns whether it is the name of a kind for the skips of a U-Net."""
+    """Returns whether it is the name of attention on the skips of a U-Net."""
     return isinstance(name, str) and name.startswith(SKIP)
 
 
-def _attention_of(asked):
-    if isinstance(asked, Attention):
-        return asked
-    if isinstance(asked, str):
-        _checks.one_of("attention", asked, [BASELINE, *ATTENTION, ALL])
-        return None if asked == BASELINE else Attention(asked)
-    return Attention(asked)
+def _named_attention(attention_type, defaults, options):
+    """Returns the name of an attention type, and its layer with options."""
+    prefix = SKIP if is_on_skips(attention_type) else ""
+    layer = attention_type
+    if prefix:
+        layer = attention_type.removeprefix(SKIP)
+    # Only skip connections have the gate that takes two tensors.
+    is_gate = prefix == SKIP and layer == "gate"
+    attention = Attention("gate") if is_gate else _to_attention(layer)
+    if attention is None:
+        return f"{prefix}{BASELINE}", None
+    name = f"{prefix}{attention.name}"
+    # The user's own layers have their own defaults.
+    if isinstance(layer, str):
+        if options.get("identity_init") is False and not is_gate:
+            # Without the identity, the formula is meant and not our advice.
+            attention = Attention(ATTENTION[layer])
+        attention = attention.with_options(defaults)
+    return name, attention.with_options(options)
+
+
+def _to_attention(layer):
+    """Returns an `Attention`, or `None` for the name of no attention."""
+    if isinstance(layer, Attention):
+        return layer
+    if isinstance(layer, str):
+        _checks.one_of("attention", layer, [BASELINE, *ATTENTION, ALL])
+        return None if layer == BASELINE else Attention(layer)
+    return Attention(layer)

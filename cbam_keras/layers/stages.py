@@ -8,6 +8,7 @@ from typing import Any
 ALL = "all"
 # After the last feature map. It is no part of all stages.
 TOP = "top"
+# What `stages` may be: a word, a word with a number, or numbers.
 FORM = r"all|first|last( [1-9]\d*)?|top|\d+(,\d+)*"
 Stage = int | str
 
@@ -45,38 +46,44 @@ def choose_stages(stages: object, available: Iterable[Stage]) -> list[Stage]:
     available = list(available)
     numbers = [stage for stage in available if stage != TOP]
     stages = check_stages(stages)
-    kind, _, count = stages.partition(" ")
-    if kind == ALL:
+    if stages == ALL:
         return numbers
-    chosen: list[Stage]
-    if kind == TOP:
-        chosen = [TOP]
-    elif kind[0].isdigit():
-        chosen = sorted({int(number) for number in kind.split(",")})
-    elif int(count or 1) > len(numbers):
-        chosen = [0]
+    requested: list[Stage]
+    if stages == TOP:
+        requested = [TOP]
+    elif stages == "first":
+        requested = numbers[:1]
+    elif stages.startswith("last"):
+        # "last" alone is one stage.
+        count = int(stages.removeprefix("last") or 1)
+        requested = numbers[-count:] if count <= len(numbers) else []
     else:
-        chosen = numbers[-int(count or 1) :]
-        chosen = numbers[:1] if kind == "first" else chosen
-    if not {*chosen} <= {*available}:
+        requested = sorted({int(number) for number in stages.split(",")})
+    if not requested or not {*requested} <= {*available}:
         raise StageError(stages, available)
-    return chosen
+    return requested
 
 
 def in_stages(
     attention: Any, stages: object, available: Iterable[Stage]
 ) -> dict[Stage, Any]:
-    """Returns the attention of each stage, `None` where there is none."""
+    """Returns the attention of each stage, `None` where there is none.
+
+    `attention` may have its own `stages`, such as an `Attention`.
+    """
     available = list(available)
     stages = check_stages(stages)
-    own_stages = getattr(attention, "stages", ALL)
-    if ALL not in (own_stages, stages):
+    stages_of_attention = getattr(attention, "stages", ALL)
+    if ALL not in (stages_of_attention, stages):
         raise ValueError(
             "`stages` must be given once. Received: "
             f"stages={stages!r}, and attention={attention!r}"
         )
-    if own_stages != ALL:
+    if stages_of_attention != ALL:
         attention = dataclasses.replace(attention, stages=ALL)
-        stages = own_stages
-    chosen = choose_stages(stages, available)
-    return {x: attention if x in chosen else None for x in available}
+        stages = stages_of_attention
+    stages_with_attention = choose_stages(stages, available)
+    return {
+        stage: attention if stage in stages_with_attention else None
+        for stage in available
+    }

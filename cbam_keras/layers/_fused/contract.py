@@ -1,13 +1,16 @@
 """The formulas of the fused operation, and what a backend supplies for it.
 
-The time goes into reading and writing the features. So one or two gates run as
-one operation with a custom gradient, which keeps only the input and small
-residuals and passes over the features a few times, instead of about twenty.
+Attention maps take next to no arithmetic: the time goes into reading and
+writing the features. So one or two gates run as one operation with a custom
+gradient, which keeps only the input and small residuals and passes over the
+features a few times. The gradients of the single operations keep several
+copies of the features and pass over them about twenty times.
 
 The features are viewed as `x` of shape `(B, M, N)`. With `channels_last`,
 `M` is the number of positions and `N` the number of channels; with
 `channels_first` the other way round. A gate pools over axis 1 or axis 2, and
-multiplies by a map of the pooled shape: `(B, 1, N)` or `(B, M, 1)`.
+multiplies by a map of the pooled shape: `(B, 1, N)` for axis 1, `(B, M, 1)`
+for axis 2. All that is small below has one of these two shapes.
 
 Forward, for gates 1 and 2 in the order in which they are applied:
 
@@ -16,7 +19,8 @@ Forward, for gates 1 and 2 in the order in which they are applied:
 
 With one gate, `y = p`. Residuals are `x` and, for each gate, its map, the
 argmax of its max pool, and the vjp function of what computes the map from the
-pooled values.
+pooled values (the MLP or convolution of the layer, which the backend
+differentiates).
 
 Backward, where `d` marks cotangents and `dy` is given:
 
@@ -29,30 +33,40 @@ If the gates are parallel, `pools_vjp(vjp2(dmap2))` is added to `dx` and not
 to `dp`. With one gate, `dp = dy`. `pools_vjp` adds the cotangent of a sum to
 every element, and that of a maximum to the one element at the argmax.
 
-`operation` has the code of these formulas. A module for each backend has what
-goes over the features, the passes, in this order:
+`operation` has the code of these formulas. The functions that go over the
+features, the passes, are in a module for each backend, in this order:
 
-- `reshape(x, shape)`, `cast(x, dtype)`, `convolve` and `maximum`.
-- `supports(x)`: whether the passes take this input, and repay compiling them.
-- `needs_gradient(x, weights, training)`: whether this call uses `custom_vjp`.
-- `fuses_inference()`: whether calls without gradient use the passes, too.
-- `custom_vjp(forward, backward, formula, arguments)`: `y`, and outputs without
-  gradient, of an operation with a gradient of its own. `arguments` are `x` and
-  the weights. `forward` takes `with_argmax=False` where no gradient follows.
-  `backward` takes `dy`, `x` and the residuals, and returns the cotangents of
-  `arguments`. `formula` is for derivatives of the gradient.
+- `reshape(x, shape)` and `cast(x, dtype)`, those of the backend.
+- `supports(x)`: whether the passes can compute with this input, here, and repay
+  what compiling them takes.
+- `needs_gradient(x, weights, training)`: whether `custom_vjp` is to be used for
+  this call. If not, the output is computed by operations with gradients of
+  their own: those are right, but slower.
+- `fuses_inference()`: whether the passes are also used where `needs_gradient`
+  is `False`, and not the formula.
+- `convolve`, which does what `convolution.convolve` says, and `maximum`, that
+  of `pools`.
+- `custom_vjp(forward, backward, formula, arguments)`: the outputs of an
+  operation with a gradient of its own. The first one is `y`; the others have no
+  gradient. `arguments` are `x` and the weights of the gates. `forward` also
+  takes `with_argmax=False`, for where no gradient follows. `backward` takes
+  `dy`, `x` and the residuals, and returns the cotangents of `arguments`.
+  `formula` has single operations, for derivatives of the gradient.
 - `vjp(function, values, weights)`: the map and the state of `function(values,
   weights)`, and a function from the cotangent of the map to two sequences,
   those of `values` and of `weights`. The state has no gradient.
 - `pool(x, gate_map, axis, pool_types, dtype, with_argmax)`: the pools of `x`,
-  or of `x * gate_map`, over an axis, as `Pooled`; sum and maximum in `dtype`.
+  or of `x * gate_map`, over an axis, as `Pooled`. `"avg"` in `pool_types` asks
+  for the sum, `"max"` for the maximum and, `with_argmax`, its argmax. `dtype`
+  is that of sum and maximum.
 - `scale(product, gate_map, x)`: `product * gate_map`. `product` is not used
   afterwards unless it is `x`, so its memory may be used for the result.
 - `Backward(dy, x)`: the passes of the gradient, methods that are called once
   each, in this order: `dmap2(map1, axis)`, `dmap1(map2, to_dp, axis)` and
-  `dx(map1, map2, to_dp, to_dx)`. `axis` is what the gate pools over; `to_dp`
-  and `to_dx` are lists of `PoolCotangents`, which `pools_vjp` adds to each.
-  With one gate `map2` is `None`, and `dmap2` is not called.
+  `dx(map1, map2, to_dp, to_dx)`. Each returns the cotangent of that name.
+  `map2` is `None` and `dmap2` is not called if there is one gate. `axis` is
+  what the gate pools over; `to_dp` and `to_dx` are lists of `PoolCotangents`,
+  which `pools_vjp` adds to `dp` and to `dx`.
 """
 
 import math
@@ -61,18 +75,23 @@ from typing import Any, NamedTuple
 
 Tensor = Any
 
-# Images of more values repay compiling, see `python -m benchmarks startup`.
+# Compiling the passes takes a CPU up to half a second for each size of the
+# features. Steps of 32 images repay it within some 250 steps if an image has
+# more values than this. `python -m benchmarks startup` measures both.
 SMALL = 2**14
 
 
 class Pooled(NamedTuple):
-    """The pools of a gate over one axis, each of the pooled shape or `None`."""
+    """The pools of a gate over one axis, each of the pooled shape or `None`.
+
+    `argmax` holds integers, positions of the maxima along the axis: one of
+    them where several elements are greatest. `product` is what was pooled, of
+    the shape of `x`.
+    """
 
     sum: Tensor
     max: Tensor
-    # The position of a maximum along the axis.
     argmax: Tensor
-    # What was pooled, of the shape of `x`.
     product: Tensor
 
 
@@ -85,7 +104,11 @@ class Residuals(NamedTuple):
 
 
 class PoolCotangents(NamedTuple):
-    """Cotangents of the pools of a gate, of the pooled shape or `None`."""
+    """Cotangents of the pools of a gate, of the pooled shape or `None`.
+
+    The argument of `pools_vjp`: `sum` is added to all elements along `axis`,
+    and `max` to the element at `argmax`.
+    """
 
     axis: int
     sum: Tensor
@@ -94,24 +117,31 @@ class PoolCotangents(NamedTuple):
 
 
 def is_small(x: Tensor) -> bool:
-    """Returns whether compiling the passes for features takes too long."""
+    """Returns whether steps are too short to repay compiling the passes."""
     sizes = x.shape[1:]
-    are_known = all(isinstance(size, int) for size in sizes)
-    return are_known and math.prod(sizes) <= SMALL
+    are_static = all(isinstance(size, int) for size in sizes)
+    return are_static and math.prod(sizes) <= SMALL
 
 
 def factors(size: int) -> tuple[int, int]:
-    """Returns two factors of `size` close to its root, in order."""
-    small = math.isqrt(size)
-    while size % small:
-        small -= 1
-    return small, size // small
+    """Returns two factors of `size` close to its root, the smaller first."""
+    smaller = math.isqrt(size)
+    while size % smaller:
+        smaller -= 1
+    return smaller, size // smaller
 
 
 def pooled_as_one(shape, axis):
-    """Returns a shape of rank 3, whose axis 1 has all that is pooled."""
+    """Returns a shape of rank 3, whose axis 1 has all that is pooled.
+
+    `axis` is one axis of `shape`, or several that are adjacent.
+    """
     axes = [axis] if isinstance(axis, int) else axis
-    axes = sorted(i % len(shape) for i in axes)
-    start, stop = axes[0], axes[-1] + 1
-    parts = shape[:start], shape[start:stop], shape[stop:]
-    return tuple(map(math.prod, parts))
+    axes = sorted(pooled_axis % len(shape) for pooled_axis in axes)
+    first = axes[0]
+    after = axes[-1] + 1
+    return (
+        math.prod(shape[:first]),
+        math.prod(shape[first:after]),
+        math.prod(shape[after:]),
+    )

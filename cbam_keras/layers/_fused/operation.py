@@ -11,27 +11,45 @@ from cbam_keras.layers._fused.contract import PoolCotangents, Residuals
 
 
 def attend(passes, layer, x, training, formula):
-    """Returns `x`, in `compute_dtype`, times the maps of a layer's gates.
+    """Returns `x` times the attention maps of a layer's gates.
 
-    `passes` is a module as `contract` describes; `formula` computes the same.
+    Args:
+        passes: Module of a backend, as `contract` describes.
+        layer: Layer that is built. If it has two gates, they pool different
+            axes.
+        x: Tensor in the layer's `compute_dtype`.
+        training: Boolean or `None`. If it is `False`, no gradient is expected:
+            the gradient is right, but not faster.
+        formula: Function of `x` and `training` that computes the same by single
+            operations.
     """
-    weights = [x.value for gate in layer._gates() for x in gate.variables]
-    differentiated = passes.needs_gradient(x, weights, training)
-    if not differentiated and not passes.fuses_inference():
+    weights = [
+        variable.value for gate in layer._gates() for variable in gate.variables
+    ]
+    has_custom_gradient = passes.needs_gradient(x, weights, training)
+    if not has_custom_gradient and not passes.fuses_inference():
         return formula(x, training)
     operation = FusedOperation(passes, layer, x, training)
-    if not differentiated:
+    if not has_custom_gradient:
         return operation.output(x)
-    formula = functools.partial(operation.formula, formula)
-    functions = operation.forward, operation.backward, formula
-    y, *state = passes.custom_vjp(*functions, (x, *weights))
-    for variable, value in zip(operation.updated, state, strict=True):
+    y, *new_values = passes.custom_vjp(
+        operation.forward,
+        operation.backward,
+        functools.partial(operation.formula, formula),
+        (x, *weights),
+    )
+    for variable, value in zip(operation.updated, new_values, strict=True):
         variable.assign(value)
     return y
 
 
 class FusedOperation:
-    """One call of a layer: its gates, and the shapes of this input."""
+    """One call of a layer: its gates, and the shapes of this input.
+
+    Names are those of `contract`: `x` is the input, `y` the output, `d` marks
+    cotangents, and lists have one entry for each gate, in the order in which
+    the gates are applied.
+    """
 
     def __init__(self, passes, layer, x, training):
         self.passes = passes
@@ -41,19 +59,30 @@ class FusedOperation:
         self.dtype = layer._gate_dtype
         # On TensorFlow, sizes unknown before the model runs are tensors.
         self.shape = ops.shape(x)
-        first = layer.data_format == "channels_first"
-        space = self.shape[2:] if first else self.shape[1:-1]
+        channels_first = layer.data_format == "channels_first"
+        space = self.shape[2:] if channels_first else self.shape[1:-1]
+        channel_axis = 1 if channels_first else len(self.shape) - 1
         # PyTorch may compile the sizes of `x` as unknown.
-        axis = 1 if first else len(self.shape) - 1
-        self.channels = layer.input_spec.axes.get(axis, self.shape[axis])
-        self.map_shape = (1, *space) if first else (*space, 1)
-        sizes = (math.prod(space), self.channels)
-        self.sizes = sizes[::-1] if first else sizes
+        self.channels = layer.input_spec.axes.get(
+            channel_axis, self.shape[channel_axis]
+        )
+        # The shapes of a spatial map without the batch, and of the features as
+        # `(B, M, N)` without the batch.
+        if channels_first:
+            self.map_shape = (1, *space)
+            self.sizes = (self.channels, math.prod(space))
+        else:
+            self.map_shape = (*space, 1)
+            self.sizes = (math.prod(space), self.channels)
         # The axis over which each gate pools, and the shape that this gives.
-        pools = [gate._pools_positions for gate in self.gates]
-        self.axes = [1 if x != first else 2 for x in pools]
-        over_1, over_2 = (1, self.sizes[1]), (self.sizes[0], 1)
-        self.pooled_shapes = [over_1 if x == 1 else over_2 for x in self.axes]
+        self.axes = [
+            1 if gate._pools_positions != channels_first else 2
+            for gate in self.gates
+        ]
+        self.pooled_shapes = [
+            (1, self.sizes[1]) if axis == 1 else (self.sizes[0], 1)
+            for axis in self.axes
+        ]
         # Variables to which the call gives new values, as moving averages.
         self.updated = []
 
@@ -63,7 +92,8 @@ class FusedOperation:
         def map_of(index, values):
             return self._map(index, values), None
 
-        return self._apply(self._view(x), map_of, with_argmax=False)[0]
+        y, _ = self._apply(self._view(x), map_of, with_argmax=False)
+        return y
 
     def formula(self, formula, x, *weights):
         """Returns the output by the formula, as a function of the weights."""
@@ -71,57 +101,90 @@ class FusedOperation:
             return formula(x, self.training)
 
     def forward(self, x, *weights, with_argmax=True):
-        """Returns the output, the values of `updated`, and the residuals."""
+        """Returns the outputs and the residuals.
+
+        The outputs are that of the layer and the values of `updated`.
+        """
         count = len(self.gates[0].variables)
-        weights = weights[:count], weights[count:]
-        self.updated, state = [], []
+        weights_of_gates = (weights[:count], weights[count:])
+        self.updated = []
+        new_values = []
 
         def map_of(index, values):
-            gate_map, new_values, vjp = self._map_with_vjp(
-                index, values, weights[index]
+            gate_map, new_values_of_gate, vjp = self._map_with_vjp(
+                index, values, weights_of_gates[index]
             )
-            state.extend(new_values)
+            new_values.extend(new_values_of_gate)
             return gate_map, vjp
 
         y, residuals = self._apply(self._view(x), map_of, with_argmax)
-        return (y, *state), residuals
+        return (y, *new_values), residuals
 
     def backward(self, dy, x, residuals):
-        """Returns the cotangents of the input and the weights."""
-        backward = self.passes.Backward(self._view(dy), self._view(x))
-        map1, map2 = residuals[0].map, None
-        to_dp, to_dx, dweights2 = [], [], []
-        if len(residuals) > 1:
+        """Returns the cotangents of the input and the weights.
+
+        It follows the gates backwards, like the second half of the formulas of
+        `contract`, which stand beside each step. `p` is the output of gate 1,
+        `x * map1`.
+        """
+        passes = self.passes.Backward(self._view(dy), self._view(x))
+        map1 = residuals[0].map
+        map2 = None
+        dweights2 = []
+        # The cotangents of pools that are added to `dp`, and to `dx`. Tensors
+        # of the size of the features are not computed before `passes.dx`.
+        to_dp = []
+        to_dx = []
+        if len(residuals) == 2:
             map2 = residuals[1].map
-            dmap2 = backward.dmap2(map1, self.axes[1])
+            # dmap2 = sum(dy * x * map1)
+            dmap2 = passes.dmap2(map1, self.axes[1])
             dpools2, dweights2 = self._map_vjp(1, residuals[1], dmap2)
-            (to_dx if self.parallel else to_dp).append(dpools2)
-        dmap1 = backward.dmap1(map2, to_dp, self.axes[0])
+            # dp = dy * map2 + pools_vjp(dpools2), as gate 2 has pooled `p`;
+            # if the gates are parallel, it has pooled `x`.
+            if self.parallel:
+                to_dx.append(dpools2)
+            else:
+                to_dp.append(dpools2)
+        # dmap1 = sum(dp * x)
+        dmap1 = passes.dmap1(map2, to_dp, self.axes[0])
         dpools1, dweights1 = self._map_vjp(0, residuals[0], dmap1)
+        # dx = dp * map1 + pools_vjp(dpools1)
         to_dx.append(dpools1)
-        dx = backward.dx(map1, map2, to_dp, to_dx)
+        dx = passes.dx(map1, map2, to_dp, to_dx)
         dx = self.passes.reshape(dx, self.shape)
+        # As the arguments of `forward`.
         return dx, *dweights1, *dweights2
 
     def _view(self, x):
+        """Returns features of any rank as `(B, M, N)`."""
         return self.passes.reshape(x, (-1, *self.sizes))
 
     def _apply(self, x, map_of, with_argmax):
-        """Returns the output, and residuals, with what `map_of` gives."""
-        product, residuals = x, []
+        """Returns the output, and the residuals of each gate.
+
+        `map_of(index, values)` returns the map of a gate and the map's vjp,
+        given the pooled values in the order of its `pool_types`.
+        """
+        product = x
+        residuals = []
         for index, gate in enumerate(self.gates):
-            chained = index > 0 and not self.parallel
-            before = residuals[0].map if chained else None
-            axis, kinds = self.axes[index], gate.pool_types
+            # Gate 2 pools the output of gate 1, unless they are parallel.
+            is_chained = index > 0 and not self.parallel
             pooled = self.passes.pool(
-                x, before, axis, kinds, self.dtype, with_argmax
+                x,
+                residuals[0].map if is_chained else None,
+                self.axes[index],
+                gate.pool_types,
+                self.dtype,
+                with_argmax,
             )
-            if chained:
+            if is_chained:
                 product = pooled.product
             elif index > 0:
                 product = self.passes.scale(x, residuals[0].map, x)
             by_type = {"avg": pooled.sum, "max": pooled.max}
-            values = [by_type[kind] for kind in gate.pool_types]
+            values = [by_type[pool_type] for pool_type in gate.pool_types]
             gate_map, vjp = map_of(index, values)
             residuals.append(Residuals(gate_map, pooled.argmax, vjp))
         y = self.passes.scale(product, residuals[-1].map, x)
@@ -129,19 +192,19 @@ class FusedOperation:
 
     def _map(self, index, values):
         """Returns the map of a gate, given sum and maximum, in their shape."""
-        gate, count = self.gates[index], self.sizes[self.axes[index] - 1]
+        gate = self.gates[index]
+        count = self.sizes[self.axes[index] - 1]
         if not isinstance(count, int):
             count = ops.cast(count, self.dtype)
         shape = (self.channels,) if gate._pools_positions else self.map_shape
         pooled = [
             self.passes.reshape(
-                value / count if kind == "avg" else value, (-1, *shape)
+                value / count if pool_type == "avg" else value, (-1, *shape)
             )
-            for kind, value in zip(gate.pool_types, values, strict=True)
+            for pool_type, value in zip(gate.pool_types, values, strict=True)
         ]
         gate_map = gate._map_from_pools(pooled, self.training)
-        shape = (-1, *self.pooled_shapes[index])
-        return self.passes.reshape(gate_map, shape)
+        return self.passes.reshape(gate_map, (-1, *self.pooled_shapes[index]))
 
     def _map_with_vjp(self, index, values, weights):
         """Returns the map of a gate, what it updates, and the map's vjp."""
@@ -152,24 +215,34 @@ class FusedOperation:
                 before = _current_values(scope, gate)
                 gate_map = self._map(index, values)
                 after = _current_values(scope, gate)
-            pairs = zip(before, after, strict=True)
-            changed = [old is not new for old, new in pairs]
-            self.updated.extend(itertools.compress(gate.variables, changed))
-            return gate_map, list(itertools.compress(after, changed))
+            is_updated = [
+                old is not new for old, new in zip(before, after, strict=True)
+            ]
+            self.updated.extend(itertools.compress(gate.variables, is_updated))
+            return gate_map, list(itertools.compress(after, is_updated))
 
         return self.passes.vjp(map_and_state, values, weights)
 
     def _map_vjp(self, index, residuals, dmap):
         """Returns the cotangents of a gate's pools and of its weights."""
-        values, weights = residuals.vjp(dmap)
-        values = [self.passes.cast(value, dmap.dtype) for value in values]
-        by_type = dict(zip(self.gates[index].pool_types, values, strict=True))
-        average, maximum = by_type.get("avg"), by_type.get("max")
-        axis, argmax = self.axes[index], residuals.argmax
-        return PoolCotangents(axis, average, maximum, argmax), weights
+        dvalues, dweights = residuals.vjp(dmap)
+        by_type = {
+            pool_type: self.passes.cast(dvalue, dmap.dtype)
+            for pool_type, dvalue in zip(
+                self.gates[index].pool_types, dvalues, strict=True
+            )
+        }
+        dpools = PoolCotangents(
+            axis=self.axes[index],
+            sum=by_type.get("avg"),
+            max=by_type.get("max"),
+            argmax=residuals.argmax,
+        )
+        return dpools, dweights
 
 
 def _stateless(gates, weights):
+    """Context in which the variables of gates have the values `weights`."""
     variables = [variable for gate in gates for variable in gate.variables]
     return keras.StatelessScope(list(zip(variables, weights, strict=True)))
 

@@ -1,9 +1,10 @@
 """TensorFlow's implementation of the passes that `contract` describes.
 
-Single operations are the fastest for pooling over axis 1 and for scaling. Each
-of the other passes is compiled by XLA inside a graph that is otherwise not
-compiled. In XLA, sums are products of matrices and maxima are taken by halves,
-as it does not vectorize sums and maxima of products.
+Single operations are the fastest for pooling over axis 1 and for scaling. The
+other passes would take several of them. Each is compiled by XLA inside a graph
+that is otherwise not compiled: the last one, the gradient of the input, then
+takes as long as one copy. In XLA, sums are products of matrices and maxima are
+taken by halves, as it does not vectorize sums and maxima of products.
 """
 
 import functools
@@ -18,7 +19,8 @@ from cbam_keras.layers._fused.contract import PoolCotangents, Pooled, factors
 # Maxima by halves end at this width, that of a vector register of floats.
 _LANES = 16
 
-reshape, cast = tf.reshape, tf.cast
+reshape = tf.reshape
+cast = tf.cast
 
 
 def supports(x):
@@ -84,20 +86,22 @@ def vjp(function, values, weights):
         gate_map, state = function(values, weights)
 
     def map_vjp(dmap):
-        sources = [list(values), list(weights)]
         return tape.gradient(
-            gate_map, sources, dmap, unconnected_gradients="zero"
+            gate_map,
+            [list(values), list(weights)],
+            dmap,
+            unconnected_gradients="zero",
         )
 
     return gate_map, state, map_vjp
 
 
 def pool(x, gate_map, axis, pool_types, dtype, with_argmax):
-    options = axis, tuple(pool_types), dtype, with_argmax
+    arguments = (x, gate_map, axis, tuple(pool_types), dtype, with_argmax)
     # The other axis, or the maximum alone, takes longer in XLA.
     if axis == 1 or not with_argmax or not _on_cpu() or x.shape[2] is None:
-        return _pool(x, gate_map, *options)
-    pooled = _compiled_call(_pool, x, gate_map, *options)
+        return _pool(*arguments)
+    pooled = _compiled_call(_pool, *arguments)
     return pooled._replace(product=x) if gate_map is None else pooled
 
 
@@ -132,8 +136,11 @@ def scale(product, gate_map, x):
 
 
 class Backward:
+    """The passes of the gradient, each a function that XLA may compile."""
+
     def __init__(self, dy, x):
-        self.dy, self.x = dy, x
+        self.dy = dy
+        self.x = x
 
     def dmap2(self, map1, axis):
         return _compiled_call(_dmap2, self.dy, self.x, map1, axis)
@@ -142,8 +149,9 @@ class Backward:
         return _compiled_call(_dmap1, self.dy, self.x, map2, tuple(to_dp), axis)
 
     def dx(self, map1, map2, to_dp, to_dx):
-        cotangents = tuple(to_dp), tuple(to_dx)
-        return _compiled_call(_dx, self.dy, map1, map2, *cotangents)
+        return _compiled_call(
+            _dx, self.dy, map1, map2, tuple(to_dp), tuple(to_dx)
+        )
 
 
 def _dmap2(dy, x, map1, axis):
@@ -183,8 +191,12 @@ def _sum(x, axis):
 
 def _split_axis_1(x):
     """Returns `x` as `(B, height, width, N)`: two steps pool it faster."""
-    size, last = (x.shape[i] or tf.shape(x)[i] for i in (1, 2))
-    height, width = factors(size) if isinstance(size, int) else (1, size)
+    size = x.shape[1] or tf.shape(x)[1]
+    last = x.shape[2] or tf.shape(x)[2]
+    if isinstance(size, int):
+        height, width = factors(size)
+    else:
+        height, width = 1, size
     return tf.reshape(x, (-1, height, width, last))
 
 
@@ -215,7 +227,8 @@ def _max_over_axis_1(x, with_argmax):
 
 
 def _argmax_of_axis_1(x, row_max, maximum):
-    width, size = tf.shape(x)[2], tf.shape(x)[3]
+    width = tf.shape(x)[2]
+    size = tf.shape(x)[3]
     row = _first(row_max == maximum)
     index = (row * width + tf.range(width)[:, None]) * size + tf.range(size)
     flat = tf.reshape(x, (tf.shape(x)[0], -1))
@@ -267,7 +280,8 @@ def _compiled_call(function, *arguments):
 
 @functools.cache
 def _compiled(function, signature):
-    # One for all signatures would also take unknown sizes for known ones.
+    # One function for all signatures would take one that was traced for
+    # unknown sizes where sizes are known.
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled.get_concrete_function(*signature)
 
@@ -278,7 +292,10 @@ def _signature(value):
 
 
 def _keras_predicts():
-    """Whether this graph is a step of Keras' `predict` or `evaluate`."""
+    """Whether this graph is a step of Keras' `predict` or `evaluate`.
+
+    If Keras renames its steps, predictions take the formula.
+    """
     return any(
         getattr(graph, "name", "").startswith("one_step_on_data")
         for graph in private.with_outer_graphs(_graph())
@@ -295,9 +312,12 @@ def _graph():
 
 @functools.cache
 def _on_cpu():
-    # Other devices sum quickly what is fused, and matrix products round there.
-    devices = tf.config.list_physical_devices()
-    return {x.device_type for x in devices} <= {"CPU", "XLA_CPU"}
+    # Other devices sum quickly what is fused, and round what matrix products
+    # multiply.
+    device_types = {
+        device.device_type for device in tf.config.list_physical_devices()
+    }
+    return device_types <= {"CPU", "XLA_CPU"}
 
 
 @functools.cache

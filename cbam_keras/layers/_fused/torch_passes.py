@@ -11,8 +11,11 @@ from torch.nn import functional
 from cbam_keras.layers._fused import contract, private, rows
 from cbam_keras.layers._fused.contract import Pooled
 
-_CONVOLUTIONS = functional.conv1d, functional.conv2d, functional.conv3d
-reshape, cast = torch.reshape, torch.Tensor.to
+# By the number of spatial axes, less one.
+_CONVOLUTIONS = (functional.conv1d, functional.conv2d, functional.conv3d)
+
+reshape = torch.reshape
+cast = torch.Tensor.to
 
 # PyTorch 2.6 can't tell exports from `torch.compile`: treat both as exports.
 _is_exporting = getattr(
@@ -23,7 +26,8 @@ _is_exporting = getattr(
 def supports(x):
     if _compiles():
         return True
-    # Exports, traces, transformations and tangents need single operations.
+    # Exports, traces and transformations need single operations, and tangents
+    # pass through no custom gradient.
     return not (
         x.is_meta
         or torch.compiler.is_compiling()
@@ -35,7 +39,8 @@ def supports(x):
 
 def needs_gradient(x, weights, training):
     autocasts = torch.is_autocast_enabled(x.device.type)
-    # A compiler fuses the gradient itself; for small inputs we are slower.
+    # A compiler takes the gradient itself, and fuses what that needs. Of eight
+    # small images, single operations take less time than a call of ours.
     return (
         training is not False
         and not _compiles()
@@ -55,7 +60,8 @@ def convolve(maps, kernel, dilation_rate):
     *sizes, count, _ = kernel.shape
     rank = len(sizes)
     kernel = kernel.permute(rank + 1, rank, *range(rank))
-    # On a CPU, the gradient for float64 and one image needs it contiguous.
+    # A CPU has no gradient for float64 and a single image if the kernel is
+    # not contiguous. Flattening copies it in this order.
     kernel = kernel.flatten().view(1, count, *sizes)
     convolved = _CONVOLUTIONS[rank - 1](
         # PyTorch would export the axis -1 as a transposition that is not valid.
@@ -73,7 +79,12 @@ def maximum(x, axis, keepdims):
 
 
 def _convolve_compiled(maps, kernel, dilation_rate):
-    """Convolves by a product per row of the kernel, faster when compiled."""
+    """Convolves by a product per row of the kernel.
+
+    The compiler fuses nothing with a convolution, and PyTorch's own, compiled,
+    takes more than all of the layer. With the one product of
+    `rows.convolve_by_rows`, a step of the layer takes twice as long.
+    """
     _, height, width, count = maps.shape
     size = len(kernel)
     margin = size // 2 * dilation_rate
@@ -98,22 +109,26 @@ class _Function(torch.autograd.Function):
     def forward(ctx, forward, backward, formula, *arguments):
         with _without_autocast(arguments[0]):
             (y, *state), ctx.residuals = forward(*arguments)
-        # The caller may change the output in place, which must be no view then.
+        # The caller may change the output in place, which autograd allows of no
+        # view that is made here.
         outputs = (y.data, *state)
-        ctx.vjp, ctx.formula = backward, formula
-        # Moving averages change before the gradient, which does not need them.
-        ctx.fixed = [None if x.requires_grad else x for x in arguments[1:]]
-        learned = (x for x in arguments[1:] if x.requires_grad)
-        ctx.save_for_backward(arguments[0], *learned)
+        ctx.vjp = backward
+        ctx.formula = formula
+        # Moving averages change before the gradient is taken. It does not
+        # depend on them, so they are not saved: autograd would complain.
+        x, *weights = arguments
+        ctx.fixed = [None if y.requires_grad else y for y in weights]
+        trainable = [weight for weight in weights if weight.requires_grad]
+        ctx.save_for_backward(x, *trainable)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
 
     @staticmethod
     def backward(ctx, dy, *_):
-        x, *learned = ctx.saved_tensors
+        x, *trainable = ctx.saved_tensors
         with _without_autocast(x):
             if torch.is_grad_enabled() or private.torch_transforms():
-                cotangents = _differentiable_vjp(ctx, dy, x, learned)
+                cotangents = _differentiable_vjp(ctx, dy, x, trainable)
             else:
                 cotangents = ctx.vjp(dy, x, ctx.residuals)
         return None, None, None, *cotangents
@@ -124,17 +139,27 @@ def _without_autocast(x):
     return torch.autocast(x.device.type, enabled=False)
 
 
-def _differentiable_vjp(ctx, dy, x, learned):
+def _differentiable_vjp(ctx, dy, x, trainable):
     """Returns the cotangents through the formula, to differentiate again."""
-    learned = iter(learned)
-    arguments = [x, *(next(learned) if y is None else y for y in ctx.fixed)]
+    next_trainable = iter(trainable)
+    weights = [
+        next(next_trainable) if fixed is None else fixed for fixed in ctx.fixed
+    ]
+    arguments = [x, *weights]
     differentiable = [tensor for tensor in arguments if tensor.requires_grad]
     with torch.enable_grad():
-        y = ctx.formula(*arguments)
-        options = {"create_graph": True, "allow_unused": True}
-        gradients = torch.autograd.grad(y, differentiable, dy, **options)
-    gradients = iter(gradients)
-    return [next(gradients) if x.requires_grad else None for x in arguments]
+        gradients = torch.autograd.grad(
+            ctx.formula(*arguments),
+            differentiable,
+            dy,
+            create_graph=True,
+            allow_unused=True,
+        )
+    next_gradient = iter(gradients)
+    return [
+        next(next_gradient) if tensor.requires_grad else None
+        for tensor in arguments
+    ]
 
 
 def vjp(function, values, weights):
@@ -184,7 +209,9 @@ class Backward:
     """Allocates `dy * x`, and writes `dp` and `dx` over it."""
 
     def __init__(self, dy, x):
-        self.dy, self.x, self.product = dy, x, dy * x
+        self.dy = dy
+        self.x = x
+        self.product = dy * x
 
     def dmap2(self, map1, axis):
         return _weighted_sum(self.product, map1, axis).to(self.x.dtype)
@@ -197,9 +224,11 @@ class Backward:
                 dmap1 += _weighted_sum(self.x, pools.sum, axis)
             if pools.max is not None:
                 maxima = self.x.gather(pools.axis, pools.argmax) * pools.max
-                index = pools.argmax.transpose(1, 2)
-                maxima = maxima.transpose(1, 2).to(dmap1.dtype)
-                dmap1.scatter_add_(pools.axis, index, maxima)
+                dmap1.scatter_add_(
+                    pools.axis,
+                    pools.argmax.transpose(1, 2),
+                    maxima.transpose(1, 2).to(dmap1.dtype),
+                )
         return dmap1.to(self.x.dtype)
 
     def dx(self, map1, map2, to_dp, to_dx):
@@ -222,16 +251,16 @@ def _pools_vjp(x, cotangents):
 
 def _weighted_sum(x, gate_map, axis):
     """Returns the sum over an axis, in at least `float32`."""
-    half = x.itemsize < 4
-    if gate_map is not None and not half and _on_cpu(x):
+    is_half = x.itemsize < 4
+    if gate_map is not None and not is_half and _on_cpu(x):
         # A product is three times as fast. Other devices may round it.
         if axis == 2:
             return torch.bmm(x, gate_map.transpose(1, 2))
         return torch.bmm(gate_map.transpose(1, 2), x)
     if gate_map is not None:
         x = x * gate_map
-    exact = torch.float32 if half else x.dtype
-    return x.sum(axis, keepdim=True, dtype=exact)
+    dtype = torch.float32 if is_half else x.dtype
+    return x.sum(axis, keepdim=True, dtype=dtype)
 
 
 def _compiles():
@@ -244,7 +273,11 @@ def _on_cpu(x):
 
 
 def _max_over_axis_1(x):
-    """Returns maximum and argmax, in a fifth of the time of `torch.max`."""
+    """Returns maximum and argmax.
+
+    It pools over a row of pixels, which takes a fifth of the time of
+    `torch.max` over axis 1.
+    """
     row = x.transpose(1, 2).unsqueeze(2)
     pooled = functional.max_pool2d_with_indices(row, (1, x.shape[1]))
     return tuple(value.view(len(x), 1, x.shape[2]) for value in pooled)
