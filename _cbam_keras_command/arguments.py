@@ -19,6 +19,7 @@ from _cbam_keras_command.options import (
     NETWORKS,
     RECIPES,
     TASKS,
+    TASKS_OF_PREDICTIONS,
     WEIGHTS,
     dataset,
     existing,
@@ -422,11 +423,11 @@ def add_report(parser: Group) -> None:
         type=existing,
         metavar="RUN",
         help="output folder of a run; or folder of test predictions: "
-        "NETWORK_sSEED.npz with arrays probs, (N, classes) or (N,), "
-        "labels, (N,), and optionally groups, or NETWORK_sSEED.csv "
-        "with a column label and one per class; or one .npz file "
-        "with labels and, under the name of each network, "
-        "probabilities (seeds, N, classes)",
+        "NETWORK_sSEED.npz (also _seed, _run, _fold) with arrays probs, "
+        "(N, classes) or (N,), labels, (N,), and optionally image and "
+        "group, or NETWORK_sSEED.csv with columns label, one per class, "
+        "image and group; or one .npz file with labels and, under the "
+        "name of each network, probabilities (seeds, N, classes)",
     )
     parser.add_argument(
         "--figures",
@@ -444,6 +445,18 @@ def add_predictions(parser: Group) -> None:
     parser.add_argument(
         "--pattern",
         help="pattern of file names, with {network}, {seed} and {fold}",
+    )
+    parser.add_argument(
+        "--task",
+        choices=TASKS_OF_PREDICTIONS,
+        help="what labels are; scores are numbers without labels, such as an "
+        "IoU (default: by the values, see the guide on predictions)",
+    )
+    parser.add_argument(
+        "--class-names",
+        nargs="+",
+        metavar="NAME",
+        help="the classes, in the order of the numbers in labels",
     )
     parser.add_argument(
         "--baseline",

@@ -24,6 +24,7 @@ OF_PROBABILITIES = ("auc", "average_precision", "ece", "brier")
 MEASURES = ("accuracy", *OF_ANSWERS, *OF_PROBABILITIES)
 # What is predicted but masks, and measures of numbers.
 TASKS = ("classification", "regression")
+TASKS_OF_PREDICTIONS = (*TASKS, "scores")
 NUMBERS = ("mae", "rmse", "r2")
 # Measures of masks.
 SCORES = ("miou", "iou", "dice")

@@ -117,7 +117,7 @@ def test_given_predictions_answer_nothing_of_their_training(kind, tmp_path):
     results = study.results_of(
         {"none": [predictions] * 3, "cbam": [predictions[::-1]] * 3},
         labels,
-        task="scores" if labels is None else None,
+        task={"numbers": "regression", "scores": "scores"}.get(kind),
         multi_label=kind == "labels",
     )
     page = results.write(tmp_path / "out").read_text("utf-8")

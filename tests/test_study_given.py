@@ -322,7 +322,12 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
             ValueError,
             r"of shape \(90,\)",
         ),
-        ({"a": PLAIN[0][:, 0] * 9}, {}, ValueError, r"integers from 0 to 1"),
+        (
+            {"a": PLAIN[0][:, 0] * 9},
+            {"labels": LABELS == 1},
+            ValueError,
+            "must be probabilities or these classes",
+        ),
         (
             {"a": LOGITS},
             {"labels": LOGITS},

@@ -51,7 +51,7 @@ def test_groups_and_names_of_a_table_are_texts(tmp_path):
     for network, (probabilities, *_) in GIVEN.items():
         path = tmp_path / f"{network}_s0.csv"
         as_csv(path, probabilities, LABELS, group=groups, name=names)
-    found = study.results_of(tmp_path)
+    found = study.results_of(tmp_path, class_names=NAMES)
     assert "2 groups of test" in found.verdict
     kept = found.predictions("none", seed=0)
     assert kept["image"].tolist() == names
@@ -93,13 +93,15 @@ def test_columns_of_another_order_and_labels_that_are_places_agree(tmp_path):
     frame.assign(label=np.array(NAMES)[LABELS]).to_csv(
         tmp_path / "cbam_s1.csv", sep=";", encoding="utf-8-sig"
     )
-    # Numbers of the other files are places of the columns of the first.
-    with pytest.raises(ValueError, match="differ in their labels"):
+    # Nothing says which class a number of the other files is.
+    with pytest.raises(ValueError, match="must say which class a number is"):
         study.results_of(tmp_path)
-    as_csv(tmp_path / "cbam_s0.csv", GIVEN["cbam"][0], LABELS)
-    results = study.results_of(tmp_path)
+    results = study.results_of(tmp_path, class_names=NAMES)
     assert [*results.class_names] == NAMES
     assert results.rows[1].values == EXPECTED.rows[1].values
+    as_csv(tmp_path / "cbam_s0.csv", GIVEN["cbam"][0], LABELS)
+    with pytest.raises(ValueError, match="as names, or all as numbers"):
+        study.results_of(tmp_path, class_names=NAMES)
 
 
 def test_groups_names_and_folds_are_read(tmp_path):
@@ -180,12 +182,12 @@ NEITHER = "must be a .npz file, as numpy.savez"
         (lambda path: path.write_bytes(b""), NEITHER),
         (saved(probs=None), "must have an array probs"),
         (saved(probs=np.float64(1)), "arrays of the same examples"),
-        (saved(y_pred=LABELS), "must have one of probs, y_pred"),
+        (saved(y_pred=LABELS), "must have one of probabilities and"),
         (saved(probs=GIVEN["cbam"][1][:80]), r"\(80, 3\), .labels.: \(90,\)"),
         (saved(labels=np.roll(LABELS, 1)), "in their labels, of 90 and 90"),
         (
             saved(probs=GIVEN["cbam"][1][:80], labels=LABELS[:80]),
-            "in their labels, of 90 and 80",
+            "in their predictions, of 90 and 80",
         ),
         (
             saved(probs=GIVEN["cbam"][1][:80], labels=None),
@@ -213,9 +215,9 @@ def test_what_is_wrong_is_one_sentence_that_names_files(
     ("text", "words"),
     [
         ("", "a .csv file with a header"),
-        ("a,b,label\n.5,.5,a\n.5,a\n", "probabilities in each column"),
+        ("a,b,label\n.5,.5,a\n.5,a\n", "line 3 has 2 fields"),
         ("label,group\na,b\nb,b\n", "a column for each class"),
-        ("a,b,path,label\n.5,.5,x.png,a\n", "text in .*'path'"),
+        ("a,b,size,label\n.5,.5,big,a\n", 'text in the column "size"'),
         ("a,b,label\n.5,.5,c\n.5,.5,a\n", "Received: c"),
     ],
 )
@@ -230,7 +232,7 @@ def test_what_is_wrong_in_a_csv_file_is_named(text, words, tmp_path):
     [
         ("{seed}.npz", "must have {network} once"),
         ("{network}/{kind}", "must have {network} once"),
-        ("{network}/{seed}", "must hold files as none_s0.npz"),
+        ("{network}/{seed}", "must hold files such as none_s0.npz"),
     ],
 )
 def test_patterns_that_mean_nothing_are_refused(pattern, words, tmp_path):

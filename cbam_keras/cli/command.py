@@ -142,7 +142,15 @@ def write_report(options: Options) -> None:
     """Writes the page of a run again, or that of predictions in files."""
     path = pathlib.Path(options.run).expanduser()
     if not (path / STUDY).exists():
-        names = "baseline", "measure", "multi_label", "logits", "pattern"
+        names = (
+            "task",
+            "class_names",
+            "baseline",
+            "measure",
+            "multi_label",
+            "logits",
+            "pattern",
+        )
         results = study.results_of(path, **options.select(names))
         say(results)
         output = options.output or f"runs/report-{path.stem}"

@@ -16,12 +16,17 @@ from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import Run, check_name, runs_of
-from cbam_keras.study.programs.given_files import Part, read_files
-from cbam_keras.study.programs.given_values import (
-    GIVEN_TASKS,
-    GivenRun,
-    find_reader,
+from cbam_keras.study.programs.given_classes import interpret
+from cbam_keras.study.programs.given_columns import GIVEN_TASKS, Column
+from cbam_keras.study.programs.given_files import (
+    PredictionTable,
+    as_names,
+    name_columns,
+    read_tables,
 )
+from cbam_keras.study.programs.given_names import describe_networks
+from cbam_keras.study.programs.given_rows import Joined, join
+from cbam_keras.study.programs.given_values import GivenRun, find_reader
 from cbam_keras.study.results.kept import GIVEN, OF_SCORES, write_predictions
 from cbam_keras.study.results.results import Results
 
@@ -36,7 +41,8 @@ class GivenResults(Results):
 
     def __str__(self) -> str:
         notes = [f"{x}." for x in self.content["notes"]]
-        return "\n\n".join([super().__str__(), *notes])
+        read = f"{self.content['read']}."
+        return "\n\n".join([read, super().__str__(), *notes])
 
     def write(
         self, folder: str | os.PathLike, figures: str | None = None
@@ -106,19 +112,24 @@ def results_of(
             all `N` test examples: `(N, classes)`, or `(N,)` or `(N, 1)`, the
             probability of the second of two classes; or only classes, `(N,)`,
             as numbers or names. Runs at the same position of the lists are
-            paired, like runs with one seed. Data frames and tensors are taken
-            as arrays. For regression a run has the shape of the labels, for
-            scores it is `(N,)`. Or the path of a folder of `.npz` or `.csv`
-            files with labels, one per network and seed, such as `none_s0.npz`,
-            or of one `.npz` file; see the guide on predictions.
+            paired, like runs with one seed. Tensors are taken as arrays, data
+            frames too, and text in their `columns` names the classes. For
+            regression a run has the shape of the labels, for scores it is
+            `(N,)`. Or the path of a folder of `.npz` or `.csv` files with
+            labels, one per network and seed, such as `none_s0.npz`, or of one
+            file of all networks; see the guide on predictions.
         labels: The classes of the examples: names or numbers from 0, `(N,)`,
             or one-hot, `(N, classes)`. For regression the targets, `(N,)` or
-            `(N, ...)`; scores have none. Defaults to `None`: those of files.
+            `(N, ...)`; scores have none. Beside files they are in the order of
+            the rows. Defaults to `None`: those of files.
         task: `"classification"`, `"regression"`, or `"scores"` for one number
-            per example, e.g. an IoU. Defaults to `None`: regression for floats
-            `(N,)` as labels and predictions, else classification.
-        class_names: Sequence of strings, the classes in the order of the
-            probabilities. Defaults to `None`: numbers.
+            per example, e.g. an IoU. Defaults to `None`: by the values, never
+            by their type. Text, `class_names`, `(N, classes)` and labels that
+            are exactly 0 to C - 1 are classes; targets or predictions that are
+            not whole are numbers; what may be both is refused.
+        class_names: Sequence of strings, the classes in the order of their
+            numbers, and of probabilities without names. Defaults to `None`:
+            what columns are called, the text of labels, or numbers.
         baseline: String, the network that the others are compared with.
             Defaults to `None`: the first one, or in files one called `none`,
             `baseline` or similar.
@@ -138,7 +149,7 @@ def results_of(
             sigmoid for single logits and several labels. Defaults to `False`.
         pattern: String, the names of files in a folder, with `{network}`,
             `{seed}` and `{fold}`, e.g. `"{network}/{seed}/probs.npz"`. Defaults
-            to `None`: `none_s0.npz`, `none-seed0_fold2.csv` and so on.
+            to `None`: `none_s0.npz`, `none_run0.npz`, `none-seed0_fold2.csv`.
 
     Returns:
         A `study.Results`, with a method `write(folder)`.
@@ -147,7 +158,9 @@ def results_of(
         ValueError: If predictions are not probabilities of these classes, or
             not numbers, if their number differs from `labels`, if networks
             differ in their numbers of runs, if folds do not test each example
-            once, or if files are damaged or disagree.
+            once, if files are damaged or disagree, or if names of files,
+            columns or labels could be read in two ways. The message has the
+            argument that decides.
         ImportError: If scikit-learn or pandas is missing.
 
     Example:
@@ -157,36 +170,135 @@ def results_of(
         >>> results.to_dataframe()["mean"].tolist()
         [1.0, 1.0]
     """
-    read: Part = {}
-    if isinstance(predictions, str | os.PathLike):
-        read = read_files(predictions, pattern, logits)
-        predictions, folds = read["predictions"], folds or read.get("folds")
-        labels = read.get("labels") if labels is None else labels
-        groups = read.get("groups") if groups is None else groups
-        class_names = class_names or read.get("class_names")
-        task = task or read.get("task")
     _checks.one_of("task", task, (None, *GIVEN_TASKS, OF_SCORES))
-    if not isinstance(predictions, Mapping) or not predictions:
-        raise TypeError(
-            "`predictions` must be a mapping of the names of networks to "
-            "probabilities or numbers, or the path of a folder of files. "
-            f"Received: {_checks.shown(predictions)}"
-        )
-    if (labels is None) != (task == OF_SCORES):
-        raise ValueError(
-            '`labels` must be given, except for scores (task="scores"). '
-            f"Received: labels={_checks.shown(labels)}, {task=}"
-        )
-    count = None
+    _checks.boolean("multi_label", multi_label)
+    _checks.boolean("logits", logits)
+    names = _names_of_frame(labels)
+    labels = None if labels is None else _as_array(labels)
+    beside = None
     if labels is not None:
-        labels = _as_array(labels)
-        count = len(labels)
+        beside = Column("labels=", "labels", labels, names)
+    options = {
+        "class_names": class_names,
+        "multi_label": multi_label,
+        "logits": logits,
+    }
+    if isinstance(predictions, str | os.PathLike):
+        count = None if labels is None else len(labels)
+        tables, task = read_tables(predictions, pattern, task, logits, count)
+        _check_labels(beside, task, [*tables.values()])
+        joined, meaning = _join_files(
+            tables, beside, groups is not None, task, options
+        )
+        asked = _find_folds(tables, folds)
+        seeds = [*dict.fromkeys(run.seed for _, run in tables)]
+    else:
+        if not isinstance(predictions, Mapping) or not predictions:
+            raise TypeError(
+                "`predictions` must be a mapping of the names of networks to "
+                "probabilities or numbers, or the path of a folder of files. "
+                f"Received: {_checks.shown(predictions)}"
+            )
+        _check_labels(beside, task, [])
+        joined, meaning = _join_arrays(
+            predictions, beside, folds, task, options
+        )
+        asked, seeds = folds, None
+    count, runs = joined.count, joined.runs
+    first = next(iter(runs))
+    for name in runs:
+        check_name(name)
+    _checks.one_of("baseline", baseline or first, runs)
+    places, count_of_folds = _find_places(runs[first], count, asked)
+    if seeds is not None:
+        places = [Run(seeds[x.seed], x.fold) for x in places]
+    reader = find_reader(
+        meaning,
+        joined.labels,
+        measure=measure,
+        multi_label=multi_label,
+        logits=logits,
+    )
+    images = joined.names
+    if images is None:
+        images = np.array([f"test {row}" for row in range(count)])
+    groups = joined.groups if groups is None else groups
+    about = images, _read_groups(groups, count)
+    read = _describe(joined, meaning, count_of_folds, multi_label)
+    return _make(
+        runs, places, reader, about, baseline or first, count_of_folds, read
+    )
+
+
+def _check_labels(beside, task, tables):
+    """Raises unless there are labels, or none of scores."""
+    with_labels = [x.source for x in tables if x.labels is not None]
+    has_labels = beside is not None or len(with_labels) > 0
+    if has_labels != (task == OF_SCORES):
+        return
+    if has_labels:
+        received = f"labels in {with_labels[0] if with_labels else 'labels='}"
+        advice = "Leave out the labels, or the task"
+    else:
+        received = "no labels"
+        if tables:
+            columns = tables[0].columns or ("none beside predictions",)
+            received += (
+                f' in "{tables[0].source}", with the columns '
+                f"{_checks.first_few(columns, 9)}"
+            )
+        advice = (
+            "Add a column or array label (y_true, target), or pass "
+            'task="scores" (--task scores) if each number is a score'
+        )
+    raise ValueError(
+        '`labels` must be given, except for scores (task="scores"). '
+        f"Received: {received}, {task=}. {advice}"
+    )
+
+
+def _join_files(tables, beside, has_groups, task, options):
+    """Returns the examples and runs of files, and what they mean."""
+    keys = [key for key, table in tables.items() if table.labels is not None]
+    columns = [
+        Column(
+            tables[key].source,
+            "labels",
+            tables[key].labels,
+            tables[key].class_names,
+            tables[key].is_text,
+        )
+        for key in keys
+    ]
+    if beside is not None:
+        columns.append(beside)
+    meaning = interpret([*tables.values()], columns, task=task, **options)
+    predictions = dict(zip(tables, meaning.predictions, strict=True))
+    labels = dict(zip(keys, meaning.labels, strict=False))
+    labels_beside = None if beside is None else meaning.labels[-1]
+    return join(tables, predictions, labels, labels_beside, has_groups), meaning
+
+
+def _find_folds(tables, folds):
+    """Returns whether runs of files are folds."""
+    has_folds = any(run.fold is not None for _, run in tables)
+    if folds is not None and not has_folds:
+        raise ValueError(
+            "`folds` of files are said by their names, such as "
+            "none_s0_fold2.npz, or a column fold. Received: "
+            f"folds={_checks.shown(folds)}, with files without folds"
+        )
+    return True if has_folds else None
+
+
+def _join_arrays(predictions, beside, folds, task, options):
+    """Returns the examples and runs of arrays, and what they mean."""
+    count = None if beside is None else len(beside.values)
     runs = {x: _read_runs(y, count, folds) for x, y in predictions.items()}
     first, *_ = runs
     if count is None:
         count = 1 + max(int(run.rows.max(initial=-1)) for run in runs[first])
     for name, its_runs in runs.items():
-        check_name(name)
         _check_runs(its_runs, count, folds)
         rows, others = (
             [x.rows.tolist() for x in runs[y]] for y in (name, first)
@@ -197,24 +309,53 @@ def results_of(
                 f"many, with the same folds. Received: {len(rows)} of "
                 f'"{name}" and {len(others)} of "{first}", or other folds'
             )
-    _checks.one_of("baseline", baseline or first, runs)
-    places, count_of_folds = _find_places(runs[first], count, folds)
-    if seeds := read.get("seeds"):
-        places = [Run(seeds[x.seed], x.fold) for x in places]
-    reader = find_reader(
-        [run.scores for its_runs in runs.values() for run in its_runs],
-        labels,
-        task=task,
-        class_names=class_names,
-        measure=measure,
-        multi_label=_checks.boolean("multi_label", multi_label),
-        logits=_checks.boolean("logits", logits),
-    )
-    names = read.get("names")
-    if names is None:
-        names = np.array([f"test {row}" for row in range(count)])
-    about = names.astype(str), _read_groups(groups, count)
-    return _make(runs, places, reader, about, baseline or first, count_of_folds)
+    tables = []
+    for name, its_runs in runs.items():
+        for run in its_runs:
+            matrix, columns = run.scores, run.columns
+            if columns is not None:
+                matrix, columns = name_columns(matrix, columns)
+            tables.append(PredictionTable(str(name), matrix, columns))
+    columns = [] if beside is None else [beside]
+    meaning = interpret(tables, columns, task=task, **options)
+    read = iter(meaning.predictions)
+    ordered = {
+        name: [GivenRun(run.rows, next(read)) for run in its_runs]
+        for name, its_runs in runs.items()
+    }
+    labels = None if beside is None else meaning.labels[0]
+    return Joined(ordered, labels, None, None, count), meaning
+
+
+def _describe(joined, meaning, folds, multi_label):
+    """Returns what was read, e.g. "2 networks (a, b), 1 run each, ..."."""
+    names = [
+        (x, y) for x, runs in joined.runs.items() for y in range(len(runs))
+    ]
+    parts = [describe_networks(names)]
+    if folds is not None:
+        parts[0] += f" ({folds} folds)"
+    parts.append(_checks.count(joined.count, "example"))
+    if meaning.class_names:
+        noun = "label" if multi_label else "class"
+        count = len(meaning.class_names)
+        plural = (
+            noun if count == 1 else {"class": "classes"}.get(noun, "labels")
+        )
+        listed = _checks.first_few(meaning.class_names, 9)
+        parts.append(f"{count:,} {plural} ({listed})")
+    task = meaning.task
+    if multi_label:
+        task += " with several labels per example"
+    return f"{', '.join(parts)}: {task}"
+
+
+def _names_of_frame(values):
+    """Returns what the columns of a data frame are called, if by texts."""
+    columns = getattr(values, "columns", None)
+    if columns is None or not all(isinstance(x, str) for x in columns):
+        return None
+    return as_names([*columns])
 
 
 def _read_groups(groups, count):
@@ -263,7 +404,10 @@ def _read_runs(value, count, folds):
             f"{folds=}, with {_checks.shown(runs[0])}"
         )
     if folds is not None:
-        return [GivenRun(*map(_as_array, run)) for run in runs]
+        return [
+            GivenRun(_as_array(rows), _as_array(x), _names_of_frame(x))
+            for rows, x in runs
+        ]
     if runs is value and (len(runs) == count or np.ndim(runs[0]) == 0):
         if {np.shape(_as_array(x))[:1] for x in runs} == {(count,)}:
             raise ValueError(
@@ -272,7 +416,11 @@ def _read_runs(value, count, folds):
                 "pass numpy.array(...), or a list of such"
             )
         runs = [value]
-    return [GivenRun(np.arange(len(x)), x) for x in map(_as_array, runs)]
+    arrays = [_as_array(x) for x in runs]
+    return [
+        GivenRun(np.arange(len(x)), x, _names_of_frame(run))
+        for x, run in zip(arrays, runs, strict=True)
+    ]
 
 
 def _is_fold(run):
@@ -285,7 +433,7 @@ def _is_fold(run):
 
 def _check_runs(runs, count, folds):
     """Raises unless each run is of all examples, or of different ones."""
-    for number, (rows, scores) in enumerate(runs):
+    for number, (rows, scores, _) in enumerate(runs):
         if folds is None and len(rows) != count:
             raise ValueError(
                 f"`predictions` must be of all {count:,} examples, or `folds` "
@@ -325,7 +473,7 @@ def _find_places(runs, count, asked):
     return [*runs_of(range(len(seeds)), folds)], folds
 
 
-def _make(runs, places, reader, about, baseline, folds):
+def _make(runs, places, reader, about, baseline, folds, read):
     """Returns the results of runs; `about` are names and groups."""
     files_read, outcomes, data = {}, [], {}
     for variant, its_runs in runs.items():
@@ -370,6 +518,7 @@ def _make(runs, places, reader, about, baseline, folds):
             "class_names": reader.class_names,
             "threshold": None,
             "commonest": reader.commonest,
+            "read": read,
             "notes": [*dict.fromkeys(reader.notes)],
             "class_counts": None,
             "leaks": None,

@@ -1,274 +1,564 @@
-"""Files of predictions, one of each network and seed, or all in one."""
+"""Files of predictions as tables: what each column or array is.
 
-import collections
-import itertools
+Nothing is joined here, and nothing is a class yet: `given_classes` says what
+numbers and names mean, for all files at once.
+"""
+
+import csv
+import dataclasses
 import os
 import pathlib
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.study.plans.study import Run
+from cbam_keras.study.programs import given_names
+from cbam_keras.study.results.kept import OF_SCORES
 
-PROBABILITIES = ("probs", "probabilities", "predictions", "prediction", "pred")
-OF_SCIKIT_LEARN = ("y_pred", "y_prob", "y_score")
 # What arrays of a .npz file and columns of a .csv file are called.
-ARRAY_NAMES = {
-    "predictions": (*PROBABILITIES, *OF_SCIKIT_LEARN, "scores"),
-    "labels": ("labels", "label", "y_true", "targets", "target"),
-    "groups": ("groups", "group"),
-    # pandas writes an index without a name.
-    "names": ("names", "name", "image", "id", "Unnamed: 0"),
+ROLES = {
+    "labels": (
+        "label",
+        "labels",
+        "y_true",
+        "true",
+        "target",
+        "targets",
+        "label_ids",
+    ),
+    # Predicted classes or numbers; in a .npz file also probabilities.
+    "answers": ("prediction", "predictions", "pred", "y_pred"),
+    "probabilities": (
+        "prob",
+        "probs",
+        "probabilities",
+        "y_prob",
+        "y_score",
+        "score",
+        "scores",
+    ),
+    "logits": ("logits",),
+    "images": ("image", "images", "name", "names", "id", "filename", "path"),
+    "groups": ("group", "groups"),
+    "folds": ("fold",),
 }
-LOGITS, CLASS_NAMES = "logits", "class_names"
-# As none_s0.npz, none-seed0.csv, none_s0_fold2.npz, none_fold2.npz.
-USUAL = (
-    r"(?P<network>[^/]+?)([-_](s|seed)[-_]?(?P<seed>\d+))?"
-    r"([-_]fold[-_]?(?P<fold>\d+))?\.(npz|csv)"
+ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
+# What a file of one network has, and no file of all networks.
+OF_ONE_NETWORK = ("answers", "probabilities", "logits")
+# The first column of a table that pandas wrote with its index.
+INDEX = ("", "Unnamed: 0")
+# Columns that say of which network and seed a row is.
+OF_ROWS = ("model", "network", "method", "variant", "arch", "seed", "run")
+MISSING = ("", "nan", "<na>")
+KNOWN = (
+    "Known are label, prediction, prob_CLASS or the names of the classes, "
+    "prob, image, group and fold"
 )
-PARTS_OF_PATTERN = {
-    "{network}": "(?P<network>[^/]+?)",
-    "{seed}": r"(?P<seed>\d+)",
-    "{fold}": r"(?P<fold>\d+)",
-    "*": "[^/]*",
-}
+KNOWN_ARRAYS = (
+    "Known are probs, logits, predictions, labels, class_names, image, group "
+    "and fold"
+)
+CLASS_NAMES, TASK = "class_names", "task"
+# Columns of probabilities may be called prob_0, or prob_cat.
+PREFIX = "prob_"
+DELIMITERS = (",", ";", "\t")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 # Networks without attention, which others are compared with.
 BASELINES = ("none", "baseline", "plain", "control")
 EXAMPLE = (
-    "files as none_s0.npz and cbam_s0.npz, with the arrays probs, (N, classes) "
-    "or (N,), and labels, (N,); or .csv with a column for each class and "
-    "label. Describe other names with pattern= (--pattern), e.g. "
-    '"{network}/{seed}/probs.npz"'
+    "files such as none_s0.npz and cbam_s0.npz, with the arrays probs, (N, "
+    "classes) or (N,), and labels, (N,); or .csv with a column for each class "
+    "and label"
 )
-Part = dict[str, Any]
+Arrays = dict[str, np.ndarray]
 
 
-def read_files(
-    path: str | os.PathLike, pattern: str | None, logits: bool
-) -> Part:
-    """Returns arguments of `results_of`, names of examples, and seeds."""
+@dataclasses.dataclass(frozen=True)
+class PredictionTable:
+    """What one file, or one array, says of the test examples, as it stands.
+
+    Args:
+        source: String, what messages call it: a path, or a network.
+        predictions: Array `(N,)`, `(N, classes)` or of another shape.
+        columns: Tuple of strings, what the columns of `predictions` are called;
+            or `None`, if they have only places.
+        class_names: Tuple of strings, what its numbers of classes, and columns
+            without names, stand for. `None` if it does not say.
+        labels: Array, the classes or targets of the examples, or `None`.
+        answers: Array `(N,)`, predicted classes beside probabilities, or
+            `None`.
+        images: Array of strings, the names of the examples, or `None`.
+        groups: Array of strings, what the examples belong to, or `None`.
+        is_text: Boolean, whether values are text that may spell numbers.
+        is_index: Boolean, whether `images` are an index that pandas wrote.
+    """
+
+    source: str
+    predictions: np.ndarray
+    columns: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
+    labels: np.ndarray | None = None
+    answers: np.ndarray | None = None
+    images: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    is_text: bool = False
+    is_index: bool = False
+
+    def select(self, rows: Any) -> "PredictionTable":
+        """Returns a table of some of the examples, by indices or a mask."""
+        names = "predictions", "labels", "answers", "images", "groups"
+        values = {name: getattr(self, name) for name in names}
+        return dataclasses.replace(
+            self, **{x: y[rows] for x, y in values.items() if y is not None}
+        )
+
+
+Tables = dict[tuple[str, Run], PredictionTable]
+
+
+def read_tables(
+    path: str | os.PathLike,
+    pattern: str | None,
+    task: str | None,
+    logits: bool,
+    count: int | None,
+) -> tuple[Tables, str | None]:
+    """Returns the table of each network and run, and the task, if it is said.
+
+    The networks are in the order of their comparison, runs by seed and fold.
+    `count` is the number of examples, if labels say it that are in no file.
+    """
     path = pathlib.Path(path).expanduser()
-    if not path.is_dir():
-        return _read_all_in_one(path)
-    files = _find_files(path, pattern)
-    parts = {key: _read(file, logits) for key, file in files.items()}
-    networks = sorted({network for network, _ in parts})
-    networks.sort(key=lambda x: x.lower() not in BASELINES)
-    runs = sorted({run for _, run in parts}, key=lambda x: (x[0], x[1] or 0))
-    for network, run in itertools.product(networks, runs):
-        if (network, run) not in parts:
-            raise ValueError(
-                "Networks are compared with the same seeds and folds. "
-                f'Received: no file of "{network}" ({run}) beside '
-                f'"{[*files.values()][0]}"'
-            )
-    class_names = _align_classes([*parts.values()])
-    given = _join(parts, networks, runs)
-    given["predictions"] = {
-        network: [parts[network, run]["predictions"] for run in runs]
-        for network in networks
+    if path.is_dir():
+        tables = _read_folder(path, pattern, task, logits)
+    else:
+        tables, task = _read_one_file(path, pattern, task, count)
+    _check_grid(tables)
+    return tables, task
+
+
+def _read_folder(folder, pattern, task, logits):
+    """Returns the tables of a folder, by network and run."""
+    paths = {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix in (".npz", ".csv") and path.is_file()
     }
-    given[CLASS_NAMES] = class_names
-    given["seeds"] = [*dict.fromkeys(run.seed for run in runs)]
-    return given
-
-
-def _find_files(folder, pattern):
-    """Returns files by network and run, in the order of their names."""
-    expression = re.compile(USUAL if pattern is None else _translate(pattern))
-    found: dict[tuple[str, Run], pathlib.Path] = {}
-    for file in sorted(folder.rglob("*")):
-        match = expression.fullmatch(file.relative_to(folder).as_posix())
-        if match is None:
-            continue
-        parts = match.groupdict()
-        fold = None if parts.get("fold") is None else int(parts["fold"])
-        key = parts["network"], Run(int(parts.get("seed") or 0), fold)
-        if key in found:
-            raise ValueError(
-                "There must be one file of each network and seed. Received: "
-                f'"{found[key]}" and "{file}"'
-            )
-        found[key] = file
-    if not found:
-        held = _checks.first_few(sorted(x.name for x in folder.iterdir()))
-        raise ValueError(
-            f"A folder of predictions must hold {EXAMPLE}. Received: "
-            f'"{folder}", {pattern=}, which holds {held or "nothing"}'
+    keys = given_names.parse_names([*paths], pattern)
+    if not keys:
+        _refuse_folder(folder, [*paths], pattern)
+    tables: Tables = {}
+    for name, (network, run) in keys.items():
+        path = paths[name]
+        arrays = _read_arrays(path)
+        is_text = path.suffix == ".csv"
+        table, folds = as_table(
+            str(path), arrays, task=task, logits=logits, is_text=is_text
         )
-    return found
+        for key, part in _by_fold(table, folds, network, run):
+            tables[key] = part
+    tables = _drop_row_numbers(tables)
+    networks = sorted({network for network, _ in tables})
+    networks.sort(key=lambda x: x.lower() not in BASELINES)
+    order = {network: place for place, network in enumerate(networks)}
+    in_order = sorted(
+        tables, key=lambda x: (order[x[0]], x[1].seed, x[1].fold or 0)
+    )
+    return {key: tables[key] for key in in_order}
 
 
-def _translate(pattern):
-    """Returns a pattern as a regular expression."""
-    pieces = re.split(r"(\{network\}|\{seed\}|\{fold\}|\*)", pattern)
-    others = "".join(x for x in pieces if x not in PARTS_OF_PATTERN)
-    if pieces.count("{network}") != 1 or {*"{}"} & {*others}:
-        raise ValueError(
-            "`pattern` must have {network} once, and may have {seed} and "
-            f'{{fold}}, e.g. "{{network}}/{{seed}}/probs.npz". Received: '
-            f"{pattern=}"
+def _refuse_folder(folder, names, pattern):
+    """Raises for a folder of which no file is read."""
+    held = _checks.first_few(names or sorted(x.name for x in folder.iterdir()))
+    advice = "Describe other names with pattern= (--pattern)"
+    if proposed := given_names.propose(names):
+        read = given_names.parse_names(names, proposed[0])
+        advice += (
+            f': pattern="{proposed[0]}" reads '
+            f"{given_names.describe_networks(read.values())}"
         )
-    text = "".join(PARTS_OF_PATTERN.get(x) or re.escape(x) for x in pieces)
-    return rf"{text}(\.npz|\.csv)?"
+    else:
+        advice += ', e.g. "{network}/{seed}/probs.npz"'
+    raise ValueError(
+        f'A folder of predictions must hold {EXAMPLE}. Received: "{folder}", '
+        f"{pattern=}, which holds {held or 'nothing'}. {advice}"
+    )
 
 
-def _load(path):
+def _check_grid(tables):
+    """Raises unless all networks have the same runs."""
+    networks = dict.fromkeys(network for network, _ in tables)
+    for run in dict.fromkeys(run for _, run in tables):
+        for network in networks:
+            if (network, run) not in tables:
+                beside = next(x for x in tables if x[0] == network)
+                other = next(x for x in tables if x[1] == run)
+                raise ValueError(
+                    "Networks are compared with the same seeds and folds. "
+                    f'Received: no file of "{network}" ({run}) beside '
+                    f'"{tables[beside].source}", but '
+                    f'"{tables[other].source}". Add it, or leave out this run '
+                    "of the others"
+                )
+
+
+def _read_arrays(path: pathlib.Path) -> Arrays:
     """Returns the arrays of a `.npz` file, or the columns of a `.csv` one."""
     try:
         if path.suffix == ".csv":
-            pandas = _checks.require("pandas", extra="predictions")
-            texts = *ARRAY_NAMES["groups"], *ARRAY_NAMES["names"]
-            frame = pandas.read_csv(
-                path,
-                # Else "007" and "7" are one patient.
-                dtype=dict.fromkeys(texts, str),
-                # pandas finds the delimiter.
-                sep=None,
-                engine="python",
-                keep_default_na=False,
-                encoding="utf-8-sig",
-            )
-            # Columns of text are those of objects, or of pandas' own strings.
-            columns = {name: np.array(frame[name]) for name in frame}
-            return {x: np.array(y.tolist()) for x, y in columns.items()}
+            text = path.read_text(encoding="utf-8-sig")
+            return _read_columns(text)
         # NumPy leaves a file open that is no archive.
         with path.open("rb") as opened, np.load(opened) as file:
             return dict(file)
-    except ImportError:
-        raise
     # Damaged archives and tables raise errors of many types.
     except Exception as error:
         raise ValueError(
             f'"{path}" must be a .npz file, as numpy.savez(file, probs=..., '
-            "labels=...) writes, or a .csv file with a header "
-            f"({type(error).__name__}: {error})"
+            "labels=...) writes, or a .csv file with a header. Received: "
+            f"{type(error).__name__}: {error}"
         ) from error
 
 
-def _read(path, logits):
-    """Returns what a file of one run holds."""
-    arrays, part = _load(path), {"path": path}
-    if logits and LOGITS in arrays:
-        arrays["predictions"] = arrays[LOGITS]
-    for what, names in ARRAY_NAMES.items():
-        found = [name for name in arrays if name in names]
-        if len(found) > 1:
-            raise ValueError(
-                f'"{path}" must have one of {", ".join(found)}. Received: all'
-            )
-        if found:
-            part[what] = arrays.pop(found[0])
-    if path.suffix != ".csv" and CLASS_NAMES in arrays:
-        part[CLASS_NAMES] = [*map(str, arrays[CLASS_NAMES].ravel())]
-    elif path.suffix == ".csv" and "predictions" not in part and arrays:
-        part[CLASS_NAMES] = [*arrays]
-        part["predictions"] = np.stack([*arrays.values()], axis=1)
-        if part["predictions"].dtype.kind == "U":
-            raise ValueError(
-                f'"{path}" must have probabilities in each column but label, '
-                f"group and name. Received: text in {_checks.shown([*arrays])}"
-            )
-    if "predictions" not in part:
-        held = _checks.first_few([*arrays], 9) or "nothing"
-        advice = ""
-        if LOGITS in arrays:
-            advice = ". Say that they are logits by logits=True (--logits)"
+def _read_columns(text):
+    """Returns the columns of a table as text, without spaces around."""
+    header, *_ = text.partition("\n")
+    delimiter = max(DELIMITERS, key=lambda x: len(_split(header, x)))
+    lines = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
+    names = [x.strip() for x in next(lines, [])]
+    if not any(names) or "" in names[1:] or len({*names}) < len(names):
         raise ValueError(
-            f'"{path}" must have an array probs, or a column for each class. '
-            f"Received: {held}{advice}"
+            "the header must name each column once, and is "
+            f"{_checks.first_few(names) or 'empty'}"
         )
-    shapes = {x: np.shape(part[x]) for x in ARRAY_NAMES if x in part}
+    rows = []
+    for row in lines:
+        # A line without anything, such as the last.
+        if not row:
+            continue
+        if len(row) != len(names):
+            raise ValueError(
+                f"line {lines.line_num} has {len(row)} fields, the header "
+                f"{len(names)}"
+            )
+        rows.append(row)
+    if not rows:
+        raise ValueError("there are no rows below the header")
+    columns = zip(*rows, strict=True)
+    return {
+        name: _read_decimals(name, np.char.strip(np.array(values)), delimiter)
+        for name, values in zip(names, columns, strict=True)
+    }
+
+
+def _split(line, delimiter):
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _read_decimals(name, values, delimiter):
+    """Returns numbers with decimal commas as numbers with points."""
+    is_name = name.lower() in (*ROLES["images"], *ROLES["groups"], "")
+    if is_name or not any("," in x for x in values):
+        return values
+    if not all(DECIMAL_COMMA.fullmatch(x) for x in values if x):
+        return values
+    if delimiter == ",":
+        raise ValueError(
+            f'the numbers of the column "{name}" have a comma, such as '
+            f"{values[0]}. Write a point before decimals"
+        )
+    return np.char.replace(values, ",", ".")
+
+
+def as_table(
+    source: str,
+    arrays: Mapping[str, np.ndarray],
+    *,
+    task: str | None,
+    logits: bool,
+    is_text: bool,
+) -> tuple[PredictionTable, np.ndarray | None]:
+    """Returns the arrays of one network and run as a table, and their folds."""
+    roles, columns = _find_roles(source, arrays)
+    class_names = None
+    if not is_text:
+        if CLASS_NAMES in columns:
+            class_names = as_names(columns.pop(CLASS_NAMES).ravel())
+        if columns:
+            raise ValueError(
+                f'"{source}" must have no arrays that are not known. '
+                f"Received: {_checks.first_few([*columns], 9)}. Leave them "
+                f"out. {KNOWN_ARRAYS}"
+            )
+    predictions, names_of_columns, answers = _find_predictions(
+        source, roles, columns, task, logits
+    )
+    index = next((roles[x] for x in INDEX if x in roles), None)
+    images = roles.get("images", index)
+    table = PredictionTable(
+        source,
+        predictions,
+        names_of_columns,
+        class_names,
+        labels=roles.get("labels"),
+        answers=answers,
+        images=None if images is None else as_text(images),
+        groups=as_text(roles["groups"]) if "groups" in roles else None,
+        is_text=is_text,
+        is_index=index is not None and "images" not in roles,
+    )
+    folds = roles.get("folds")
+    _check_lengths(table, folds)
+    return table, folds
+
+
+def _find_roles(source, arrays):
+    """Returns arrays by what they are, and all others by their names."""
+    roles: Arrays = {}
+    others: Arrays = {}
+    names: dict[str, str] = {}
+    lowered = {name.lower() for name in arrays}
+    for name, values in arrays.items():
+        role = ROLE_OF.get(name.lower(), name if name in INDEX else None)
+        # The classes True and False are no labels.
+        is_class = name.lower() == "true" and "false" in lowered
+        if role is None or is_class:
+            others[name] = values
+            continue
+        if role in roles:
+            raise ValueError(
+                f'"{source}" must have one of {names[role]}, {name}. '
+                "Received: both. Leave one out"
+            )
+        roles[role], names[role] = values, name
+    return roles, others
+
+
+def _find_predictions(source, roles, columns, task, logits):
+    """Returns predictions, what their columns are called, and answers."""
+    answers = roles.get("answers")
+    scores = roles.get("probabilities")
+    if logits and "logits" in roles:
+        scores = roles["logits"]
+    elif scores is None and answers is None and "logits" in roles:
+        raise ValueError(
+            f'"{source}" must have an array probs, or a column for each class. '
+            "Received: logits. Say that they are logits by logits=True "
+            "(--logits)"
+        )
+    if task == OF_SCORES and scores is None and len(columns) == 1:
+        # The only column that is left is the score, whatever it is called.
+        scores = columns.popitem()[1]
+    if scores is not None and columns:
+        raise ValueError(
+            f'"{source}" must have no columns that are not known. Received: '
+            f"{_checks.first_few([*columns], 9)}, beside probabilities. Leave "
+            f"them out. {KNOWN}"
+        )
+    if scores is not None:
+        return scores, None, answers
+    if columns:
+        return (*_stack(source, columns), answers)
+    if answers is not None:
+        return answers, None, None
+    held = _checks.first_few([*roles], 9) or "nothing"
+    raise ValueError(
+        f'"{source}" must have an array probs, or a column for each class, or '
+        f"predicted classes, prediction. Received: {held} alone. {KNOWN}"
+    )
+
+
+def _stack(source, columns):
+    """Returns columns of numbers as a matrix, and what they are called."""
+    names = [*columns]
+    numbers = []
+    for name, values in columns.items():
+        missing = np.flatnonzero(is_missing(values))
+        if len(missing):
+            raise ValueError(
+                f'"{source}" must have a number in each row of the column '
+                f'"{name}". Received: none in {len(missing)} of {len(values)} '
+                f"rows, the first at index {missing[0]}. Leave out these "
+                "examples"
+            )
+        try:
+            numbers.append(values.astype("float64"))
+        except ValueError:
+            raise ValueError(
+                f'"{source}" must have probabilities in each column that is '
+                f'not known. Received: text in the column "{name}". Leave it '
+                f"out. {KNOWN}. If columns are networks, give the file "
+                f'itself: cbam-keras report "{source}"'
+            ) from None
+    return name_columns(np.stack(numbers, axis=1), names)
+
+
+def name_columns(
+    matrix: np.ndarray, names: Sequence[str]
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Returns columns and the classes they name; `None` if these are places.
+
+    `prob_cat` names the class `cat`. Columns that are called 0 to C - 1, in any
+    order, are put into this order, and have no other names.
+    """
+    if all(name.lower().startswith(PREFIX) for name in names):
+        names = [name[len(PREFIX) :] for name in names]
+    places = [str(place) for place in range(len(names))]
+    if len(names) > 1 and {*names} == {*places}:
+        return matrix[:, [names.index(x) for x in places]], None
+    return matrix, tuple(names)
+
+
+def as_text(values: np.ndarray) -> np.ndarray:
+    """Returns an array as text without spaces around."""
+    decoded = [
+        x.decode() if isinstance(x, bytes) else str(x) for x in values.tolist()
+    ]
+    return np.char.strip(np.array(decoded, dtype=str))
+
+
+def as_names(values: Any) -> tuple[str, ...]:
+    """Returns the names of classes, without spaces around."""
+    return tuple(as_text(np.asarray(values)).tolist())
+
+
+def is_missing(values: np.ndarray) -> np.ndarray:
+    """Returns where an array has no value: NaN, `None`, or an empty text."""
+    if values.dtype.kind == "f":
+        return np.isnan(values)
+    if values.dtype.kind == "O":
+        nothing = [x is None or x != x for x in values.ravel().tolist()]
+        return np.array(nothing).reshape(values.shape)
+    if values.dtype.kind in "US":
+        return np.isin(np.char.lower(as_text(values)), MISSING)
+    return np.zeros(values.shape, bool)
+
+
+def _check_lengths(table, folds):
+    """Raises unless all arrays of a table are of as many examples."""
+    names = "predictions", "labels", "answers", "images", "groups"
+    arrays = {name: getattr(table, name) for name in names} | {"folds": folds}
+    shapes = {x: np.shape(y) for x, y in arrays.items() if y is not None}
     if () in shapes.values() or len({x[0] for x in shapes.values()}) > 1:
         what = f"arrays of the same examples. Received: {shapes}"
-        raise ValueError(f'"{path}" must have {what}')
-    return part
+        raise ValueError(f'"{table.source}" must have {what}')
 
 
-def _align_classes(parts):
-    """Gives all files one order of classes, and returns their names."""
-    first = next((x for x in parts if CLASS_NAMES in x), {CLASS_NAMES: None})
-    names = first[CLASS_NAMES]
-    for part in parts:
-        own, scores = part.get(CLASS_NAMES, names), part["predictions"]
-        if own is not None and sorted(own) != sorted(names):
-            raise ValueError(
-                "Files must be of the same classes. Received: "
-                f'"{part["path"]}" and "{first["path"]}", which differ in '
-                f"{_checks.first_few(sorted({*own} ^ {*names}))}"
-            )
-        if own is None or "labels" not in part:
-            continue
-        if scores.ndim == 2:
-            part["predictions"] = scores[:, [own.index(x) for x in names]]
-        labels = part["labels"]
-        # Numbers are places of the columns, unless these are called so.
-        is_number = labels.dtype.kind in "iu"
-        if is_number and {*labels.astype(str).tolist()} <= {*own}:
-            part["labels"] = labels.astype(str)
-        elif is_number and labels.max(initial=0) < len(own):
-            part["labels"] = np.array(own)[labels]
-    return names
+def _by_fold(table, folds, network, run):
+    """Yields the table of each fold; `folds` is a column that names them."""
+    if folds is None:
+        yield (network, run), table
+        return
+    numbers = as_text(folds)
+    is_number = np.char.isdecimal(numbers)
+    if run.fold is not None or not is_number.all():
+        raise ValueError(
+            f'"{table.source}" must have the number of a fold from 0 in each '
+            "row of fold, and no fold in its name. Received: "
+            f"{_checks.first_few([*dict.fromkeys(numbers.tolist())])}"
+        )
+    for fold in sorted({*numbers.astype(int).tolist()}):
+        part = table.select(numbers.astype(int) == fold)
+        yield (network, Run(run.seed, fold)), part
 
 
-def _join(parts, networks, runs):
-    """Returns the examples of all files, and the rows that each run tests."""
-    every, rows = [], []
-    for run in runs:
-        of_run = [parts[network, run] for network in networks]
-        examples = dict(collections.ChainMap(*of_run))
-        for part in of_run:
-            _check_same(part, examples)
-        if run.fold is not None and "names" not in examples:
-            # Each seed must have divided the examples alike.
-            count = range(len(examples["predictions"]))
-            examples["names"] = np.array([f"{run.fold}, {x}" for x in count])
-        every.append(examples)
-    whole = every[: len({run.fold for run in runs})]
-    joined = {
-        name: np.concatenate([examples[name] for examples in whole])
-        for name in ("names", "labels", "groups")
-        if all(name in examples for examples in whole)
+def _drop_row_numbers(tables):
+    """Leaves out the index of pandas where it counts rows in all files."""
+    count_rows = all(
+        table.images is None
+        or table.images.tolist() == [str(x) for x in range(len(table.images))]
+        for table in tables.values()
+        if table.is_index
+    )
+    return {
+        key: dataclasses.replace(table, images=None)
+        if table.is_index and count_rows
+        else table
+        for key, table in tables.items()
     }
-    for run, examples in zip(runs, every, strict=True):
-        own = slice(None)
-        if run.fold is not None:
-            names = joined["names"].tolist()
-            places = {name: row for row, name in enumerate(names)}
-            own = [places.get(x, -1) for x in examples["names"].tolist()]
-        tested = {name: values[own] for name, values in joined.items()}
-        _check_same(examples, {**tested, "path": whole[0]["path"]})
-        rows.append(own)
-    return joined if runs[0].fold is None else joined | {"folds": rows}
 
 
-def _check_same(part, expected):
-    """Raises unless two files tell the same of their examples."""
-    for name in ("labels", "groups", "names", "predictions"):
-        old, new = expected.get(name), part.get(name)
-        if old is None or new is None:
-            continue
-        are_equal = len(old) == len(new)
-        if are_equal and name != "predictions":
-            are_equal = np.array_equal(old, new)
-        if not are_equal:
-            raise ValueError(
-                "Files must be of the same examples in the same order; where "
-                "seeds divide them into other folds, of examples with names. "
-                f'Received: "{expected["path"]}" and "{part["path"]}", which '
-                f"differ in their {name}, of {len(old)} and {len(new)} examples"
+def _read_one_file(path, pattern, task, count):
+    """Returns the tables of a file with an array for each network."""
+    arrays = _read_arrays(path)
+    is_text = path.suffix == ".csv"
+    roles, networks = _find_roles(path, arrays)
+    class_names = networks.pop(CLASS_NAMES, None)
+    if TASK in networks:
+        task = task or str(networks.pop(TASK))
+    of_one = [x for x in arrays if ROLE_OF.get(x.lower()) in OF_ONE_NETWORK]
+    if of_one or not networks:
+        _refuse_one_file(path, arrays, of_one)
+    count = len(roles["labels"]) if "labels" in roles else count
+    if count is None and task != OF_SCORES:
+        raise ValueError(
+            '`labels` must be given, except for scores (task="scores"). '
+            f'Received: "{path}" without labels'
+        )
+    shared = PredictionTable(
+        str(path),
+        np.empty(0),
+        class_names=None if class_names is None else as_names(class_names),
+        labels=roles.get("labels"),
+        images=as_text(roles["images"]) if "images" in roles else None,
+        groups=as_text(roles["groups"]) if "groups" in roles else None,
+        is_text=is_text,
+    )
+    tables: Tables = {}
+    keys = given_names.parse_names([*networks], pattern)
+    for name, (network, run) in keys.items():
+        source = f"{path}: {name}"
+        for place, values in enumerate(_runs_of(source, networks[name], count)):
+            table = dataclasses.replace(
+                shared, source=source, predictions=values
             )
+            _check_lengths(table, None)
+            key = network, Run(run.seed + place, run.fold)
+            if key in tables:
+                raise ValueError(
+                    f'"{path}" must have one array of each network and seed. '
+                    f'Received: several of "{network}", {key[1]}'
+                )
+            tables[key] = table
+    return tables, task
 
 
-def _read_all_in_one(path):
-    """Returns the arrays `(S, N, ...)` of networks in a `.npz` file."""
-    arrays = _load(path)
-    given: Part = {x: arrays.pop(x, None) for x in ("labels", "groups")}
-    if CLASS_NAMES in arrays:
-        given[CLASS_NAMES] = [*map(str, arrays.pop(CLASS_NAMES).ravel())]
-    if "task" in arrays:
-        given["task"] = str(arrays.pop("task"))
-    given["predictions"] = {name: [*array] for name, array in arrays.items()}
-    return given
+def _runs_of(source, array, count):
+    """Returns the runs of an array `(N, ...)`, or `(S, N, ...)` of several."""
+    if count is None:
+        is_one, are_several = array.ndim == 1, array.ndim == 2
+    else:
+        is_one = array.ndim > 0 and len(array) == count
+        are_several = array.ndim > 1 and array.shape[1] == count
+    if is_one == are_several:
+        raise ValueError(
+            f'"{source}" must be of the examples, (N, ...), or of runs, '
+            f"(S, N, ...). Received: shape {array.shape}, for "
+            f"{count or 'an unknown number of'} examples"
+        )
+    return [array] if is_one else [*array]
+
+
+def _refuse_one_file(path, arrays, of_one):
+    """Raises for a file that holds no array or column for each network."""
+    advice = "Give the folder of such files, one of each network and seed"
+    keys = [x for x in arrays if x.lower() in OF_ROWS]
+    if path.suffix == ".csv" and keys:
+        seed = next((x for x in keys if x.lower() in ("seed", "run")), None)
+        network = next((x for x in keys if x != seed), None)
+        if network is not None and seed is not None:
+            advice = (
+                "Write a file of each network and seed: for (network, seed), "
+                f'rows in pandas.read_csv("{path}").groupby({[network, seed]})'
+                f": rows.drop(columns={[network, seed]}).to_csv("
+                'f"{network}_s{seed}.csv", index=False)'
+            )
+    raise ValueError(
+        f'"{path}" must have labels and, under the name of each network, its '
+        f"predictions. Received: {_checks.first_few([*arrays], 9)}"
+        f"{', of one network' if of_one else ''}. {advice}"
+    )
