@@ -211,6 +211,8 @@ def test_attention_changes_what_it_leads_into_and_nothing_else(into, nested):
     assert np.abs(found - predictions(old, x)[0]).max() > 0.1
 
 
+# Keras 3.10 loads the one input of some models as a list of one.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning")
 @pytest.mark.parametrize("levels", [1, 2])
 def test_attention_follows_an_output_of_a_nested_encoder(levels, tmp_path):
     image = keras.Input((8, 8, 3))

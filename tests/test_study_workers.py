@@ -116,7 +116,7 @@ def test_a_network_that_ends_two_processes_is_given_up(tmp_path, capsys):
     plan = planned(NARROW, GATED)
     queue = study.Queue.of(plan, tmp_path)
     with queue.folder.locked():
-        queue.folder.add()
+        queue.folder.add({})
     started = workers._Workers(queue, 2, None, b"")
     trains = f"{workers.TRAINS}narrow-seed0"
     killed = Ended(

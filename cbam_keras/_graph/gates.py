@@ -86,7 +86,7 @@ def record_maps(
                 changed["call"] = functools.partial(
                     run_at_once, layer, layer.call
                 )
-            stack.enter_context(attributes(layer, **changed))
+            stack.enter_context(attributes(layer, changed))
         run_model(model, images)
     return recorded
 

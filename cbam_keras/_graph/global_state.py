@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import keras
 import numpy as np
@@ -29,7 +29,9 @@ def random_states(layer: keras.Layer) -> list[keras.Variable]:
 
 
 @contextlib.contextmanager
-def attributes(layer: keras.Layer, **values: object) -> Iterator[None]:
+def attributes(
+    layer: keras.Layer, values: Mapping[str, object]
+) -> Iterator[None]:
     """Sets attributes of a layer, which hide those of its class."""
     # With rematerialization, Keras would run the layer again for the gradient.
     values = {**_private.without_rematerialization(), **values}

@@ -38,7 +38,7 @@ def without_activation(
     if isinstance(operation.activation, layers.Layer):
         # PyTorch does not let a function take its place.
         layer, name = operation.activation, "call"
-    with attributes(layer, **{name: lambda x, **_: x}):
+    with attributes(layer, {name: lambda x, **_: x}):
         return operation(*args, **kwargs)
 
 

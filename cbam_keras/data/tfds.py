@@ -60,7 +60,7 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
     # Without training images, TFDS says which splits there are.
     names = [x for x in SPLITS if x == "train" or x in builder.info.splits]
     decoders = {"image": tfds.decode.SkipDecoding()}
-    splits = {x: _read(builder, split=x, decoders=decoders) for x in names}
+    splits = {x: _read(builder, x, decoders) for x in names}
     first = [[*map(x.read, range(len(x))[:100])] for x in splits.values()]
     # Secret labels are stored as -1.
     if "test" in splits and splits["test"].read(0)[1] < 0:
@@ -76,13 +76,14 @@ def from_tfds(name: str, data_dir: Any, download: bool) -> Dataset:
     )
 
 
-def _read(builder, **options):
+def _read(builder, split, decoders):
     """Returns the examples of a split."""
     try:
-        rows = builder.as_data_source(**options)
+        rows = builder.as_data_source(split=split, decoders=decoders)
     except NotImplementedError:
         # Files of other formats than ArrayRecord have no rows.
-        rows = [*builder.as_dataset(**options).as_numpy_iterator()]
+        dataset = builder.as_dataset(split=split, decoders=decoders)
+        rows = [*dataset.as_numpy_iterator()]
     images, labels = np.empty(len(rows), object), np.empty(len(rows), "int32")
     for row in show_progress(range(len(rows)), len(rows), "Reading"):
         example = rows[row]

@@ -92,7 +92,7 @@ def adopt(
                     dtype = f"mixed_{dtype}"
                 name = cut.path.rpartition("/")[-1]
                 options = {"name": name, "dtype": dtype}
-                shared[key] = layer_for(cut, gate.match, **options)
+                shared[key] = layer_for(cut, gate.match, options)
             instead[id(cut.product)] = cut.source, shared[key]
     if not instead:
         return model, AdoptReport(tuple(rows))

@@ -151,7 +151,7 @@ class _Rewriter:
         for part in layer._gates():
             # Both gates see the input only where they are parallel.
             is_parallel = getattr(layer, "order", "") == "parallel"
-            with _graph.attributes(part, **_Part(self, part).methods()):
+            with _graph.attributes(part, _Part(self, part).methods()):
                 value = part._gate_value(inputs if is_parallel else outputs)
                 outputs = part._apply_gate(outputs, value)
         return outputs

@@ -30,8 +30,14 @@ class IntegerLabels(keras.losses.Loss):
     It may be `None` in a subclass whose `call` does without.
     """
 
-    def __init__(self, loss: keras.losses.Loss | None, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        loss: keras.losses.Loss | None,
+        reduction: str = "sum_over_batch_size",
+        name: str | None = None,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.loss = keras.losses.get(loss)
 
     def call(self, y_true, y_pred):
@@ -58,8 +64,16 @@ class StandardizedLoss(keras.losses.Loss):
     `mean` and `variance` have a number for each value.
     """
 
-    def __init__(self, loss, mean, variance, **kwargs):
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        loss,
+        mean,
+        variance,
+        reduction="sum_over_batch_size",
+        name=None,
+        dtype=None,
+    ):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
         self.loss = keras.losses.get(loss)
         self.mean = mean
         self.variance = variance
@@ -108,8 +122,11 @@ class PixelCrossentropy(IntegerLabels):
         loss: A `keras.losses.Loss` instead of crossentropy, such as
             `keras.losses.CategoricalFocalCrossentropy()`. It must give a value
             for each pixel. Defaults to `None`.
-        **kwargs: See `keras.losses.Loss`. A mean is divided by the sum of the
-            weights, as by `reduction="mean_with_sample_weight"`.
+        reduction: String, see `keras.losses.Loss`. `"mean"` and
+            `"sum_over_batch_size"`, too, divide by the sum of the weights.
+            Defaults to `"mean_with_sample_weight"`.
+        dtype: String, the type that the loss is computed in. Defaults to
+            `None`, which means Keras' `floatx`.
 
     Call arguments:
         y_true: Integers `(B, ...)` or `(B, ..., 1)`.
@@ -128,6 +145,7 @@ class PixelCrossentropy(IntegerLabels):
         for Dice.
     """
 
+    @_checks.named
     def __init__(
         self,
         ignore_index: int = 255,
@@ -136,12 +154,13 @@ class PixelCrossentropy(IntegerLabels):
         from_logits: bool = False,
         name: str = "pixel_crossentropy",
         loss: keras.losses.Loss | None = None,
-        **kwargs,
+        reduction: str = "mean_with_sample_weight",
+        dtype: str | None = None,
     ):
         # Pixels without a class have a weight of 0: a mean is of the others.
-        if kwargs.get("reduction", "mean") in ("mean", "sum_over_batch_size"):
-            kwargs["reduction"] = "mean_with_sample_weight"
-        super().__init__(loss, name=name, **kwargs)
+        if reduction in ("mean", "sum_over_batch_size"):
+            reduction = "mean_with_sample_weight"
+        super().__init__(loss, reduction=reduction, name=name, dtype=dtype)
         self.ignore_index = ignore_index
         # A config is JSON, which knows no arrays.
         if isinstance(class_weight, np.ndarray):
@@ -216,7 +235,8 @@ class PixelIoU(keras.metrics.Metric):
             `False`.
         name: String, the name of the metric. Defaults to `None`, which means
             that of the score.
-        **kwargs: See `keras.metrics.Metric`.
+        dtype: String, the type that counts are kept in. Defaults to `None`,
+            which means Keras' `floatx`.
 
     Example:
         >>> metric = PixelIoU(2)
@@ -225,6 +245,7 @@ class PixelIoU(keras.metrics.Metric):
         0.25
     """
 
+    @_checks.named
     def __init__(
         self,
         classes: int,
@@ -232,9 +253,9 @@ class PixelIoU(keras.metrics.Metric):
         ignore_index: int = 255,
         from_logits: bool = False,
         name: str | None = None,
-        **kwargs,
+        dtype: str | None = None,
     ):
-        super().__init__(name=name or score, **kwargs)
+        super().__init__(dtype=dtype, name=name or score)
         self.classes = classes
         self.score = score
         self.ignore_index = ignore_index

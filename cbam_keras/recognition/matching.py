@@ -251,7 +251,7 @@ def nearest(probes: Probes, near: Match | None) -> Match | None:
         # Layers may need what is replaced.
         with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
             for layer, values in changes.items():
-                stack.enter_context(_graph.attributes(layer, **values))
+                stack.enter_context(_graph.attributes(layer, values))
             changed = Probes(probes.cut, probes.data_format, probes.shape)
             if unread := changed.values.keys() - changed.read.keys():
                 cut = dataclasses.replace(probes.cut, without=unread)
@@ -312,7 +312,7 @@ def _changed(layer, arguments):
             values = {x.removeprefix(half): y for x, y in arguments.items()}
             for name in {"activation", "gate_activation"} & {*values}:
                 values[name] = activations.get(values[name])
-            stack.enter_context(_graph.attributes(part, **values))
+            stack.enter_context(_graph.attributes(part, values))
         yield
 
 
@@ -473,8 +473,11 @@ def _variants(layer, probes):
             yield sum(places) + RARE * rare, dict(variant)
 
 
-def layer_for(cut: Cut, match: Match, **options: Any) -> layers.AttentionLayer:
+def layer_for(
+    cut: Cut, match: Match, options: Mapping[str, Any]
+) -> layers.AttentionLayer:
     """Returns our layer in the place of a part, with its weights."""
+    options = dict(options)
     prefix = "spatial_" if match.layer_class is layers.CBAM else ""
     for norm in cut.norms:
         options[f"{prefix}batch_norm_momentum"] = norm.momentum
@@ -495,9 +498,8 @@ def layer_for(cut: Cut, match: Match, **options: Any) -> layers.AttentionLayer:
 def trains_otherwise(match: Match, probes: Probes) -> list[str]:
     """Returns what a part does in training that our layer does not."""
     cut = probes.cut
-    layer = layer_for(
-        cut, match, dtype="float32", data_format=probes.data_format
-    )
+    options = {"dtype": "float32", "data_format": probes.data_format}
+    layer = layer_for(cut, match, options)
     reasons = []
     for inner in cut.layers:
         if getattr(inner, "seed_generator", None) is not None:

@@ -261,13 +261,16 @@ class Search:
         described = {"seed": network.seed, "fold": network.fold}
         layer = self.hypermodel.attention_of(best.values)
         with folder.locked():
+            guessing = trained.describe_guessing()
             folder.add(
-                best=best.number,
-                best_network={**described, **network.metrics},
-                best_options=self._options_of(best.values),
-                code=layer.code if layer else "",
-                confirmation=confirmation,
-                verdict=search_verdict(results, trained.describe_guessing()),
+                {
+                    "best": best.number,
+                    "best_network": {**described, **network.metrics},
+                    "best_options": self._options_of(best.values),
+                    "code": layer.code if layer else "",
+                    "confirmation": confirmation,
+                    "verdict": search_verdict(results, guessing),
+                }
             )
 
     def _train_again(self, trials, seeds, output, options):

@@ -106,7 +106,7 @@ def style_axes(axes: "Axes", grid: Literal["x", "y", "both"]) -> None:
 
 
 def add_legend(
-    figure: "Figure", panels: Iterable["Axes"], **options: Any
+    figure: "Figure", panels: Iterable["Axes"], columns: int = 4
 ) -> "Legend":
     """Puts one legend for all panels below them, and returns it."""
     handles: dict = {}
@@ -115,8 +115,13 @@ def add_legend(
             *axes.get_legend_handles_labels(), strict=True
         ):
             handles.setdefault(label, handle)
-    options = {"loc": "outside lower center", "ncols": 4, **options}
-    return figure.legend(handles.values(), handles, frameon=False, **options)
+    return figure.legend(
+        handles.values(),
+        handles,
+        frameon=False,
+        loc="outside lower center",
+        ncols=columns,
+    )
 
 
 def wrap_to(text: object, inches: float, size: float, max_lines: int) -> str:

@@ -119,7 +119,7 @@ class StudyFolder:
                     # It keeps what earlier calls have added.
                     self.content = {**before, **self.content}
                     began = self._began(before, options.executor)
-                    self.add(command=options.command, **began)
+                    self.add({"command": options.command, **began})
                 try:
                     yield
                 except BaseException:
@@ -180,7 +180,7 @@ class StudyFolder:
             with _files.locked(place / _files.LOCK):
                 delete_checkpoints(place)
 
-    def add(self, **values: object) -> None:
+    def add(self, values: Mapping[str, object]) -> None:
         """Adds plain values to `study.json`, within `locked`."""
         self.content |= as_written(values)
         _files.write_json(self.path / STUDY, self.content)

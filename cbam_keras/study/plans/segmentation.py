@@ -71,6 +71,7 @@ class Segmentation(ImageTask):
         images: Given = None,
         measure: str = "miou",
         dice_weight: float = 0.0,
+        # The other arguments of `data.load_masks`, which documents them.
         **options: Any,
     ):
         _checks.one_of("measure", measure, losses.SCORES)

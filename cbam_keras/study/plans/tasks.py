@@ -1,6 +1,7 @@
 """`ImageTask`, what tasks share, `Classification` and `Regression`."""
 
 import copy
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -78,13 +79,18 @@ class ImageTask(Task[ImageData]):
     @property
     def measures(self) -> Sequence[Measure]:
         every = self.all_measures or super().measures
-        return tuple(self._on_split(**vars(x)) for x in every)
+        return tuple(self._on_split(x) for x in every)
 
-    def _on_split(self, key, heading, **shown):
-        if self.split == "validation":
-            key = measures.validation_key(key)
-            heading = f"validation {heading.removeprefix('test ')}"
-        return Measure(key, heading, **shown)
+    def _on_split(self, measure):
+        """Returns a measure of test images as that of the split."""
+        if self.split != "validation":
+            return measure
+        name = measure.heading.removeprefix("test ")
+        return dataclasses.replace(
+            measure,
+            key=measures.validation_key(measure.key),
+            heading=f"validation {name}",
+        )
 
     def on_validation(self) -> "ImageTask":
         """Returns the task measured on validation images, for a search."""
@@ -246,6 +252,7 @@ class Classification(PredictionTask):
         measure: str | None = None,
         threshold: str | None = None,
         multi_label: bool = False,
+        # The other arguments of `data.load`, which documents them.
         **options: Any,
     ):
         self.threshold = threshold
@@ -364,7 +371,7 @@ class Regression(PredictionTask):
 
     def measures_of(self, data: ImageData) -> Sequence[Measure]:
         every = measures.measures_of_numbers(self.measure, data.deviation)
-        return tuple(self._on_split(**vars(x)) for x in every)
+        return tuple(self._on_split(x) for x in every)
 
     def load(
         self, recipe: Recipe, folds: int | None = None, fold: int = 0

@@ -431,8 +431,10 @@ def network_of(
     label = label if label.isidentifier() else "custom"
     function = model
 
-    def of_function(images, attention=None, **on_skips):
-        return function(attention, **on_skips)
+    def of_function(images, attention=None, skip_attention=None):
+        if skip_attention is None:
+            return function(attention)
+        return function(attention, skip_attention=skip_attention)
 
     return of_function, label
 

@@ -122,7 +122,7 @@ def train(
 def finish(results: Results, folder: StudyFolder) -> None:
     """Ends a study: with the history of its networks, and what it found."""
     draw_curves(results)
-    folder.add(verdict=results.verdict)
+    folder.add({"verdict": results.verdict})
 
 
 def _build(build, data):

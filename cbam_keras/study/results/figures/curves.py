@@ -73,7 +73,7 @@ def plot_history(
         whole = ticker.MaxNLocator(integer=True, min_n_ticks=1)
         axes.xaxis.set_major_locator(whole)
         style.style_axes(axes, "both")
-    style.add_legend(figure, panels, ncols=min(4, len(styles)))
+    style.add_legend(figure, panels, columns=min(4, len(styles)))
     return figure
 
 
