@@ -3,6 +3,7 @@
     python -m benchmarks.when_it_helps bccd --data FOLDER --workers 2
     python -m benchmarks.when_it_helps --store
     python -m benchmarks.when_it_helps published
+    python -m benchmarks.when_it_helps coverage
 
 Each study has a folder in `runs/when-it-helps`, and the same call resumes it.
 `FOLDER` holds `cifar10/train` and `cifar10/test` with a folder of photographs
@@ -33,7 +34,10 @@ def main():
         description=__doc__.partition("\n")[0],
     )
     parser.add_argument(
-        "studies", nargs="*", metavar="NAME", help=str([*PLANS, "published"])
+        "studies",
+        nargs="*",
+        metavar="NAME",
+        help=str([*PLANS, "published", "coverage"]),
     )
     parser.add_argument("--data", type=pathlib.Path, metavar="FOLDER")
     parser.add_argument("--seeds", type=positive_integer, metavar="NUMBER")
@@ -44,8 +48,17 @@ def main():
     parser.add_argument("--store", action="store_true")
     parser.add_argument("--figure", action="store_true", help="draw the page's")
     options = parser.parse_args()
+    if options.studies == ["coverage"]:
+        return published.print_coverage()
     if options.studies == ["published"]:
-        print(f"{published.table()}\n\n{published.counted()}")
+        tables_of_published = (
+            published.table,
+            published.table_by_size,
+            published.table_without_sources,
+            published.counted,
+        )
+        for make_table in tables_of_published:
+            print(f"{make_table()}\n")
         published.figure().savefig(FIGURES / "published.png", dpi=130)
         return
     for name in options.studies:

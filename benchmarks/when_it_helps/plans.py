@@ -89,6 +89,17 @@ def cifar10_again(folder):
     return dataclasses.replace(planned, variants=variants, seeds=range(10, 18))
 
 
+def cifar10_equal_time(folder):
+    """Plans CBAM for 15 epochs, with seeds that no study has used.
+
+    `longer` plans no attention for 20 epochs with the same seeds, which takes
+    as much time.
+    """
+    planned = cifar10(folder)
+    variants = [x for x in planned.variants if x.name in ("none", "cbam")]
+    return dataclasses.replace(planned, variants=variants, seeds=range(20, 25))
+
+
 def cifar10_converged(folder):
     """Plans no attention, CBAM and coordinate attention, four times as long."""
     planned = cifar10(folder)
@@ -506,6 +517,10 @@ PLANS = {
     "cifar10-20-epochs": functools.partial(longer, cifar10, 20),
     "cifar10-again-16-epochs": functools.partial(longer, cifar10_again, 16),
     "cifar10-again-20-epochs": functools.partial(longer, cifar10_again, 20),
+    "cifar10-equal-time": cifar10_equal_time,
+    "cifar10-equal-time-20-epochs": functools.partial(
+        longer, cifar10_equal_time, 20
+    ),
     "cifar10-converged": cifar10_converged,
     "digits-stages": stages,
     "digits": functools.partial(drawn, "crowded_mnist"),

@@ -12,6 +12,7 @@ that `agreement.csv` has at this accuracy gives another.
 
 import csv
 import dataclasses
+import itertools
 import pathlib
 import statistics
 from collections.abc import Callable
@@ -20,6 +21,13 @@ import numpy as np
 
 from benchmarks.measured import markdown
 from benchmarks.when_it_helps import results
+from benchmarks.when_it_helps.pooling import (
+    Effect,
+    Pooled,
+    mean_and_spread,
+    pool,
+    simulate,
+)
 from cbam_keras.explain.figures import style
 
 HERE = pathlib.Path(__file__).parent
@@ -31,6 +39,12 @@ STARTS = {
     "scratch": "from scratch",
     "pretrained": "pretrained",
     "": "start not said",
+}
+# Test images from above the first number to the second.
+SIZES = {
+    "up to 2,000 test images": (0, 2_000),
+    "2,001 to 49,999": (2_000, 49_999),
+    "50,000 (ImageNet)": (49_999, 10**9),
 }
 # Measures that are drawn as points.
 UNPOOLED = {
@@ -179,61 +193,27 @@ def seed_deviation() -> float:
     return statistics.median(deviations)
 
 
-def effects(rows, variance, parts):
-    """Returns the median gain and variance of the rows of equal `parts`.
+def effects(rows, variance) -> list[Effect]:
+    """Returns one effect of a source for each kind of attention.
 
-    A source has one effect for each kind of attention, however many networks
-    and data it compares.
+    It has the median gain and variance of its rows, however many networks and
+    data the source compares.
     """
-    groups = {}
+    collected = {}
     for row in rows:
-        key = tuple(getattr(row, part) for part in parts)
-        groups.setdefault(key, []).append(row)
-    return {
-        key: (
+        collected.setdefault((row.source, row.kind), []).append(row)
+    return [
+        Effect(
+            source,
             statistics.median(row.gain for row in group),
             statistics.median(variance(row) for row in group),
         )
-        for key, group in groups.items()
-    }
-
-
-@dataclasses.dataclass(frozen=True)
-class Pooled:
-    """A mean gain with Hartung and Knapp's 95% confidence interval."""
-
-    effects: int
-    mean: float
-    low: float
-    high: float
-    # The standard deviation of the true effects.
-    spread: float
-
-
-def pool(found) -> Pooled:
-    """Returns the pooled effect of gains and variances."""
-    # Pages need the table, but not statsmodels.
-    from statsmodels.stats.meta_analysis import combine_effects
-
-    gains, errors = np.array([*found]).T
-    combined = combine_effects(gains, errors, method_re="iterated", use_t=True)
-    # Effects on fixed and on random assumptions, then these with the estimated
-    # scale of Hartung and Knapp.
-    low, high = combined.conf_int(use_t=True)[3]
-    return Pooled(
-        len(gains),
-        combined.mean_effect_re,
-        low,
-        high,
-        float(combined.tau2) ** 0.5,
-    )
+        for (source, _), group in collected.items()
+    ]
 
 
 def groups(rows):
-    """Returns the groups that are pooled: all, by kind and by start.
-
-    Each by its title, with the rows and the parts that make one effect.
-    """
+    """Returns the rows of each group that is pooled, by its title."""
     by_kind = {
         kind: [row for row in rows if row.group == kind]
         for kind in (*KINDS, "other")
@@ -242,9 +222,14 @@ def groups(rows):
         title: [row for row in rows if row.start == start]
         for start, title in STARTS.items()
     }
+    return {"all": rows, **by_kind, **by_start}
+
+
+def groups_by_size(rows):
+    """Returns the rows of each size of test set, by its title."""
     return {
-        title: (group, ("source", "kind"))
-        for title, group in {"all": rows, **by_kind, **by_start}.items()
+        title: [row for row in rows if low < row.test_images <= high]
+        for title, (low, high) in SIZES.items()
     }
 
 
@@ -253,10 +238,10 @@ def pooled(rows):
     rows = [row for row in rows if row.is_pooled]
     return {
         title: {
-            name: pool(effects(group, variance, parts).values())
+            name: pool(effects(group, variance))
             for name, variance in variances().items()
         }
-        for title, (group, parts) in groups(rows).items()
+        for title, group in (groups(rows) | groups_by_size(rows)).items()
     }
 
 
@@ -279,24 +264,66 @@ def exceed(rows):
 
 
 def interval(found: Pooled) -> str:
-    return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    """Returns the mean with its interval, unless it is undecided."""
+    if found.is_decided:
+        return f"{found.mean:+.2f} [{found.low:+.2f}, {found.high:+.2f}]"
+    return f"undecided: {found.sources} sources"
+
+
+def of_new(found: Pooled) -> str:
+    """Returns the prediction interval of a new comparison."""
+    if not found.is_decided:
+        return ""
+    return f"{found.new_low:+.1f} to {found.new_high:+.1f}"
+
+
+def _line(title, found):
+    """Returns the line of a group in a table."""
+    unpaired = found["unpaired"]
+    return {
+        "comparisons": title,
+        "sources": str(unpaired.sources),
+        "effects": str(unpaired.effects),
+        "mean gain": interval(unpaired),
+        "a new comparison": of_new(unpaired),
+        "mean gain, our disagreement": interval(found["our disagreement"]),
+    }
 
 
 def table() -> str:
-    """Returns the pooled gains as a table."""
+    """Returns the gains pooled by kind of attention, and by start."""
+    rows = read()
+    found = pooled(rows)
+    return markdown([_line(title, found[title]) for title in groups(rows)])
+
+
+def table_by_size() -> str:
+    """Returns the gains pooled by the number of test images."""
+    found = pooled(read())
+    return markdown([_line(title, found[title]) for title in SIZES])
+
+
+def table_without_sources() -> str:
+    """Returns the means whose sign depends on one source, without it."""
     rows = read()
     lines = []
     for title, found in pooled(rows).items():
-        unpaired, paired = found.values()
-        lines.append(
-            {
-                "comparisons": title,
-                "effects": str(unpaired.effects),
-                "gain, unpaired variance": interval(unpaired),
-                "gain, our disagreement": interval(paired),
-                "spread of effects": f"{paired.spread:.2f}",
+        unpaired = found["unpaired"]
+        for source in unpaired.deciding_sources:
+            images = {
+                row.test_images
+                for row in rows
+                if row.source == source and row.is_pooled
             }
-        )
+            lines.append(
+                {
+                    "comparisons": title,
+                    "mean gain": f"{unpaired.mean:+.2f}",
+                    "without the source": source,
+                    "its test images": ", ".join(map(str, sorted(images))),
+                    "mean gain without it": f"{unpaired.without[source]:+.2f}",
+                }
+            )
     return markdown(lines)
 
 
@@ -323,12 +350,19 @@ def draw_pooled(axes, rows):
     used = [row for row in rows if row.is_pooled]
     found = pooled(rows)
     labels = []
-    for place, (title, (group, parts)) in enumerate(groups(used).items()):
-        single = effects(group, unpaired_variance, parts).values()
-        draw_points(axes, place, [gain for gain, _ in single])
+    for place, (title, group) in enumerate(groups(used).items()):
+        single = effects(group, unpaired_variance)
+        draw_points(axes, place, [effect.gain for effect in single])
         for name, look in LOOKS.items():
             result = found[title][name]
             height = place + look["shift"]
+            axes.plot(
+                [result.new_low, result.new_high],
+                [height] * 2,
+                color=look["color"],
+                lw=0.8,
+                ls=":",
+            )
             axes.plot(
                 [result.low, result.high],
                 [height] * 2,
@@ -353,7 +387,11 @@ def draw_pooled(axes, rows):
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlim(-EDGE, EDGE)
     axes.set_xlabel("Gain by attention in percentage points")
-    axes.set_title("Pooled gains with 95% confidence intervals", fontsize=10)
+    axes.set_title(
+        "Mean gains with 95% confidence intervals by source\n"
+        "(dotted: 95% prediction interval of a new comparison)",
+        fontsize=9,
+    )
     style.style_axes(axes, "x")
 
 
@@ -372,10 +410,10 @@ def draw_points(axes, place, gains):
 def draw_funnel(axes, rows):
     """Draws each effect by its standard error."""
     used = [row for row in rows if row.is_pooled]
-    found = effects(used, unpaired_variance, ("source", "kind"))
-    gains, errors = np.array([*found.values()]).T
-    errors = errors**0.5
-    mean = pool(found.values()).mean
+    found = effects(used, unpaired_variance)
+    gains = np.array([effect.gain for effect in found])
+    errors = np.array([effect.variance for effect in found]) ** 0.5
+    mean, _ = mean_and_spread(found)
     depths = np.geomspace(errors.min() * 0.8, errors.max() * 1.2, 100)
     for side in (-1, 1):
         axes.plot(mean + side * NORMAL * depths, depths, "--", color="0.6")
@@ -407,3 +445,27 @@ def figure():
     draw_funnel(right, rows)
     style.add_legend(drawn, [left], ncols=3)
     return drawn
+
+
+def print_coverage() -> None:
+    """Prints the coverage with the sources and variances of the file."""
+    rows = [row for row in read() if row.is_pooled]
+    for title, few in (("all sources", 10**9), ("10 sources", 10)):
+        of_source = itertools.groupby(
+            effects(rows, unpaired_variance), key=lambda x: x.source
+        )
+        kept = [[*group] for _, group in of_source][:few]
+        for between, within in ((0, 1), (0.5, 0.5), (1, 0), (1, 1)):
+            shares = simulate(
+                [len(group) for group in kept],
+                [effect.variance for group in kept for effect in group],
+                between,
+                within,
+                seed=len(kept),
+            )
+            print(
+                f"{title}, spread {between} between and {within} within "
+                f"sources: the mean's interval covers {shares['mean']:.0%}, "
+                f"the prediction interval {shares['new']:.0%}",
+                flush=True,
+            )

@@ -38,7 +38,11 @@ OF_NOTEBOOK = re.compile(
     r"[+-]\d+\.\d points, interval [+-]\d+\.\d to [+-]\d+\.\d"
 )
 # Pooled gains of `published`, whose tests compare them.
-POOLED = re.compile(r"[+-]\d+\.\d+\s\[[+-]\d+\.\d+,\s[+-]\d+\.\d+\]")
+POOLED = re.compile(
+    r"[+-]\d+\.\d+\s\[[+-]\d+\.\d+,\s[+-]\d+\.\d+\]"
+    # Its prediction interval.
+    r"|(?<!interval )[+-]\d+\.\d to [+-]\d+\.\d(?= points| \|)"
+)
 VERDICT = re.compile(
     r"(?:by|attention:) (\S+) percentage points [\w ]+"
     r"\(95% CI (\S+) to ([^\s;]+)"
@@ -51,7 +55,14 @@ OF_ONE = {
     "options": "digits",
 }
 # Tables with other numbers than differences of these studies.
-OTHERS = ("looking", "inserted-digits", "published", "published-counts")
+OTHERS = (
+    "looking",
+    "inserted-digits",
+    "published",
+    "published-counts",
+    "published-sizes",
+    "published-without",
+)
 # Differences in sentences: study, network, what it is compared with, a seed.
 SENTENCES = {
     "+1.7 ± 0.4": ("cifar10-pooled", "cbam", "none"),
@@ -64,6 +75,8 @@ SENTENCES = {
     "+0.96 ± 0.30": ("cifar10-pooled", "cbam", "none-20-epochs"),
     "+1.15": ("cifar10", "none-wide", "none"),
     "+0.96 ± 1.24": ("cifar10", "cbam", "none-wide"),
+    "+1.38 ± 0.66": ("cifar10-again", "cbam", "none"),
+    "+0.05 ± 0.49": ("cifar10-again", "cbam", "none-longer"),
     "-0.95 ± 1.02": ("photographs-again", "cbam", "none"),
     "-0.32 ± 1.13": ("solar-cells-again", "cbam", "none"),
     "+0.88 ± 0.40": ("digits", "cbam", "none"),

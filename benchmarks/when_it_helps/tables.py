@@ -255,9 +255,11 @@ TABLES = {
     "stages": functools.partial(networks, "digits-stages", PLACES),
     "options": functools.partial(networks, "digits", OPTIONS),
     "own": functools.partial(
-        gains, FOREST, ("se", "cbam", "coordinate", *SLOW)
+        gains, FOREST, (*SLOW, "se", "cbam", "coordinate")
     ),
     "published": published.table,
+    "published-sizes": published.table_by_size,
+    "published-without": published.table_without_sources,
     "published-counts": published.counted,
     "studies": studies,
     "bccd": functools.partial(networks, "bccd"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import optimize, stats
 
-from benchmarks.when_it_helps import published, recompute, tables
+from benchmarks.when_it_helps import pooling, published, recompute, tables
 
 ROWS = published.read()
 ROW = next(row for row in ROWS if row.is_pooled)
@@ -86,8 +86,8 @@ def test_disagreement_is_that_of_the_stored_counts():
     assert (shares[accuracies > 0.5] < 0.9).all()
 
 
-def hartung_knapp(gains, variances):
-    """Returns the mean, the interval and tau by Paule and Mandel's equation."""
+def paule_mandel(gains, variances):
+    """Returns the mean and the spread by Paule and Mandel's equation."""
     gains, variances = np.array(gains), np.array(variances)
 
     def excess(tau2):
@@ -97,23 +97,66 @@ def hartung_knapp(gains, variances):
 
     tau2 = 0 if excess(0) < 0 else optimize.brentq(excess, 0, 1e4)
     weights = 1 / (variances + tau2)
-    mean = np.average(gains, weights=weights)
-    scale = (weights * (gains - mean) ** 2).sum() / (len(gains) - 1)
-    half = stats.t(len(gains) - 1).ppf(0.975) * (scale / weights.sum()) ** 0.5
-    return mean, mean - half, mean + half, tau2**0.5
+    return np.average(gains, weights=weights), tau2**0.5
 
 
 @pytest.mark.parametrize("spread", [0, 2])
-def test_pooled_gains_are_those_of_hartung_and_knapp(spread):
+def test_pooled_gains_have_a_jackknife_by_source(spread):
     pytest.importorskip("statsmodels", reason="it pools published gains")
     rng = np.random.default_rng(0)
-    variances = rng.uniform(0.1, 2, 12)
+    # Twelve sources, every second of which has two effects.
+    sources = [f"source {x}" for x in range(12) for _ in range(1 + x % 2)]
+    variances = rng.uniform(0.1, 2, len(sources))
     gains = rng.normal(0.5, np.sqrt(variances + spread**2))
-    found = published.pool(zip(gains, variances, strict=True))
-    expected = hartung_knapp(gains, variances)
-    values = found.mean, found.low, found.high, found.spread
-    assert found.effects == 12
-    assert values == pytest.approx(expected, abs=1e-3)
+    columns = [*zip(sources, gains, variances, strict=True)]
+    found = pooling.pool(pooling.Effect(*each) for each in columns)
+    mean, expected_spread = paule_mandel(gains, variances)
+    means = []
+    for left_out in dict.fromkeys(sources):
+        kept = [each for each in columns if each[0] != left_out]
+        means.append(paule_mandel(*[*zip(*kept, strict=True)][1:])[0])
+    error = np.sqrt(11 / 12 * ((np.array(means) - mean) ** 2).sum())
+    half = stats.t(11).ppf(0.975) * error
+    of_new = stats.t(10).ppf(0.975) * np.hypot(expected_spread, error)
+    assert (found.effects, found.sources) == (18, 12)
+    values = (
+        *(found.mean, found.low, found.high),
+        *(found.new_low, found.new_high, found.spread),
+    )
+    expected = (
+        *(mean, mean - half, mean + half),
+        *(mean - of_new, mean + of_new, expected_spread),
+    )
+    assert values == pytest.approx(expected, abs=3e-3)
+
+
+@pytest.mark.parametrize(
+    ("gains", "is_decided"),
+    [
+        pytest.param([1.0] * 4, False, id="four-sources"),
+        pytest.param([1.0] * 5, True, id="five-sources"),
+        pytest.param([0.5] * 6 + [-9.0], False, id="one-decides"),
+        pytest.param([0.5] * 12 + [-9.0], True, id="one-of-many-decides"),
+    ],
+)
+def test_few_sources_or_one_that_decides_are_undecided(gains, is_decided):
+    pytest.importorskip("statsmodels", reason="it pools published gains")
+    found = pooling.pool(
+        # Equal gains would have no spread to estimate.
+        pooling.Effect(str(number), gain + number / 100, 0.1)
+        for number, gain in enumerate(gains)
+    )
+    assert found.is_decided == is_decided
+    assert ("undecided" in published.interval(found)) != is_decided
+
+
+def test_intervals_by_source_cover_where_effects_of_a_source_are_alike():
+    pytest.importorskip("statsmodels", reason="it pools published gains")
+    shares = pooling.simulate(
+        [4] * 8, [0.1] * 32, between=1, within=0.2, seed=0, count=60
+    )
+    # Of 60 studies, 51 are 3 standard errors below 95%.
+    assert min(shares.values()) >= 51 / 60
 
 
 def test_a_source_has_one_effect_for_each_kind():
@@ -124,12 +167,12 @@ def test_a_source_has_one_effect_for_each_kind():
         for kind, values in gains.items()
         for gain in values
     ]
-    found = published.effects(rows, lambda x: x.gain, ("source", "kind"))
-    assert found == {
-        (source, kind): (statistics.median(values),) * 2
+    found = published.effects(rows, lambda x: x.gain)
+    assert found == [
+        pooling.Effect(source, *(statistics.median(values),) * 2)
         for source in "ab"
-        for kind, values in gains.items()
-    }
+        for values in gains.values()
+    ]
 
 
 def test_gains_above_the_limit_of_their_images_are_counted():
@@ -213,13 +256,12 @@ def test_the_page_says_what_is_counted():
         f"{counts['images and one seed, unpaired']} what these images and one "
         "seed allow",
         f"{sum((x.seeds or 1) > 1 for x in rows)} of {len(rows)} pooled",
-        *(
-            published.interval(found[start]["unpaired"])
-            for start in ("from scratch", "pretrained")
-        ),
+        f"may gain {published.of_new(found['all']['unpaired'])} points",
+        published.interval(found["up to 2,000 test images"]["unpaired"]),
     )
     text = " ".join(page.split())
     readme = (recompute.ROOT / "README.md").read_text("utf-8")
-    assert f"| {len(rows)} [published](" in readme
-    assert f"pooled | {numbers[2]} |" in readme
+    sources = len({one.source for one in rows})
+    assert f"| {len(rows)}, of {sources} sources | {numbers[2]} |" in readme
+    assert f"| {published.of_new(found['all']['unpaired'])} |" in readme
     assert [number for number in numbers if number not in text] == []

@@ -212,7 +212,7 @@ def test_sentences_have_other_numbers_of_the_studies():
     assert min(gains) > 0
     pooled = studies["cifar10-pooled"]
     mean, half, _ = recompute.difference(pooled, "cbam", "none-20-epochs")
-    # "In equal time CBAM gained, too."
+    # The page says so, and why that does not decide.
     assert mean > half
 
 
