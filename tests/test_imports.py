@@ -1,6 +1,7 @@
 """The shape of the package: its tree, its wall, its imports, its names."""
 
 import ast
+import collections
 import functools
 import graphlib
 import importlib
@@ -175,6 +176,37 @@ def test_no_imports_make_a_circle(part):
     }
     assert sum(map(len, graph.values())) > len(graph) / 2
     graphlib.TopologicalSorter(graph).prepare()
+
+
+def graph_of_folders(graph):
+    """Returns which folders of the package import which others."""
+    folders = collections.defaultdict(set)
+    for module, names in graph.items():
+        folders[folder(module)] |= {folder(name) for name in names}
+    return {name: below - {name} for name, below in folders.items()}
+
+
+def test_no_folders_make_a_circle():
+    # The root is imported by none, and reaches all.
+    graph = {
+        module: {x for x in imports(module) if x.startswith("cbam_keras.")}
+        for module in MODULES
+        if module != "__init__"
+    }
+    folders = graph_of_folders(graph)
+    assert {*LIBRARY, *LABORATORY} <= {*folders}
+    graphlib.TopologicalSorter(folders).prepare()
+
+
+def test_a_circle_of_folders_is_found_where_files_make_none():
+    graph = {
+        "study.given": {"cbam_keras.report.page"},
+        "report.page": {"cbam_keras.study.results"},
+        "study.results": set(),
+    }
+    graphlib.TopologicalSorter(graph).prepare()
+    with pytest.raises(graphlib.CycleError):
+        graphlib.TopologicalSorter(graph_of_folders(graph)).prepare()
 
 
 def test_imports_by_strings_are_seen(tmp_path):

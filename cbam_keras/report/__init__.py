@@ -2,12 +2,14 @@
 
 - `report`: `write`, and what the page says of each kind of run.
 - `page`: what a page holds, and the file that it becomes.
+- `given`: `write_given`, the folder and the page of predictions.
 - `looking`: some test images, and what networks see in them, drawn.
 """
 
 import pathlib
 
 from cbam_keras import _checks, _files
+from cbam_keras.report.given import write_given
 from cbam_keras.report.report import write
 
 __all__ = ["write"]

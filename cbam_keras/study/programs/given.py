@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+import cbam_keras
 from cbam_keras import _checks, _files
-from cbam_keras.study.files.checkpoints import STATE, State, folder_name
+from cbam_keras.study.files.checkpoints import folder_name
 from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
 from cbam_keras.study.plans.measures import Measure
@@ -27,7 +28,7 @@ from cbam_keras.study.programs.given_files import (
 from cbam_keras.study.programs.given_names import describe_networks
 from cbam_keras.study.programs.given_rows import Joined, join
 from cbam_keras.study.programs.given_values import GivenRun, find_reader
-from cbam_keras.study.results.kept import GIVEN, OF_SCORES, write_predictions
+from cbam_keras.study.results.kept import GIVEN, OF_SCORES
 from cbam_keras.study.results.results import Results
 
 
@@ -60,30 +61,9 @@ class GivenResults(Results):
             ValueError: If the folder is not empty, or cannot be written to, or
                 for other `figures`.
         """
-        path = _files.output_folder(folder, "folder")
-        if held := sorted(x.name for x in path.iterdir()):
-            raise ValueError(
-                "`folder` (--output) must be new or empty. Received: "
-                f'folder="{folder}", which holds {_checks.first_few(held)}'
-            )
-        for outcome in self.outcomes:
-            run = outcome.run
-            place = path / folder_name(outcome.variant, run)
-            place.mkdir()
-            kept = vars(self.tested[outcome.variant][run])
-            arrays = {f"test/{x}": y for x, y in kept.items() if y is not None}
-            write_predictions(path / str(outcome.predictions), arrays)
-            names = "status", "metrics", "predictions"
-            ended = {name: getattr(outcome, name) for name in names}
-            data = self.settings["data"][run.name]
-            state = State(outcome.variant, *run, {}, data, ended=ended)
-            _files.write_json(place / STATE, dataclasses.asdict(state))
-        _files.write_json(path / _files.STUDY, self.content)
-        _files.write_figure(path / "comparison.png", self.plot())
-        # It imports what Jinja and drawing need, and few write a page.
-        from cbam_keras import report
-
-        return report.write(path, figures=figures)
+        # The report is above studies, which do not import it: it is reached by
+        # the package's root, which imports it when it is asked for.
+        return cbam_keras.report.write_given(self, folder, figures)
 
 
 @_checks.named
