@@ -2,7 +2,8 @@
 
 - `search`: `Search`, `search`: what is tried, and how it runs.
 - `hypermodel`: `CBAMHyperModel`.
-- `choice`: its points, what is retrained and chosen, and the verdict.
+- `space`: points of its space: which come first, and their names.
+- `choice`: what is retrained, what is chosen, and the verdict.
 """
 
 from typing import TYPE_CHECKING

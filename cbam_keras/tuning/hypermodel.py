@@ -13,12 +13,15 @@ from cbam_keras import _checks, _private, study
 from cbam_keras.data import ImageData
 from cbam_keras.layers import ATTENTION, CBAM, Attention, attention_layers
 from cbam_keras.study import RECIPES, Recipe, comparison
-from cbam_keras.tuning.choice import PAPER, Point
+from cbam_keras.tuning.space import PAPER, Point
 
+# One value, or several.
 Dimension = str | float | Sequence | None
 # Squeeze-and-excitation has one network in the default space.
 CONTROL: dict[object, Point] = {"se": {"reduction_ratio": 4}}
+# Hyperparameters of the layers, in the order in which they are asked for.
 DIMENSIONS = ("reduction_ratio", "kernel_size")
+# These and where the layers go.
 SEARCHED = ("stages", *DIMENSIONS)
 
 
@@ -28,9 +31,10 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     Arguments take one value, or a sequence to choose from.
 
     It is for `tuning.search`, and for KerasTuner's own tuners. Hyperparameters
-    have the names of the arguments below, and exist only where they matter. The
-    default space has 14 networks: CBAM with each of four reduction ratios and
-    three kernel sizes, no attention, and squeeze-and-excitation.
+    have the names of the arguments below, and exist only where they matter: the
+    kernel size where the attention has a spatial gate, and so on. The default
+    space has 14 networks: CBAM with each of four reduction ratios and three
+    kernel sizes, no attention, and squeeze-and-excitation.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255], or
@@ -100,7 +104,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         # Values of kinds of attention for which they are not searched.
         self.fixed: dict[object, Point] = {}
         if reduction_ratio is None:
-            reduction_ratio, self.fixed = (2, 4, 8, 16), CONTROL
+            reduction_ratio = (2, 4, 8, 16)
+            self.fixed = CONTROL
         if isinstance(attention, type):
             attention = (attention,)
         # This checks layers that users give, and names them.
@@ -126,7 +131,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
                 `with hp.name_scope("block1")`.
 
         Returns:
-            `None`, or a `layers.Attention`: it takes `name=` and gives a layer.
+            `None`, or a `layers.Attention`, which takes `name=` and returns a
+            layer.
 
         Raises:
             TypeError: If `hp` is of another tuner, such as a trial of Optuna:
@@ -160,7 +166,11 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         images: ImageData | None = None,
         recipe: Recipe = RECIPES["default"],
     ) -> keras.Model:
-        """Returns the network of one of the `points`, not compiled."""
+        """Returns the network of one of the `points`, not compiled.
+
+        `images` have the shape and number of classes that this object lacks,
+        and `recipe` says whether a network with `weights` starts frozen.
+        """
         attention = self.attention_of(values)
         build, _ = comparison.network_of(self.model, self.weights, recipe)
         if callable(self.model):
@@ -169,7 +179,8 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         classes = self.classes or getattr(images, "output_shape", [0])[-1]
         if not shape or not classes:
             raise ValueError(
-                "A network by name needs `input_shape` and `classes`, e.g. "
+                "A network known by name needs the shape of its images, "
+                "`input_shape`, and the number of classes, `classes`, e.g. "
                 "CBAMHyperModel((28, 28, 1), 10). Received: "
                 f"input_shape={self.input_shape}, classes={self.classes}"
             )
@@ -192,8 +203,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
             hp: A `keras_tuner.HyperParameters`.
 
         Returns:
-            A `keras.Model` with AdamW at a constant learning rate, 0.01 or with
-            `weights` 0.0001, crossentropy for integers, and the accuracy.
+            A `keras.Model` with AdamW at a constant learning rate, 0.01 or
+            with `weights` 0.0001, crossentropy for labels as integers, and the
+            accuracy.
         """
         model = self.network(self._choose(hp))
         last = comparison.default_recipe(None, self.weights).stages[-1]
@@ -216,8 +228,9 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         for kind in self._values_of("attention"):
             names = [x for x in SEARCHED if kind in self._kinds_with(x)]
             for values in itertools.product(*map(self._values_of, names)):
-                chosen = dict(zip(names, values, strict=True))
-                points.append(self._complete({"attention": kind, **chosen}))
+                point = {"attention": kind}
+                point.update(zip(names, values, strict=True))
+                points.append(self._complete(point))
         return points
 
     def _choose(self, hp):
@@ -249,24 +262,33 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         return {**values, **self.fixed.get(values["attention"], {})}
 
     def _refuse_others(self, hp):
-        """Raises if KerasTuner, which has one value a name, mixes up some."""
+        """Raises if KerasTuner mixes up one of these with the user's own.
+
+        It keeps one value for a name. One that is asked for later is in the
+        space of the next network.
+        """
         for name, options in self.options.items():
-            full = _private.name_in_scopes(hp, name)
-            values = [[*x.values] for x in hp.space if x.name == full]
-            others = [x for x in values if x != [*options]]
-            if others:
+            full_name = _private.name_in_scopes(hp, name)
+            other_options = [
+                list(x.values)
+                for x in hp.space
+                if x.name == full_name and list(x.values) != list(options)
+            ]
+            if other_options:
                 raise keras_tuner.errors.FatalError(
                     "Each hyperparameter must have its own name. Received: "
                     f'"{name}" from {[*options]} of CBAMHyperModel, and from '
-                    f"{others[0]} of yours. Rename yours, or use a scope: with "
-                    'hp.name_scope("cbam"): attention = space.attention_for(hp)'
+                    f"{other_options[0]} of yours. Rename yours, or use a "
+                    'scope: with hp.name_scope("cbam"): attention = '
+                    "space.attention_for(hp)"
                 )
 
     def _ask(self, hp, name):
-        first, *others = self._values_of(name)
-        if not others:
-            return hp.Fixed(name, first)
-        return hp.Choice(name, list(self.options[name]), default=first)
+        """Registers a hyperparameter, and returns its value."""
+        default, *alternatives = self._values_of(name)
+        if not alternatives:
+            return hp.Fixed(name, default)
+        return hp.Choice(name, list(self.options[name]), default=default)
 
     def _kinds_with(self, name):
         """Returns the kinds for whose layers a hyperparameter is searched."""
@@ -285,20 +307,24 @@ class CBAMHyperModel(keras_tuner.HyperModel):
         ]
 
     def _values_of(self, name):
-        """Returns the values of a hyperparameter, its default first."""
+        """Returns the values of a hyperparameter, its default first.
+
+        That is no attention, the paper's value, the nearest, or the first.
+        """
         options = self.options[name]
         if name in DIMENSIONS:
             default = min(options, key=lambda value: abs(value - PAPER[name]))
         else:
             usual = [x for x in ("none", "cbam", "all") if x in options]
-            default = [*usual, *options][0]
+            default = usual[0] if usual else options[0]
+        # False comes before True; the others keep their order.
         return sorted(options, key=lambda value: value != default)
 
 
 def _choices(name, value):
     """Returns the values to choose from as a tuple, checked by a layer."""
-    single = isinstance(value, str) or not hasattr(value, "__iter__")
-    choices = [value] if single else list(value)
+    is_single = isinstance(value, str) or not hasattr(value, "__iter__")
+    choices = [value] if is_single else list(value)
     if not choices or len(set(choices)) != len(choices):
         raise ValueError(
             f"`{name}` must be one or several values, each at most once. "

@@ -20,9 +20,10 @@ from cbam_keras.study.plans.recipes import (
 )
 from cbam_keras.study.plans.study import check_folds_of
 from cbam_keras.study.plans.tasks import ImageTask
-from cbam_keras.tuning import choice
+from cbam_keras.tuning import space
 from cbam_keras.tuning.choice import choose_setting, search_verdict, to_confirm
 
+# All points of the default space.
 MAX_TRIALS = 14
 
 
@@ -113,13 +114,13 @@ class Search:
         return cast(ImageData, self.trials.load(run))
 
     @functools.cached_property
-    def points(self) -> list[choice.Point]:
+    def points(self) -> list[space.Point]:
         """All settings: the controls, then the others in a random order."""
         points = self.hypermodel.points()
-        first = choice.controls(points)
-        others = [values for values in points if values not in first]
-        random.Random(self.recipe.seed).shuffle(others)
-        return [*first, *others]
+        controls = space.controls(points)
+        further_points = [point for point in points if point not in controls]
+        random.Random(self.recipe.seed).shuffle(further_points)
+        return [*controls, *further_points]
 
     @functools.cached_property
     def trials(self) -> study.Study:
@@ -160,7 +161,7 @@ class Search:
         """Returns in what the search differs from that of all defaults."""
         hypermodel = self.hypermodel
         usual = _check_hypermodel(None).options
-        space = {
+        searched = {
             name: values
             for name, values in hypermodel.options.items()
             if values != usual.get(name)
@@ -169,15 +170,15 @@ class Search:
         weights = comparison.describe_weights(
             hypermodel.model, hypermodel.weights
         )
-        return {**weights, **space, **changes}
+        return {**weights, **searched, **changes}
 
-    def variant(self, values: choice.Point) -> study.Variant:
+    def variant(self, values: space.Point) -> study.Variant:
         """Returns a trial as a variant of a study."""
         return study.Variant(
-            choice.point_name(values),
+            space.point_name(values),
             functools.partial(_build, self.hypermodel, values, self.recipe),
             values,
-            label=choice.label(values),
+            label=space.label(values),
         )
 
     def run(self, options: study.RunOptions) -> study.Ranking:
@@ -198,20 +199,25 @@ class Search:
 
     @_graph.same_randomness()
     def estimate(self) -> study.Estimate:
-        """Counts what the search would train; see `study.estimate`."""
-        points, folds = self.points, self.folds or 1
-        trials = len(points[: self.max_trials])
-        over = f" over {folds} folds" if self.folds else ""
+        """Counts what the search would train; see `study.estimate`.
+
+        All runs are counted as those of CBAM nearest to the paper's, or of the
+        network of the defaults.
+        """
+        num_folds = self.folds or 1
+        num_trials = len(self.points[: self.max_trials])
         # The winner and, where the space has both, no attention.
-        networks_retrained = len({*map(choice.has_no_attention, points)})
-        again = networks_retrained * len(self.seeds) * folds
-        variants = [self.variant(choice.controls(points)[-1])]
+        networks_retrained = len({*map(space.has_no_attention, self.points)})
+        runs_retrained = networks_retrained * len(self.seeds) * num_folds
+        counted = self.variant(space.controls(self.points)[-1])
+        planned = dataclasses.replace(self.trials, variants=[counted])
+        over_folds = f" over {num_folds} folds" if self.folds else ""
         return dataclasses.replace(
-            study.estimate(dataclasses.replace(self.trials, variants=variants)),
-            times=trials * folds + again,
-            about=f"{len(points):,} combinations, {trials:,} trials{over}, and "
-            f"{again:,} runs of the confirmation. Each is counted as this "
-            "network:",
+            study.estimate(planned),
+            times=num_trials * num_folds + runs_retrained,
+            about=f"{len(self.points):,} combinations, {num_trials:,} trials"
+            f"{over_folds}, and {runs_retrained:,} runs of the confirmation. "
+            "Each is counted as this network:",
         )
 
     def _run_trials(self, folder, options):
@@ -233,11 +239,15 @@ class Search:
         return results
 
     def _confirm(self, results, folder, options):
-        """Trains the best again, chooses one, and writes what was found."""
-        trained, confirmation = results, []
-        trials, seeds = to_confirm(results), self.seeds
-        if seeds:
-            trained = self._train_again(trials, seeds, folder.path, options)
+        """Trains the best again, chooses one, and records the choice."""
+        trials = to_confirm(results)
+        # Without new seeds, the networks are those of the trials.
+        trained = results
+        confirmation = []
+        if self.seeds:
+            trained = self._train_again(
+                trials, self.seeds, folder.path, options
+            )
             confirmation = [
                 {
                     "trial": trial.number,
@@ -248,7 +258,9 @@ class Search:
                 if row.values
             ]
         results = results.confirmed(confirmation)
-        (best, name), measure = choose_setting(results), results.measures[0]
+        best, name = choose_setting(results)
+        measure = results.measures[0]
+        # Of several seeds and folds, the network that validates best.
         network = max(
             (x for x in trained.runs if x.variant == name and x.file),
             key=lambda o: (
@@ -258,14 +270,17 @@ class Search:
         )
         with _files.replacing(folder.path / "best.keras") as beside:
             shutil.copyfile(trained.output / str(network.file), beside)
-        described = {"seed": network.seed, "fold": network.fold}
         layer = self.hypermodel.attention_of(best.values)
         with folder.locked():
             guessing = trained.describe_guessing()
             folder.add(
                 {
                     "best": best.number,
-                    "best_network": {**described, **network.metrics},
+                    "best_network": {
+                        "seed": network.seed,
+                        "fold": network.fold,
+                        **network.metrics,
+                    },
                     "best_options": self._options_of(best.values),
                     "code": layer.code if layer else "",
                     "confirmation": confirmation,
@@ -276,13 +291,13 @@ class Search:
     def _train_again(self, trials, seeds, output, options):
         """Returns the results of trials with fresh seeds."""
         first = trials[0].values
-        is_plain = choice.has_no_attention(first)
+        is_plain = space.has_no_attention(first)
         again = study.Study(
             self.test_task,
             [self.variant(trial.values) for trial in trials],
             seeds=seeds,
             recipe=self.trials.recipe,
-            baseline=choice.point_name(first) if is_plain else None,
+            baseline=space.point_name(first) if is_plain else None,
             folds=self.folds,
         )
         path = output / study.CONFIRMATION
@@ -323,6 +338,7 @@ class Search:
 
 
 def _build(hypermodel, values, recipe, images):
+    """Builds a network of a study; `functools.partial` of it is pickled."""
     return hypermodel.network(values, images, recipe)
 
 
@@ -333,16 +349,18 @@ def _check_hypermodel(hypermodel):
     if hypermodel is None:
         return CBAMHyperModel()
     kind = type(hypermodel)
-    # A search could not resume what users write.
+    # A search knows its space before it trains, and resumes after any epoch. It
+    # could not promise this for what users write.
     if not isinstance(hypermodel, CBAMHyperModel) or any(
         getattr(kind, name) is not getattr(CBAMHyperModel, name)
         for name in ("build", "fit")
     ):
         raise TypeError(
             "`hypermodel` must be a tuning.CBAMHyperModel, with its own `build`"
-            f" and `fit`. Received: {hypermodel=}. For your own hypermodel use "
-            'a tuner such as keras_tuner.RandomSearch(Mine(), "val_accuracy"), '
-            "and in its `build` tuning.CBAMHyperModel().attention_for(hp)"
+            f" and `fit`. Received: hypermodel={hypermodel!r}. For your own "
+            "hypermodel use a tuner such as keras_tuner.RandomSearch(Mine(), "
+            '"val_accuracy"), and in its `build` '
+            "tuning.CBAMHyperModel().attention_for(hp)"
         )
     return hypermodel
 
@@ -371,8 +389,9 @@ def search(
     Retrains the best setting and no attention with new seeds. The same call
     resumes an interrupted search. `cbam-keras tune` runs it.
 
-    It is `study.run` of a `Search`. Trials begin with no attention,
-    SE and the CBAM closest to the paper's; the others are in a random order.
+    It is `study.run` of a `Search`. Every trial is trained by the recipe, with
+    its seed: first no attention, SE and the CBAM closest to the paper's, if in
+    the space, then the others in a random order.
 
     The best of many trials is optimistically biased, so trials only select one
     setting with attention: among those within one standard error of the best
@@ -380,7 +399,11 @@ def search(
     multiply-accumulates, then parameters. It and no attention are retrained
     with new seeds and compared on the test images, paired by seed.
 
-    A resumed call repeats failed trials until the last trial has ended.
+    The output folder gets the best networks, a table and figures;
+    `report.write(folder)` adds a page.
+
+    A call that resumes repeats trials with an error until the last trial has
+    ended. A call for a search that has ended returns its results.
 
     Args:
         hypermodel: A `CBAMHyperModel`. For your own hypermodel, use
