@@ -21,9 +21,12 @@ from cbam_keras.layers import (
 )
 
 
-# In the functions below, `x` and `y` are the shapes of input and output, with
-# NaN for unknown sizes. The batch axis counts: a model may fold others into it.
+# In the functions below, `x` and `y` are the shapes of input and output for a
+# batch of one, with NaN for unknown sizes. The batch axis counts: a model may
+# fold other axes into it, e.g. windows.
 def _convolution(layer, x, y):
+    # Each weight of the kernel counts once at each position of the output. The
+    # kernel of groups, or of single channels, has fewer weights.
     return math.prod(layer.kernel.shape) * math.prod(y) // _channels(layer, y)
 
 
@@ -33,9 +36,11 @@ def _transposed_convolution(layer, x, y):
 
 
 def _separable(layer, x, y):
-    between = _channels(layer, x) * layer.depth_multiplier
+    # A depthwise convolution to these channels, then a pointwise one.
+    inner_channels = _channels(layer, x) * layer.depth_multiplier
     positions = math.prod(y) // _channels(layer, y)
-    return positions * between * (math.prod(layer.kernel_size) + layer.filters)
+    macs_per_channel = math.prod(layer.kernel_size) + layer.filters
+    return positions * inner_channels * macs_per_channel
 
 
 def _dense(layer, x, y):
@@ -57,8 +62,8 @@ def _spatial_gate(layer, x, y):
 
 
 def _cbam(layer, x, y):
-    channel, spatial = layer.channel_attention, layer.spatial_attention
-    return _mlp(channel, x, y) + _spatial_gate(spatial, x, y)
+    macs_of_channel_gate = _mlp(layer.channel_attention, x, y)
+    return macs_of_channel_gate + _spatial_gate(layer.spatial_attention, x, y)
 
 
 def _efficient(layer, x, y):
@@ -87,16 +92,17 @@ def _mlp_and_map(layer, x, y):
 
 
 def _gate_of_skip(layer, x, y):
-    *_, channels, hidden = kernel = layer.theta_kernel.shape
+    *_, channels, hidden = layer.theta_kernel.shape
     # The gating signal comes first; the output has the shape of the skip.
     positions = list(y)
     del positions[layer._channel_axis(len(y))]
     coarse = y[0] * math.prod(n // layer.subsampling for n in positions[1:])
-    at_coarse = math.prod(kernel) + hidden
+    at_coarse = math.prod(layer.theta_kernel.shape) + hidden
     return coarse * at_coarse + math.prod(x) * hidden + math.prod(y) * channels
 
 
 def _triplet(layer, x, y):
+    # A convolution of two pooled maps in each of the three planes.
     batch, a, b, c = x
     return batch * (a * b + b * c + a * c) * 2 * layer.kernel_size**2
 
@@ -145,7 +151,10 @@ def count_macs(
     inputs: Sequence[keras.KerasTensor],
     outputs: Sequence[keras.KerasTensor],
 ) -> tuple[str, int | None]:
-    """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`."""
+    """Returns the group of a layer and the MACs of a call, or `NOT_COUNTED`.
+
+    `inputs` and `outputs` are the symbolic tensors of the call.
+    """
     return _count(layer, _sizes(inputs[0]), _sizes(outputs[0]))
 
 
@@ -160,15 +169,17 @@ def _count(layer, x, y):
                 macs = count(layer, x, y)
                 return NOT_COUNTED if math.isnan(macs) else (group, macs)
     # Scales each channel; a private class of Keras' ConvNeXt.
-    scales = _graph.type_of(layer) == "LayerScale"
-    if scales or isinstance(layer, FREE) or not layer.weights:
+    is_layer_scale = _graph.type_of(layer) == "LayerScale"
+    if is_layer_scale or isinstance(layer, FREE) or not layer.weights:
         return "other", 0
     return NOT_COUNTED
 
 
 def _sizes(tensor):
+    """Returns a shape in which unknown sizes are NaN, as are their products."""
     return tuple(math.nan if n is None else n for n in tensor.shape)
 
 
 def _channels(layer, shape):
+    """Returns the channels of a shape by the data format of a layer."""
     return shape[1 if layer.data_format == "channels_first" else -1]

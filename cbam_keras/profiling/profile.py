@@ -26,7 +26,8 @@ class LayerProfile:
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, the multiply-accumulates for one sample, or `None` if
-            they cannot be counted. Each call of a shared layer counts.
+            they cannot be counted. They are those of all calls of a shared
+            layer.
     """
 
     name: str
@@ -81,8 +82,10 @@ class Profile(_terminal.Tabular):
         totals: dict[str, tuple[int, int]] = {}
         for row in self.rows:
             parameters, macs = totals.get(row.group, (0, 0))
-            macs += row.macs or 0
-            totals[row.group] = (parameters + row.parameters, macs)
+            totals[row.group] = (
+                parameters + row.parameters,
+                macs + (row.macs or 0),
+            )
         return totals
 
     @property
@@ -112,9 +115,15 @@ class Profile(_terminal.Tabular):
             }
             for name, (parameters, macs) in self.groups.items()
         ]
-        sums = {"parameters": f"{self.parameters:,}", "MACs": f"{self.macs:,}"}
-        totals.append({"layer": "total", **sums})
-        title, note = f"{self.model}, input {self.input_shape}", ""
+        totals.append(
+            {
+                "layer": "total",
+                "parameters": f"{self.parameters:,}",
+                "MACs": f"{self.macs:,}",
+            }
+        )
+        title = f"{self.model}, input {self.input_shape}"
+        note = ""
         if self.uncounted:
             note = "The total excludes the MACs of layers of unknown kinds: "
             note += ", ".join(self.uncounted)
@@ -147,7 +156,8 @@ def profile_model(
 
     Returns:
         A `Profile`. Its totals include the parameters of layers that are
-        `.uncounted`. Of a shared layer they count once, its MACs for each call.
+        `.uncounted`. A shared layer counts its parameters once and its MACs
+        for each call.
 
     Raises:
         TypeError: If `model` is not a `keras.Model`.
@@ -185,9 +195,11 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
     for step in steps:
         if isinstance(step.operation, layers.Layer):
             calls.setdefault(id(step.operation), []).append(step)
+    # The ids of variables that a row before has counted.
     counted: set[int] = set()
 
     def count_new(layer):
+        """Counts the parameters of a layer that no row before has counted."""
         new = [v for v in layer.trainable_weights if id(v) not in counted]
         counted.update(id(v) for v in layer.weights)
         return sum(math.prod(variable.shape) for variable in new)
@@ -198,7 +210,8 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
         counts = [count_macs(layer, x.inputs, x.outputs) for x in layer_steps]
         group, macs = NOT_COUNTED
         if NOT_COUNTED not in counts:
-            group, macs = counts[0][0], sum(n or 0 for _, n in counts)
+            group = counts[0][0]
+            macs = sum(macs_of_call or 0 for _, macs_of_call in counts)
         gates: dict = {}
         if isinstance(layer, AttentionLayer):
             group = "attention"
@@ -208,9 +221,14 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
             if any(id(v) not in counted for v in gate.weights):
                 # How often the layer calls it, and on what, is not known.
                 shape = (gate.get_build_config() or {}).get("input_shape", ())
-                kind, count = type(gate).__name__, count_new(gate)
-                shape = tuple(gate.compute_output_shape(shape)[1:])
-                yield LayerProfile(path, kind, "attention", shape, count, None)
+                yield LayerProfile(
+                    path,
+                    type(gate).__name__,
+                    "attention",
+                    tuple(gate.compute_output_shape(shape)[1:]),
+                    count_new(gate),
+                    None,
+                )
         inside = {id(v) for gate in gates for v in gate.weights}
         if macs or any(id(v) not in inside for v in layer.weights):
             yield LayerProfile(
@@ -233,8 +251,10 @@ def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
         _checks.fits(axes, shape) and all(shape)
         for axes, shape in zip(expected, shapes, strict=True)
     ):
-        pairs = zip(expected, model.inputs, strict=True)
-        takes = ", ".join(f'{axes} as "{x.name}"' for axes, x in pairs)
+        takes = ", ".join(
+            f'{axes} as "{x.name}"'
+            for axes, x in zip(expected, model.inputs, strict=True)
+        )
         raise ValueError(
             "`input_shape` must give all axes of each input but the batch, "
             "e.g. input_shape=(224, 224, 3). Received: input_shape="
