@@ -254,6 +254,7 @@ def _list_options(options, names):
 
 
 def _describe(target: keras.layers.Layer) -> str:
+    """Returns what errors call a model or a layer."""
     if isinstance(target, keras.Model):
         return f'model "{target.name}"'
     return f'{type(target).__name__} layer "{target.name}"'

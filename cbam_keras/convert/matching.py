@@ -237,7 +237,7 @@ def part_at(layer: keras.layers.Layer, path: str) -> tuple[object, object]:
 
 def _gate_slots(layer, gate, prefix):
     """Yields the slots of an attention layer, by the names of `gate`."""
-    left = {id(variable): variable for variable in layer.weights}
+    not_named = {id(variable): variable for variable in layer.weights}
     for path, name in gate.weights.items():
         holder, part = part_at(layer, path)
         if part is None:
@@ -260,10 +260,10 @@ def _gate_slots(layer, gate, prefix):
         else:
             slots = [Slot(prefix + name, part)]
         for slot in slots:
-            del left[id(slot.variable)]
+            del not_named[id(slot.variable)]
         yield from slots
     # The module lacks these, as the weights of a third spatial axis.
-    yield from (Slot(x.path, x) for x in left.values())
+    yield from (Slot(x.path, x) for x in not_named.values())
 
 
 def _variables(layer, table, prefix):

@@ -79,10 +79,12 @@ def read_names(sections: Mapping[str, Any]) -> Names:
 
 
 def _is_layer(value: object) -> bool:
+    """Returns whether a public name of `layers` is a class of layers."""
     return isinstance(value, type) and issubclass(value, keras.layers.Layer)
 
 
 def _read_gate(section: str, keys: Mapping[str, Any]) -> GateKeys:
+    """Returns one implementation of a layer, from its section."""
     fields = [field.name for field in dataclasses.fields(GateKeys)]
     _check_keys(section, keys, fields, ["weights"])
     return GateKeys(

@@ -109,6 +109,7 @@ def _read_torch(path: str, start: bytes) -> object:
 
 
 def _damaged(path: str) -> ValueError:
+    """Returns the error for a file that cannot be read, or must not be."""
     return ValueError(
         "`source` must be a complete checkpoint of tensors and plain values, "
         f'written by PyTorch or safetensors. Received: source="{path}", which '
