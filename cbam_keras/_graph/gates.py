@@ -20,9 +20,12 @@ Maps = tuple[np.ndarray | None, np.ndarray | None]
 def gates_by_name(
     model: keras.Model, images: Tensor
 ) -> dict[AttentionLayer, str]:
-    """Returns the attention layers of a model, with a name for each."""
+    """Returns the attention layers of a model, with a name for each.
+
+    A model that is not built yet is built by running it on some images.
+    """
     if not model.built:
-        # Layers may create their sublayers only when they run.
+        # Layers may create their sublayers only when they are built.
         run_model(model, images)
     paths = gate_paths(model)
     if not paths:
@@ -54,24 +57,30 @@ def run_model(model: keras.Model, images: Tensor) -> Tensor:
 def record_maps(
     model: keras.Model, images: Tensor, names: Mapping[AttentionLayer, str]
 ) -> dict[str, Maps]:
-    """Runs a model and returns the maps of its gates, in the order they run."""
+    """Runs a model and returns the maps of its gates, in the order they run.
+
+    Those in `TimeDistributed` layers are `(B, T, ...)`.
+    """
     recorded: dict[str, Maps] = {}
+    # The numbers of frames of the `TimeDistributed` layers that run now.
     frames: list[int] = []
 
     def record(layer, call, inputs, *args, **kwargs):
         key = names[layer]
+        # A layer may be called several times.
         number = sum(x.partition("#")[0] == key for x in recorded) + 1
-        key += f"#{number}" if number > 1 else ""
+        if number > 1:
+            key += f"#{number}"
         channel, spatial = (
             x if x is None else x.reshape(-1, *frames, *x.shape[1:])
             for x in _maps(layer, inputs)
         )
-        recorded[key] = channel, spatial
+        recorded[key] = (channel, spatial)
         return call(inputs, *args, **kwargs)
 
     def run_at_once(wrapper, call, inputs, training=None, mask=None):
         if mask is not None:
-            # Each frame has its own.
+            # Each frame has its own mask, so that Keras runs them one by one.
             return call(inputs, training=training, mask=mask)
         frames.append(inputs.shape[1])
         outputs = wrapper.layer(Fold()(inputs), training=training)
@@ -79,24 +88,27 @@ def record_maps(
 
     with contextlib.ExitStack() as stack:
         for layer in layers_within(model):
-            changed = {}
+            replaced = {}
             if layer in names:
-                changed["call"] = functools.partial(record, layer, layer.call)
+                replaced["call"] = functools.partial(record, layer, layer.call)
             elif isinstance(layer, layers.TimeDistributed):
-                changed["call"] = functools.partial(
+                replaced["call"] = functools.partial(
                     run_at_once, layer, layer.call
                 )
-            stack.enter_context(attributes(layer, changed))
+            stack.enter_context(attributes(layer, replaced))
         run_model(model, images)
     return recorded
 
 
 def gate_paths(model, prefix=""):
-    """Returns the attention layers inside a layer, each with its own path."""
+    """Returns the attention layers inside a layer, each with its own path.
+
+    Layers of one name, in a list of a user's layer, are numbered.
+    """
     paths: dict[AttentionLayer, str] = {}
     for layer, path in _paths_within(model, prefix).items():
-        # Layers in a list of a user's layer may have one name.
-        name, number = path, 0
+        name = path
+        number = 0
         while name in paths.values():
             number += 1
             name = f"{path}_{number}"
@@ -105,6 +117,10 @@ def gate_paths(model, prefix=""):
 
 
 def _paths_within(model, prefix):
+    """Returns the attention layers inside a layer, with paths that may repeat.
+
+    The layers of the layer itself come before those inside them.
+    """
     paths = {}
     for layer in sublayers(model):
         path = f"{prefix}{layer.name}"
@@ -122,15 +138,20 @@ def _maps(layer, inputs):
         channel, spatial = layer.attention_maps(inputs)
     else:
         # A map of both is shown by its means.
-        x, gated = layer.attention_map(inputs), layer._gated
-        channel, spatial = (x if kind in gated else None for kind in MAPS)
-    first = layer.data_format == "channels_first"
+        gate_map = layer.attention_map(inputs)
+        channel, spatial = (
+            gate_map if kind in layer._gated else None for kind in MAPS
+        )
+    is_channels_first = layer.data_format == "channels_first"
     if channel is not None:
         channel = to_float32(channel)
-        positions = range(1 + first, channel.ndim - 1 + first)
+        positions = range(1, channel.ndim - 1)
+        if is_channels_first:
+            positions = range(2, channel.ndim)
         channel = channel.mean(axis=tuple(positions))
     if spatial is not None:
-        spatial = to_float32(spatial).mean(axis=1 if first else -1)
+        axis_of_channels = 1 if is_channels_first else -1
+        spatial = to_float32(spatial).mean(axis=axis_of_channels)
     return channel, spatial
 
 

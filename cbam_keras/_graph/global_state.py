@@ -13,27 +13,35 @@ from cbam_keras import _private
 @contextlib.contextmanager
 def same_randomness() -> Iterator[None]:
     """Restores the random state that seeds of initializers are drawn from."""
-    python, numpy = random.getstate(), np.random.get_state()
+    state_of_python = random.getstate()
+    state_of_numpy = np.random.get_state()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
+        random.setstate(state_of_python)
+        np.random.set_state(state_of_numpy)
 
 
 def random_states(layer: keras.Layer) -> list[keras.Variable]:
     """Returns the states of random layers, which are in no `.keras` file."""
     ids = {id(variable) for variable in layer.weights}
-    others = [x for x in layer.variables if id(x) not in ids]
-    return [x for x in others if "seed_generator" in x.path]
+    return [
+        variable
+        for variable in layer.variables
+        if id(variable) not in ids and "seed_generator" in variable.path
+    ]
 
 
 @contextlib.contextmanager
 def attributes(
     layer: keras.Layer, values: Mapping[str, object]
 ) -> Iterator[None]:
-    """Sets attributes of a layer, which hide those of its class."""
-    # With rematerialization, Keras would run the layer again for the gradient.
+    """Sets attributes of a layer, which hide those of its class.
+
+    Meanwhile the layer runs without rematerialization: Keras would trace it,
+    and run it again for the gradient.
+    """
+    # The public `RematScope` is for layers that are yet to be made.
     values = {**_private.without_rematerialization(), **values}
     before = {x: vars(layer)[x] for x in values if x in vars(layer)}
     try:

@@ -1,7 +1,8 @@
 """The graph of a functional model as Keras records it: calls of operations.
 
-A node is one call, with `operation`, `arguments` and `outputs`. Keras' public
-way to read them, `clone_model`, copies the model.
+A node is one call of an operation (a layer, or a function of `keras.ops`), with
+`operation`, `arguments` and `outputs`. Keras' public way to read them,
+`clone_model`, copies the model.
 """
 
 import functools
@@ -12,9 +13,11 @@ import keras
 
 from cbam_keras import _checks, _private
 
-# Tensors of a backend, symbolic or nested ones have no class in common.
+# A tensor of the backend or a symbolic one, or several of them nested: they
+# have no class in common.
 Tensor = Any
-# By the id of a tensor, the function of another that gives it.
+# What gives a tensor in place of its node, by the id of the tensor: a function
+# of another tensor.
 Instead = Mapping[int, tuple[keras.KerasTensor, Callable[[Tensor], Tensor]]]
 
 
@@ -60,19 +63,28 @@ def is_graph(layer: keras.Operation) -> bool:
     """Returns whether a layer is a model whose graph can be read."""
     if isinstance(layer, keras.Sequential):
         # Called with several inputs it has no graph and loops over its layers.
-        is_own = type(layer).call is keras.Sequential.call
-        return is_own and hasattr(layer, "inputs")
-    kind = _functional_class()
-    return isinstance(layer, kind) and type(layer).call is kind.call
+        is_call_of_keras = type(layer).call is keras.Sequential.call
+        return is_call_of_keras and hasattr(layer, "inputs")
+    functional = _functional_class()
+    if not isinstance(layer, functional):
+        return False
+    # A subclass of a user may compute something else than its graph.
+    return type(layer).call is functional.call
 
 
 def model_per_frame(operation: keras.Operation) -> keras.Model | None:
-    """Returns the model that a `TimeDistributed` layer runs on each frame."""
+    """Returns the model that a `TimeDistributed` layer runs on each frame.
+
+    `None` for other operations, if its graph cannot be read, and if a mask
+    says which frames count.
+    """
     if not isinstance(operation, keras.layers.TimeDistributed):
         return None
-    # Keras gives a mask, of the frames that count, as a second input.
-    masked = len(keras.tree.flatten(operation.input)) > 1
-    return None if masked or not is_graph(operation.layer) else operation.layer
+    # Keras gives a mask as a second input.
+    is_masked = len(keras.tree.flatten(operation.input)) > 1
+    if is_masked or not is_graph(operation.layer):
+        return None
+    return operation.layer
 
 
 def inner_model(operation: keras.Operation) -> keras.Model | None:
@@ -136,7 +148,10 @@ def origin(tensor: keras.KerasTensor) -> Any:
 
 
 def nodes(model: keras.Model, instead: Instead | None = None) -> list:
-    """Returns the nodes that outputs need, in an order that can run."""
+    """Returns the nodes of a model in an order in which they can run.
+
+    Those that only compute what `instead` replaces are left out.
+    """
     return nodes_between(model.inputs, model.outputs, instead)
 
 
@@ -149,14 +164,15 @@ def nodes_between(
     instead = instead or {}
     computed = {id(x) for x in sources}
     ordered: list = []
-    # A stack, since deep networks exceed the recursion limit.
+    # A stack, since deep networks exceed the recursion limit. A tensor is on it
+    # twice: its node is ready when its inputs, pushed the first time, are done.
     stack = [(x, False) for x in reversed(outputs)]
     while stack:
-        tensor, ready = stack.pop()
+        tensor, is_ready = stack.pop()
         if id(tensor) in computed:
             continue
         node = origin(tensor)
-        if not ready:
+        if not is_ready:
             stack.append((tensor, True))
             inputs = node.input_tensors
             if id(tensor) in instead:
@@ -171,13 +187,26 @@ def nodes_between(
 def last_common(
     items: Iterable[Any], above: Mapping[Any, Any], place: Callable[[Any], Any]
 ) -> Any:
-    """Returns the last of what all ways to items pass, `None` if nothing."""
-    last = {*items}
-    while len(last) > 1 and None not in last:
-        item = max(last, key=place)
-        last.remove(item)
-        last.add(above[item])
-    return last.pop() if len(last) == 1 else None
+    """Returns the last item that all paths to some items pass.
+
+    Args:
+        items: The ends of the paths.
+        above: For each item, the last one that all paths to it pass, `None` at
+            the beginning.
+        place: Function of an item, its place in an order in which they run.
+
+    Returns:
+        The item, one of `items` if the paths to the others pass it; `None` if
+        they have none in common.
+    """
+    candidates = {*items}
+    # All paths to the latest candidate pass the one above it, which takes its
+    # place, until a single one is left.
+    while len(candidates) > 1 and None not in candidates:
+        latest = max(candidates, key=place)
+        candidates.remove(latest)
+        candidates.add(above[latest])
+    return candidates.pop() if len(candidates) == 1 else None
 
 
 def replay(
@@ -186,7 +215,10 @@ def replay(
     call: Callable[..., Tensor],
     instead: Instead | None = None,
 ) -> list[Tensor]:
-    """Returns the outputs of a model, run with `call(operation, *args)`."""
+    """Runs the graph of a model with `call(operation, *args, **kwargs)`.
+
+    `inputs` are the values of `model.inputs`; returns those of its outputs.
+    """
     values = {id(x): y for x, y in zip(model.inputs, inputs, strict=True)}
     run_nodes(nodes(model, instead), values, call, instead)
     return [values[id(x)] for x in model.outputs]
@@ -202,13 +234,14 @@ def run_nodes(
     instead = instead or {}
     for node in nodes:
         if len(node.outputs) == 1 and id(node.outputs[0]) in instead:
-            source, function = instead[id(node.outputs[0])]
-            values[id(node.outputs[0])] = function(values[id(source)])
+            output = id(node.outputs[0])
+            source, function = instead[output]
+            values[output] = function(values[id(source)])
             continue
         args, kwargs = keras.tree.map_structure(
             lambda x: values[id(x)] if keras.utils.is_keras_tensor(x) else x,
             (node.arguments.args, node.arguments.kwargs),
         )
-        outputs = keras.tree.flatten(call(node.operation, *args, **kwargs))
-        pairs = zip(node.outputs, outputs, strict=True)
-        values.update((id(x), y) for x, y in pairs)
+        results = keras.tree.flatten(call(node.operation, *args, **kwargs))
+        for tensor, result in zip(node.outputs, results, strict=True):
+            values[id(tensor)] = result

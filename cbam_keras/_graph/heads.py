@@ -13,15 +13,23 @@ from cbam_keras._graph.steps import Graph, Step, Unfold
 # Operations that keep the values, between an activation and the output.
 _KEEPS_VALUES = ("Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze")
 # Parts of the names of losses of classes and of values, users' own among them.
-CLASS_LOSSES = "crossentropy", "hinge", "focal", "bce", "dice", "tversky"
-VALUE_LOSSES = "error", "huber", "logcosh", "poisson", "cosine", "mse", "mae"
+CLASS_LOSSES = ("crossentropy", "hinge", "focal", "bce", "dice", "tversky")
+VALUE_LOSSES = (
+    "error",
+    "huber",
+    "logcosh",
+    "poisson",
+    "cosine",
+    "mse",
+    "mae",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Head:
     """The step that turns logits into probabilities, if there is one."""
 
-    # "softmax" or "sigmoid".
+    # "softmax", "sigmoid" or `None`.
     kind: str | None
     step: Step | None
     # What the step starts from, before operations that keep values.
@@ -33,11 +41,14 @@ def without_activation(
 ) -> Tensor:
     """Calls an operation that turns logits into probabilities, up to those."""
     if not hasattr(operation, "activation"):
+        # The operation does nothing else, as `ops.softmax`.
         return args[0] if args else next(iter(kwargs.values()))
-    layer, name = operation, "activation"
+    layer = operation
+    name = "activation"
     if isinstance(operation.activation, layers.Layer):
-        # PyTorch does not let a function take its place.
-        layer, name = operation.activation, "call"
+        # PyTorch does not let a function take the place of a layer.
+        layer = operation.activation
+        name = "call"
     with attributes(layer, {name: lambda x, **_: x}):
         return operation(*args, **kwargs)
 
@@ -46,7 +57,8 @@ def outputs_and_labels(
     model: keras.Model, batches: keras.utils.PyDataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns what a network gives for all images, and their labels."""
-    outputs, labels = [], []
+    outputs = []
+    labels = []
     # A `for` over a PyDataset would not end.
     for index in range(len(batches)):
         images, classes, *_ = batches[index]
@@ -57,19 +69,26 @@ def outputs_and_labels(
 
 
 def as_probabilities(outputs: np.ndarray, kind: str | None) -> np.ndarray:
-    """Returns outputs `(B, values)` as a probability per class, float64."""
+    """Returns outputs `(B, values)` as a probability per class, float64.
+
+    They are probabilities already if the model ends in a softmax or sigmoid,
+    which `kind` says, or if none is negative and those of each image sum to 1,
+    as where a user's layer computes them. Otherwise they are logits. A single
+    value is that of class 1. The kind `"labels"` has a sigmoid for each.
+    """
     values = outputs.astype("float64")
     if kind == "labels":
         return np.exp(-np.logaddexp(0, -values))
     if values.shape[1] == 1:
-        is_known = kind in ("softmax", "sigmoid")
-        first = 1 - values if is_known else np.zeros_like(values)
-        values = np.hstack([first, values])
+        are_probabilities = kind in ("softmax", "sigmoid")
+        # The softmax of 0 and a logit is the sigmoid of that.
+        of_class_0 = 1 - values if are_probabilities else np.zeros_like(values)
+        values = np.hstack([of_class_0, values])
     else:
         sums = values.sum(axis=1)
         is_normalized = values.min() >= 0 and np.abs(sums - 1).max() < 1e-3
-        is_known = kind in ("softmax", "sigmoid") or is_normalized
-    if is_known:
+        are_probabilities = kind in ("softmax", "sigmoid") or is_normalized
+    if are_probabilities:
         return values
     powers = np.exp(values - values.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
@@ -84,7 +103,12 @@ def kind_of_head(model: keras.Model) -> str | None:
 
 
 def find_kind(model: keras.Model, head: str | None) -> str | None:
-    """Returns what a model of one output gives: `head`, or by its loss."""
+    """Returns what a model of one output gives, as far as it is known.
+
+    That is `head`, its last activation, if it has one. Otherwise the loss says
+    it: `"values"`, `"logits"` of classes, or of labels `"labels"` (logits) and
+    `"sigmoid"`.
+    """
     if head:
         return head
     name, from_logits = _loss_of(model)
@@ -127,17 +151,29 @@ def _kind_of(operation):
 
 def find_head(graph: Graph, output: keras.KerasTensor) -> Head:
     """Returns the head through which a model computes one of its outputs."""
-    kind, head, tensor = None, None, output
-    while step := graph.maker(tensor):
+    kind = None
+    head = None
+    tensor = output
+    step = graph.maker(tensor)
+    while step is not None:
         operation = step.operation
         activation = getattr(operation, "activation", None)
         only_activates = isinstance(operation, layers.Activation)
-        keeps = step.kind in _KEEPS_VALUES or isinstance(operation, Unfold)
-        keeps |= only_activates and activation is keras.activations.linear
-        if kind is None and (kind := _kind_of(operation)):
-            head = step
-            keeps |= only_activates or not hasattr(operation, "activation")
-        if not keeps:
+        keeps_values = (
+            step.kind in _KEEPS_VALUES
+            or isinstance(operation, Unfold)
+            or (only_activates and activation is keras.activations.linear)
+        )
+        if kind is None:
+            kind = _kind_of(operation)
+            if kind is not None:
+                head = step
+                # A layer with weights and an activation gives logits without
+                # it; one that only activates has its logits before it.
+                has_no_other_part = not hasattr(operation, "activation")
+                keeps_values |= only_activates or has_no_other_part
+        if not keeps_values:
             break
         tensor = step.inputs[0]
+        step = graph.maker(tensor)
     return Head(kind, head, tensor)

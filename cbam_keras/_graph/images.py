@@ -30,12 +30,15 @@ Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 # As many images tell their range.
 MOST_IMAGES = 32
-# What networks of `keras.applications` expect that do not rescale images.
+# What networks of `keras.applications` expect that do not rescale images, by a
+# pattern of their names.
 RANGES = {
     r"resnet\d+|vgg\d+": (-124, 151),
     r"densenet\d+": (-2.1, 2.6),
     r"resnet\d+v2|(inception|xception|mobilenet|nasnet).*": (-1, 1),
 }
+# A `Rescaling` by less divides images in [0, 255].
+LARGEST_SCALE = 0.01
 # What weights are before training, by their names.
 INITIAL = {
     "bias": 0,
@@ -49,7 +52,10 @@ INITIAL = {
 def number_array(
     name: str, value: ArrayLike, *, booleans: bool = False
 ) -> np.ndarray:
-    """Returns an array, tensor or nested lists as an array of numbers."""
+    """Returns an array, tensor or nested lists as an array of finite numbers.
+
+    `name` is what errors call it. With `booleans` they count as numbers.
+    """
     if ops.is_tensor(value):
         value = ops.convert_to_numpy(value)
     try:
@@ -79,6 +85,7 @@ def number_array(
 
 def check_inputs(inputs: Any, model: keras.Model) -> Any:
     """Returns an array that a model takes, or several, nested as its inputs."""
+    # A subclassed model has no inputs.
     tensors = getattr(model, "inputs", None) or ()
     count = len(tensors)
     if count < 2:
@@ -111,7 +118,8 @@ def check_inputs(inputs: Any, model: keras.Model) -> Any:
             names, model.inputs, in_order(model, inputs), strict=True
         )
     ]
-    if len(lengths := {len(array) for array in arrays}) > 1:
+    lengths = {len(array) for array in arrays}
+    if len(lengths) > 1:
         raise ValueError(
             "Inputs in `images` must be of one number of samples. Received: "
             f"{sorted(lengths)}"
@@ -147,60 +155,86 @@ def _fit(name, value, shape, model):
 def describe_range(
     model: keras.Model, images: object
 ) -> tuple[str, np.ndarray | None]:
-    """Returns words if images are in another range than a network expects.
+    """Returns whether images are in another range than a network expects.
 
-    If it rescales them itself, also inside, the second is what it rescales.
+    Args:
+        model: Functional model. Others than of one image are not looked at.
+        images: Images that fit the model.
+
+    Returns:
+        Two values. The first is text for a message, `""` if nothing is wrong.
+        The second is what a `Rescaling` layer of the model, also of a nested
+        one, gets in place of [0, 255]. It is `None` if nothing is wrong there.
     """
     if len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         return "", None
     x = to_float32(in_order(model, images)[0][:MOST_IMAGES])
-    low, high = float(x.min()), float(x.max())
-    said = f"images from {low:.1f} to {high:.1f}; ".replace(".0", "")
+    low = float(x.min())
+    high = float(x.max())
+    received = f"images from {low:.1f} to {high:.1f}; ".replace(".0", "")
     for pattern, (least, most) in RANGES.items():
         is_wide = high - low > 3 * (most - least)
-        is_wrong = is_wide or low >= 0 and high <= 1
-        is_named = re.fullmatch(pattern, model.name, re.I)
-        if is_wrong and is_named and are_initial(model.variables) is False:
-            return f"{said}{model.name} expects {least:g} to {most:g}", None
+        is_from_0_to_1 = low >= 0 and high <= 1
+        if (
+            (is_wide or is_from_0_to_1)
+            and re.fullmatch(pattern, model.name, re.I)
+            # Networks that are trained from scratch take any range.
+            and are_initial(model.variables) is False
+        ):
+            return f"{received}{model.name} expects {least:g} to {most:g}", None
     for node in nodes(model):
         operation = node.operation
-        is_rescaled = isinstance(operation, layers.Rescaling)
-        if is_graph(operation) or is_rescaled:
-            given = keras.Model(model.inputs[0], node.input_tensors[0])(x)
-            if not is_rescaled:
-                words, wrong = describe_range(operation, given)
-                if words:
-                    return words, wrong
-            elif np.ndim(operation.scale) == 0 and operation.scale < 0.01:
-                given = to_float32(given)
-                is_small = 0 < given.max() <= 2
-                # Resizing with a cubic kernel overshoots by about a tenth.
-                if is_small or given.min() < -26 or given.max() > 281:
-                    divisor = f"{1 / operation.scale:.4g}"
-                    words = f"{said}this network divides by {divisor} itself"
-                    return words, given
+        if is_graph(operation):
+            inside = _input_of(node, model, x)
+            words, rescaled = describe_range(operation, inside)
+            if words:
+                return words, rescaled
+        elif (
+            isinstance(operation, layers.Rescaling)
+            and np.ndim(operation.scale) == 0
+            and operation.scale < LARGEST_SCALE
+        ):
+            rescaled = to_float32(_input_of(node, model, x))
+            is_small = 0 < rescaled.max() <= 2
+            # Resizing with a cubic kernel overshoots by about a tenth.
+            if is_small or rescaled.min() < -26 or rescaled.max() > 281:
+                divisor = f"{1 / operation.scale:.4g}"
+                words = f"{received}this network divides by {divisor} itself"
+                return words, rescaled
         if getattr(operation, "weights", ()):
+            # What follows are features.
             break
     return "", None
 
 
+def _input_of(node, model, images):
+    """Returns what a node of a model takes, computed from images."""
+    return keras.Model(model.inputs[0], node.input_tensors[0])(images)
+
+
 def are_initial(variables: Iterable[keras.Variable]) -> bool | None:
-    """Returns whether biases and averages are initial, `None` of none."""
-    known = [x for x in variables if x.name in INITIAL]
-    initial = (to_float32(x) == INITIAL[x.name] for x in known)
-    return all(map(np.all, initial)) if known else None
+    """Returns whether variables have the values of before training.
+
+    Only those are looked at whose initial value is known by their name, as of
+    biases and moving averages. `None` if there are none.
+    """
+    compared = [x for x in variables if x.name in INITIAL]
+    if not compared:
+        return None
+    return all(np.all(to_float32(x) == INITIAL[x.name]) for x in compared)
 
 
 def _check_range(array, model):
     """Raises or warns if images are in another range than a model expects."""
-    words, wrong = describe_range(model, array)
-    if wrong is None:
+    words, rescaled = describe_range(model, array)
+    if rescaled is None:
         return
     message = (
         f'`images` must be numbers in [0, 255], which model "{model.name}" '
         f"scales itself. Received: {words}. Do not rescale them before"
     )
-    if not 0 < wrong.max() <= 2:
+    if not 0 < rescaled.max() <= 2:
         raise ValueError(message)
+    # Small numbers are only unlikely, such as dark images; integers are pixels.
     if array.dtype.kind == "f":
         _checks.warn(message)

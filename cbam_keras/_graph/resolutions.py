@@ -1,4 +1,8 @@
-"""The last layer at each resolution of a network, and that before its head."""
+"""The last layer at each resolution of a network, and that before its head.
+
+Insertion puts attention there, a U-Net takes its skips from there, and a
+pyramid its levels.
+"""
 
 import math
 from collections.abc import Collection, Iterator, Sequence
@@ -9,12 +13,23 @@ from cbam_keras._graph.graph import last_common
 from cbam_keras._graph.steps import Fold, Graph, Step, Unfold, is_feature_map
 
 # Keras' layers that only help to train deep networks.
-DROPOUTS = ("AlphaDropout", "Dropout", "GaussianDropout", "StochasticDepth")
-SPATIAL_DROPOUTS = ("SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D")
-SCALES = (*DROPOUTS, *SPATIAL_DROPOUTS, "Identity", "LayerScale", "Rescaling")
+SCALES = (
+    "AlphaDropout",
+    "Dropout",
+    "GaussianDropout",
+    "Identity",
+    "LayerScale",
+    "Rescaling",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "StochasticDepth",
+)
 # Others that are known by their names alone, since each network defines them.
+# They decide no more than the place of a gate.
 OWN_SCALES = ("DropBlock2D", "DropPath", "LayerScale", "StochasticDepth")
-# Sums: Keras' layer, the operation `x + y`, and the one of InceptionResNetV2.
+# Sums: Keras' layer, the operation `x + y`, and the layer of InceptionResNetV2,
+# which also scales the branch.
 ADDITIONS = ("Add", "CustomScaleLayer")
 JOINS = (*ADDITIONS, "Concatenate")
 # Sizes with a smaller ratio count as one resolution: they differ by a border.
@@ -24,14 +39,21 @@ STRIDE = 1.5
 def last_at_each_resolution(
     graph: Graph, repeated: Collection[int] = ()
 ) -> list[Step]:
-    """Returns the last step at each resolution, before `repeated` ones."""
+    """Returns the last step at each resolution, finest first.
+
+    `repeated` are ids of operations that are called at several places: the
+    step before them is the last.
+    """
     return list(_Resolutions(graph, repeated).last())
 
 
 def last_feature_maps(graph: Graph, repeated: Collection[int]) -> list[Step]:
-    """Returns the step of the last feature map, or of each, before pooling.
+    """Returns the step of the last feature map, before what pools it.
 
-    There is none if outputs have positions, as masks and boxes do.
+    Where several maps are pooled, as for several outputs, it is the last that
+    these have in common, or that of each if they share nothing. A network
+    without head ends with it. None if outputs have positions, as masks and
+    boxes do. `repeated` is as above.
     """
     return _Resolutions(graph, repeated).last_maps()
 
@@ -55,7 +77,11 @@ def only_adjusts(step: Step) -> bool:
 
 
 def _is_head(step):
-    """Returns whether a step gives probabilities, pixels or other values."""
+    """Returns whether a step gives outputs instead of features.
+
+    Outputs are probabilities, pixels, and the values of a convolution without
+    activation at the end of a model.
+    """
     activation = getattr(step.operation, "activation", None)
     name = getattr(activation, "__name__", type(activation).__name__)
     return (
@@ -82,34 +108,44 @@ class _Resolutions:
             self._above[step] = self._common(step.inputs)
 
     def _is_passed(self, step):
+        """Returns whether no attention follows a step, but one before it."""
         return id(step.operation) in self.repeated or only_adjusts(step)
 
     def last(self) -> Iterator[Step]:
         """Yields the last step at each resolution."""
         levels = self._levels()
-        # All paths to the next resolution or the outputs go through the last.
-        beyond = [[x for s in level for x in s.outputs] for level in levels[1:]]
+        # All paths to the next resolution, or to the outputs, go through the
+        # last layer here.
+        beyond = [
+            [x for step in level for x in step.outputs] for level in levels[1:]
+        ]
+        # An output may also be an input of the model.
         beyond.append([x for x in self.graph.outputs if self.graph.maker(x)])
         for level, tensors in zip(levels, beyond, strict=False):
             last = self._common(tensors)
-            results = last.outputs if last is not None else ()
-            result = any(id(x) in self.outputs for x in results)
+            # Whether what follows only reshapes an output of the model.
+            is_result = last is not None and any(
+                id(x) in self.outputs for x in last.outputs
+            )
             while last is not None:
-                ends = last in level and not self._is_passed(last)
-                # The head comes after the features, and before reshaping.
-                if ends and not (result and _is_head(last)):
+                is_end = last in level and not self._is_passed(last)
+                # The head that computes the result comes after the features,
+                # and before what only reshapes it.
+                if is_end and not (is_result and _is_head(last)):
                     break
-                if not ends and getattr(last.operation, "weights", False):
-                    result = False
-                result = result and is_feature_map(last.outputs[0])
+                if not is_end and getattr(last.operation, "weights", False):
+                    is_result = False
+                is_result = is_result and is_feature_map(last.outputs[0])
                 last = self._above[last]
-            # Where a cell takes outputs of several, no layer is on all paths.
-            last = last or self._widest(level)
+            if last is None:
+                # Where a cell takes the outputs of several earlier cells, no
+                # layer is on all paths.
+                last = self._widest(level)
             if last is not None:
                 yield last
 
     def last_maps(self) -> list[Step]:
-        """Returns the steps of the last feature maps, as said above."""
+        """Returns the steps of the last feature maps, see that function."""
         maps = [x for x in self.graph.outputs if self._is_spatial(x)]
         is_headless = len(maps) == len(self.graph.outputs) == 1
         if maps and not is_headless:
@@ -123,16 +159,25 @@ class _Resolutions:
                 maps += filter(self._is_spatial, step.inputs)
         common = self._common(maps)
         makers = [common] if common else map(self.graph.maker, maps)
+        # A dictionary keeps the order, and each step once.
         lasts = dict.fromkeys(map(self._map_before, makers))
         if None in lasts:
             return []
-        for last in lasts if is_headless else ():
-            steps = (last, *filter(self._is_map, self.graph.steps))
-            sizes = [self.graph.sizes(step.outputs[0]) for step in steps]
-            is_finer = any(is_coarser(size, sizes[0]) for size in sizes)
-            if is_finer or _is_head(last) or last.kind == "Reshape":
-                return []
-        return [*lasts]
+        if is_headless and any(map(self._gives_positions, lasts)):
+            return []
+        return list(lasts)
+
+    def _gives_positions(self, last):
+        """Returns whether a last map is an output, as masks are.
+
+        Features have the lowest resolution of a network; masks are finer.
+        """
+        size = self.graph.sizes(last.outputs[0])
+        is_finer = any(
+            is_coarser(self.graph.sizes(step.outputs[0]), size)
+            for step in filter(self._is_map, self.graph.steps)
+        )
+        return is_finer or _is_head(last) or last.kind == "Reshape"
 
     def _map_before(self, last):
         """Returns the step whose map this one only gives another form."""
@@ -161,7 +206,11 @@ class _Resolutions:
         return last_common(makers, self._above, self._at)
 
     def _widest(self, level):
-        """Returns the last of the widest steps of a level, at best a join."""
+        """Returns the last of the widest steps of a level, preferably a join.
+
+        For networks whose cells take the outputs of several earlier cells, so
+        that no layer is on all paths.
+        """
 
         def width(step):
             x = step.outputs[0]
@@ -172,7 +221,10 @@ class _Resolutions:
         return max(joins or steps, key=width, default=None)
 
     def _levels(self):
-        """Returns the steps with feature maps by resolution, finest first."""
+        """Returns the steps with feature maps by resolution, finest first.
+
+        Sizes that differ only by a border, such as 149 and 147, are one.
+        """
         sizes: dict[tuple, set] = {}
         for step in self.graph.steps:
             x = step.outputs[0]
@@ -188,4 +240,6 @@ class _Resolutions:
                 levels.append(set())
             levels[-1] |= sizes[size]
             before = size
-        return [x for x in levels if any(step.convolves for step in x)]
+        return [
+            level for level in levels if any(step.convolves for step in level)
+        ]

@@ -26,7 +26,7 @@ class Step:
     stands between a `Fold` and an `Unfold`.
     """
 
-    # Its name below those of the models around it, "backbone/conv1".
+    # With the names of the models that it is nested in: "backbone/conv1".
     path: str
     operation: keras.Operation
     inputs: tuple[keras.KerasTensor, ...]
@@ -49,10 +49,14 @@ class Step:
 
 
 def type_of(operation: keras.Operation) -> str:
-    """Returns the name of the class of an operation of Keras, or nothing."""
-    # A user's class of such a name may compute anything.
-    is_known = _checks.package_of(operation) in ("keras", "keras_hub")
-    return type(operation).__name__ if is_known else ""
+    """Returns the name of the class of an operation of Keras.
+
+    Most of these classes are private to Keras. It is empty for all others,
+    since a user's class of such a name may compute anything.
+    """
+    if _checks.package_of(operation) not in ("keras", "keras_hub"):
+        return ""
+    return type(operation).__name__
 
 
 class Fold(keras.Operation):
@@ -72,7 +76,8 @@ class Unfold(keras.Operation):
 
     def __init__(self, wrapper: layers.TimeDistributed, times: int | None):
         super().__init__()
-        self.wrapper, self.times = wrapper, times
+        self.wrapper = wrapper
+        self.times = times
 
     def call(self, x):
         return ops.reshape(x, (-1, self.times, *ops.shape(x)[1:]))
@@ -86,8 +91,9 @@ class Unfold(keras.Operation):
 class Graph:
     """The steps of a model in an order in which they can run.
 
-    Only the shapes of `inputs` are propagated, nothing runs. Axes and positions
-    are those of the input at the index `image`.
+    It is traced with `inputs`, flat symbolic tensors: only shapes are
+    propagated, nothing runs. Axes and positions are those of the input at the
+    index `image`.
     """
 
     def __init__(
@@ -102,7 +108,8 @@ class Graph:
         self._makers: dict[int, Step] = {}
         self._users: dict[int, list[Step]] = collections.defaultdict(list)
         self.outputs = walk(model, inputs, self._add)
-        # Inputs, whose maker is `None`, come before all steps.
+        # The place of each step. Inputs, whose maker is `None`, come before all
+        # steps.
         self.order = {step: i for i, step in enumerate([None, *self.steps])}
 
     def _add(self, path, operation, *args, **kwargs):
@@ -137,7 +144,8 @@ class Graph:
 
     def ancestors(self, tensor: keras.KerasTensor) -> set[Step]:
         """Returns the steps that a tensor is computed from."""
-        steps, needed = set(), {id(tensor)}
+        steps = set()
+        needed = {id(tensor)}
         for step in reversed(self.steps):
             if not needed.isdisjoint(map(id, step.outputs)):
                 needed.update(map(id, step.inputs))
@@ -146,7 +154,8 @@ class Graph:
 
     def descendants(self, tensor: keras.KerasTensor) -> set[Step]:
         """Returns the steps that are computed from a tensor."""
-        steps, reached = set(), {id(tensor)}
+        steps = set()
+        reached = {id(tensor)}
         for step in self.steps:
             if not reached.isdisjoint(map(id, step.inputs)):
                 reached.update(map(id, step.outputs))
@@ -156,12 +165,18 @@ class Graph:
     @property
     def wrappers(self) -> list[Step]:
         """The steps of layers around a model whose steps are not reached."""
-        kind = layers.Wrapper
-        steps = [x for x in self.steps if isinstance(x.operation, kind)]
-        return [x for x in steps if isinstance(x.operation.layer, keras.Model)]
+        return [
+            step
+            for step in self.steps
+            if isinstance(step.operation, layers.Wrapper)
+            and isinstance(step.operation.layer, keras.Model)
+        ]
 
     def unreached(self) -> str:
-        """Returns a sentence on the first model whose layers are no steps."""
+        """Returns a sentence on the first model whose layers are no steps.
+
+        Empty if there is none.
+        """
         for step in self.wrappers:
             return (
                 f'Layer "{step.path}" wraps model "{step.operation.layer.name}"'
@@ -179,7 +194,10 @@ class Graph:
         return ""
 
     def channel_axis(self, tensor: keras.KerasTensor) -> int | None:
-        """Returns where a tensor has its channels, -1 for last, if known."""
+        """Returns which axis of a tensor has the channels, -1 for the last.
+
+        `None` if a layer that cannot be followed has moved it.
+        """
         return self._channels.get(id(tensor))
 
     def sizes(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
@@ -194,8 +212,9 @@ class Graph:
     @functools.cached_property
     def _channels(self):
         """The axes of the channels, by the ids of tensors."""
-        first = keras.config.image_data_format() == "channels_first"
-        channels = {id(x): 1 if first else -1 for x in self.inputs}
+        data_format = keras.config.image_data_format()
+        axis_of_inputs = 1 if data_format == "channels_first" else -1
+        channels = {id(x): axis_of_inputs for x in self.inputs}
         channels |= self._expected
         for step in self.steps:
             for y in step.outputs:
@@ -203,11 +222,16 @@ class Graph:
         return channels
 
     def _channel_axis_after(self, step, y, channels):
+        """Returns where an output `y` of a step has the channels.
+
+        `channels` are the axes so far, by the ids of tensors.
+        """
         declared_axis = _declared_channel_axis(step.operation, y)
         if declared_axis is not None or not step.inputs:
             return declared_axis
         for x in step.inputs:
-            axis, order = channels[id(x)], _order(step, x, y)
+            axis = channels[id(x)]
+            order = _order(step, x, y)
             if axis is not None and order is not None:
                 return _moved(axis, order, len(x.shape))
         if id(y) in self._expected:
@@ -219,7 +243,10 @@ class Graph:
 
     @functools.cached_property
     def _expected(self):
-        """The axes in which the next layers take channels, by tensor ids."""
+        """The axes in which the next layers with a data format take channels.
+
+        By the ids of tensors: `None` if a tensor has no such axis yet.
+        """
         expected: dict[int, int | None] = {}
         # The steps run backwards: the first layer that takes a tensor decides.
         for step in reversed(self.steps):
@@ -232,12 +259,16 @@ class Graph:
                     order = _order(step, x, y)
                     if order is not None and expected.get(id(y)) is not None:
                         axis = order[expected[id(y)]]
-                        last = axis == len(x.shape) - 1
-                        expected[id(x)] = -1 if last else axis
+                        is_last = axis == len(x.shape) - 1
+                        expected[id(x)] = -1 if is_last else axis
         return expected
 
     def axes(self, tensor: keras.KerasTensor) -> tuple[int | None, ...] | None:
-        """Returns the axes of the image that a tensor has, if known."""
+        """Returns which axes of the image the axes of a tensor are.
+
+        An axis that was inserted is `None`, and so are all if the axes cannot
+        be followed, as after most `Reshape` layers.
+        """
         return self._axes.get(id(tensor))
 
     @functools.cached_property
@@ -245,8 +276,11 @@ class Graph:
         image = self.image
         all_axes = {id(image): tuple(range(len(image.shape)))}
         for step in self.steps:
-            maps = [x for x in step.inputs if id(x) in all_axes]
-            candidates = [_axes_after(step, x, all_axes[id(x)]) for x in maps]
+            candidates = [
+                _axes_after(step, x, all_axes[id(x)])
+                for x in step.inputs
+                if id(x) in all_axes
+            ]
             candidates = [axes for axes in candidates if axes is not None]
             if candidates and len(step.outputs) == 1:
                 all_axes[id(step.outputs[0])] = candidates[0]
@@ -271,9 +305,11 @@ def walk(
     call: Callable[..., graph.Tensor],
     prefix: str = "",
 ) -> list[graph.Tensor]:
-    """Runs the graph of a model, and those within it, on all frames at once.
+    """Runs the graph of a model, those of nested models included.
 
     `call` gets the path of an operation, the operation, and its arguments.
+    Inputs and outputs are flat. A model in `TimeDistributed` runs on all
+    frames at once.
     """
 
     def visit(operation, *args, **kwargs):
@@ -282,7 +318,8 @@ def walk(
         if graph.is_graph(operation):
             nested = graph.in_order(operation, x)
             return walk(operation, nested, call, f"{path}/")
-        if inner := graph.model_per_frame(operation):
+        inner = graph.model_per_frame(operation)
+        if inner is not None:
             frames = call(f"{path}/fold", Fold(), x)
             (y,) = walk(inner, keras.tree.flatten(frames), call, f"{path}/")
             unfold = Unfold(operation, x.shape[1])
@@ -293,9 +330,14 @@ def walk(
 
 
 def trace(model: keras.Model, shapes: Sequence[Sequence[int | None]]) -> Graph:
-    """Returns the graph of a model for inputs of other shapes, if it can be."""
-    pairs = zip(shapes, model.inputs, strict=True)
-    inputs = [keras.KerasTensor(shape, x.dtype) for shape, x in pairs]
+    """Returns the graph of a model for inputs of other shapes.
+
+    It is that of its own shapes if it does not take others, as with a reshape.
+    """
+    inputs = [
+        keras.KerasTensor(shape, x.dtype)
+        for shape, x in zip(shapes, model.inputs, strict=True)
+    ]
     try:
         return Graph(model, inputs)
     except (ValueError, TypeError):
@@ -308,14 +350,20 @@ def is_feature_map(tensor: keras.KerasTensor) -> bool:
 
 
 def _declared_channel_axis(operation, tensor):
-    """Returns the channel axis by the data format of an operation, if any."""
-    rank, times = len(tensor.shape), 0
+    """Returns where an operation has the channels of an input or output.
+
+    `None` if it has no data format.
+    """
+    rank = len(tensor.shape)
+    # The axes of time, one for each `TimeDistributed` around it.
+    times = 0
     while isinstance(operation, layers.Wrapper):
         times += isinstance(operation, layers.TimeDistributed)
         operation = operation.layer
     if isinstance(operation, layers.BatchNormalization) and rank - times > 2:
-        last = operation.axis in (-1, rank - times - 1)
-        return -1 if last else operation.axis % (rank - times) + times
+        if operation.axis in (-1, rank - times - 1):
+            return -1
+        return operation.axis % (rank - times) + times
     data_format = getattr(operation, "data_format", None)
     if data_format == "channels_first":
         return 1 + times
@@ -339,7 +387,11 @@ def _is_permuted(x, y):
 
 
 def _order(step, x, y):
-    """Returns the axes of an input in an output, `None` where unknown."""
+    """Returns the axes of an input of a step in their order in an output.
+
+    An axis that was inserted is `None`, and so is the result if the axes
+    cannot be followed.
+    """
     places = range(len(x.shape))
     if isinstance(step.operation, Fold):
         return [0, *places[2:]]
@@ -348,8 +400,9 @@ def _order(step, x, y):
     order = _permutation(step)
     if order:
         return order
-    before, after = tuple(x.shape), tuple(y.shape)
-    same = [*places]
+    before = tuple(x.shape)
+    after = tuple(y.shape)
+    same = list(places)
     if len(after) == len(before) + 1:
         # An axis of size 1 was inserted, the last one where there are several.
         for place in reversed(range(1, len(after))):
@@ -357,15 +410,22 @@ def _order(step, x, y):
                 return [*same[:place], None, *same[place:]]
     if len(after) != len(before):
         return None
-    # The same sizes in another order are permuted axes, without a data format.
+    if before == after:
+        return same
+    # The same sizes in another order are permuted axes, unless by a layer
+    # whose data format says otherwise.
     declared_axis = _declared_channel_axis(step.operation, y)
-    permuted = _is_permuted(x, y) and declared_axis is None
-    reshapes = step.kind in ("Lambda", "Reshape")
-    return None if before != after and (permuted or reshapes) else same
+    is_permuted = _is_permuted(x, y) and declared_axis is None
+    if is_permuted or step.kind in ("Lambda", "Reshape"):
+        return None
+    return same
 
 
 def _moved(axis, order, rank):
-    """Returns where an axis is in another order, -1 for last, if anywhere."""
+    """Returns where an axis is in another order, -1 for the last place.
+
+    `None` if it was folded into another.
+    """
     if order == list(range(rank)):
         return axis
     if axis % rank not in order:
