@@ -28,10 +28,12 @@ def attention_maps(
         size of the features. A joint map, as that of `BAM`, is given by its
         means over positions and over channels. In `TimeDistributed` maps have
         an axis of frames, `(B, T, C)` and `(B, T, h, w)`. Names that repeat are
-        paths (`"backbone/cbam"`), and further calls of a layer as `"cbam#2"`.
+        paths (`"backbone/cbam"`), and further calls of a layer `"cbam#2"` and
+        so on.
 
     Raises:
-        ValueError: If there are no attention layers, or the images do not fit.
+        ValueError: If the model has no attention layers, or if it does not
+            take the images.
         TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
@@ -53,11 +55,11 @@ def attention_maps(
         _graph.record_maps(model, batch, names)
         for batch in _graph.batches(images, batch_size)
     ]
-    joined = {}
+    maps_of_layers = {}
     for name in parts[0]:
         channel, spatial = (
             None if maps[0] is None else np.concatenate(maps)
             for maps in zip(*(part[name] for part in parts), strict=True)
         )
-        joined[name] = channel, spatial
-    return joined
+        maps_of_layers[name] = (channel, spatial)
+    return maps_of_layers

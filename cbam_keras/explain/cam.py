@@ -54,7 +54,8 @@ def grad_cam(
             `"backbone/conv5"`. In a nested model the name has its path. It is
             by default the last feature map with several channels and at least
             two positions along each axis; for segmentation the last of the
-            coarsest ones. Defaults to `None`: the last suitable one.
+            coarsest ones. Defaults to `None`, which means the last suitable
+            feature map.
         method: String, `"grad_cam"`, which weights each channel by its mean
             gradient, or `"hires_cam"`, which weights each position by its own
             gradient. Defaults to `"grad_cam"`.
@@ -96,7 +97,8 @@ def grad_cam(
     (explained,) = graph.outputs
     activation = _graph.find_head(graph, explained)
     kind = _graph.find_kind(model, activation.kind)
-    count, axis = len(images), None
+    count = len(images)
+    axis = None
     rank = len(graph.positions or images.shape[2:]) + 2
     if len(explained.shape) == rank > 2:
         # There is a value per class at each position.
@@ -109,7 +111,7 @@ def grad_cam(
         kind = "values"
     target = find_target(graph, activation.logits, layer, axis is not None)
     maps: list[np.ndarray] = []
-    flat = 0
+    num_flat = 0
     for start, parts in zip(
         range(0, count, batch_size),
         _graph.batches(inputs, batch_size),
@@ -125,19 +127,19 @@ def grad_cam(
         features, gradient = _features_and_gradient(
             model, parts, score, graph, target, activation
         )
-        flat += sum(not of_image.any() for of_image in gradient)
+        num_flat += sum(not of_image.any() for of_image in gradient)
         if method == "grad_cam":
             # The weights of channels are the means over positions.
             places = tuple(range(1, gradient.ndim - 1))
             gradient = gradient.mean(places, keepdims=True)
         heat = np.maximum((features * gradient).sum(axis=-1), 0)
         maps.append(heat)
-    if flat and axis is None and activation.kind is None:
+    if num_flat and axis is None and activation.kind is None:
         _checks.warn(
-            f"The heat maps of {_checks.count(flat, 'image')} are 0, since the "
-            "gradient of the score is. Outputs that are probabilities may be "
-            "saturated: explain a model that ends in logits, or in a softmax "
-            "or sigmoid of Keras"
+            f"The heat maps of {_checks.count(num_flat, 'image')} are 0, since "
+            "the gradient of the score is. Outputs that are probabilities may "
+            "be saturated: explain a model that ends in logits, or in a "
+            "softmax or sigmoid of Keras"
         )
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)
@@ -146,11 +148,15 @@ def grad_cam(
 
 
 def _features_and_gradient(model, arrays, score, graph, target, activation):
-    """Returns features and gradient of the score of logits, `(B, ..., C)`."""
+    """Returns the target's features and their gradient, `(B, ..., C)`.
+
+    `score` is a function of the logits that returns the scores; `activation`
+    is the `Head`, which is left out.
+    """
     # Gradients in float16 may underflow, so the score is scaled as in training;
     # those of a sum over positions are large.
-    half = target.tensor.dtype == "float16"
-    scale = 1024.0 if half and len(graph.outputs[0].shape) == 2 else 1.0
+    is_half = target.tensor.dtype == "float16"
+    scale = 1024.0 if is_half and len(graph.outputs[0].shape) == 2 else 1.0
     inputs = [
         ops.convert_to_tensor(array, tensor.dtype)
         for array, tensor in zip(arrays, model.inputs, strict=True)
@@ -158,7 +164,8 @@ def _features_and_gradient(model, arrays, score, graph, target, activation):
 
     def run(watch):
         """Returns the scaled class score and the features it depends on."""
-        steps, feature_maps = iter(graph.steps), []
+        steps = iter(graph.steps)
+        feature_maps = []
 
         def call(path, operation, *args, **kwargs):
             step = next(steps)
@@ -170,6 +177,8 @@ def _features_and_gradient(model, arrays, score, graph, target, activation):
                 kwargs["training"] = False
             outputs = operation(*args, **kwargs)
             if step is target.step:
+                # What follows is computed from the watched features. A walk
+                # takes a list of outputs, and this one has a single entry.
                 feature_maps.append(watch(outputs))
                 return feature_maps
             return outputs
@@ -178,18 +187,24 @@ def _features_and_gradient(model, arrays, score, graph, target, activation):
         logits = ops.cast(outputs[0], "float32")
         return ops.sum(score(logits)) * scale, feature_maps[0]
 
-    shape = len(arrays[0]), *target.tensor.shape[1:]
-    features, gradient = (
-        np.moveaxis(
-            _graph.to_float32(tensor).astype("float64"), target.channel, -1
-        )
-        for tensor in gradient_at(run, shape)
-    )
-    return features, gradient / scale
+    shape = (len(arrays[0]), *target.tensor.shape[1:])
+    features, gradient = gradient_at(run, shape)
+    features = _with_channels_last(features, target)
+    return features, _with_channels_last(gradient, target) / scale
+
+
+def _with_channels_last(tensor, target):
+    """Returns a tensor as a float64 array `(B, ..., C)`."""
+    array = _graph.to_float32(tensor).astype("float64")
+    return np.moveaxis(array, target.channel, -1)
 
 
 def _class_scores(classes, axis, kind, logits):
-    """Returns the logit of a class of each image, summed where it is."""
+    """Returns the logit of a class of each image, summed where it is predicted.
+
+    `classes` are indices, one per image, or `None` for the predicted ones;
+    `axis` of the logits has the classes.
+    """
     logits = ops.moveaxis(logits, axis, -1)
     if logits.shape[-1] == 1 and kind != "values":
         # A single logit is that of class 1 and, negated, that of class 0.

@@ -14,7 +14,8 @@ def class_probabilities(
     """Returns the probability that a classifier assigns to each class.
 
     Args:
-        model: Functional or Sequential `keras.Model` with a value per class.
+        model: Functional or Sequential `keras.Model` that returns a value per
+            class.
         images: See `attention_maps`.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
@@ -31,7 +32,8 @@ def class_probabilities(
         ValueError: If the images do not fit the model, if it has several
             outputs, or if it is compiled with a loss of regression, or nothing
             says that its single unit is for classes.
-        TypeError: If the model is of another type, or images are not numbers.
+        TypeError: If the model is of another type, or the images are not
+            numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -57,13 +59,17 @@ def class_probabilities(
 def read_model(
     model: keras.Model, images: _graph.Inputs, image: int = 0
 ) -> tuple[list[np.ndarray], _graph.Graph]:
-    """Returns checked inputs of a model of one output, and their graph."""
+    """Returns checked inputs of a model of one output, and the graph for them.
+
+    `image` is the index of the input with the images.
+    """
     inputs = _graph.in_order(model, _graph.check_inputs(images, model))
     if len(model.outputs) > 1:
         raise ValueError(
             f'`model` must have one output. Received: model "{model.name}" '
             f"with {len(model.outputs)}. Explain keras.Model(model.input, "
-            "model.get_layer(name).output), compiled if it is a single value"
+            "model.get_layer(name).output), compiled with the loss of that "
+            "output where it is a single value"
         )
     symbols = [
         keras.KerasTensor((None, *array.shape[1:]), tensor.dtype)
@@ -97,7 +103,10 @@ def class_indices(
     axis: int | None = None,
     is_regression: bool = False,
 ) -> np.ndarray | None:
-    """Returns an index per image, or `None` for the predicted classes."""
+    """Returns an index per image, or `None` for the predicted classes.
+
+    In an output that has positions, `axis` has the classes.
+    """
     shape = tuple(output.shape)
     if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
         raise ValueError(
@@ -139,8 +148,9 @@ def _kind_of_classes(
     if kind == "values" or (kind is None and output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
-            f"linear output of shape {tuple(output.shape)} and no loss for "
-            'classes. If it is a logit, add layers.Activation("sigmoid"), or '
-            "compile with keras.losses.BinaryCrossentropy(from_logits=True)"
+            f"linear output of shape {tuple(output.shape)}, whose loss is one "
+            "of values or not known. If it is a logit, end the model in "
+            'layers.Activation("sigmoid"), or compile it with '
+            "keras.losses.BinaryCrossentropy(from_logits=True)"
         )
     return kind

@@ -13,8 +13,8 @@ def gradient_at(
 ) -> tuple[Tensor, Tensor]:
     """Returns an intermediate tensor and the gradient of a scalar at it.
 
-    `run(watch)` replaces the tensor `x`, of `shape`, by `watch(x)`, and returns
-    the scalar computed from that, and `watch(x)`.
+    `run` takes a function `watch`, replaces the tensor `x`, of `shape`, by
+    `watch(x)`, and returns the scalar computed from that, and `watch(x)`.
     """
     return _BACKENDS[keras.config.backend()](run, shape)
 

@@ -20,16 +20,19 @@ class FeatureMap:
     """The output of a step that has positions and channels."""
 
     step: Step
-    # The axis of the channels, and the axes of the image that others are.
+    # The axis of the channels.
     channel: int
+    # The axes of the image that the other axes are, in their order.
     input_axes: tuple[int, ...]
 
     @property
     def tensor(self) -> keras.KerasTensor:
+        """The output itself."""
         return self.step.outputs[0]
 
     @property
     def sides(self) -> tuple[int, ...]:
+        """The number of positions along each axis."""
         shape = self.tensor.shape
         return shape[1 : self.channel] + shape[self.channel + 1 :]
 
@@ -40,7 +43,11 @@ def find_target(
     layer: str | keras.Layer | None,
     coarsest: bool = False,
 ) -> FeatureMap:
-    """Returns the last feature map, of a layer, that leads to an output."""
+    """Returns the last feature map of a layer that leads to an output.
+
+    Without a layer it is the last one with several channels, or of the
+    coarsest ones if asked for.
+    """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
     if layer is not None:
@@ -49,9 +56,10 @@ def find_target(
     else:
         steps = graph.steps
         maps = [x for x in maps if x.tensor is not output]
-        # A single channel is the map of a spatial gate, but in toy networks.
-        several = [x for x in maps if x.tensor.shape[x.channel] > 1]
-        candidates = several or maps
+        # A single channel is the map of a spatial gate rather than a feature
+        # map, except in toy networks.
+        with_channels = [x for x in maps if x.tensor.shape[x.channel] > 1]
+        candidates = with_channels or maps
         if coarsest:
             # The largest map comes first; maps of one size keep their order.
             candidates.sort(key=lambda x: -math.prod(x.sides))
@@ -81,7 +89,8 @@ def _feature_maps(graph):
             continue
         channel %= len(shape)
         axes = graph.axes(step.outputs[0])
-        # Unknown ones are in the order of the input, as after Reshape layers.
+        # Unknown axes are taken to be in the order of the input, as they are
+        # after Reshape layers.
         places = tuple(positions)
         if axes is not None:
             places = tuple(
@@ -99,24 +108,27 @@ def _named(graph, layer):
     steps = graph.steps
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _graph.layers_within(layer)}
-        named = [step for step in steps if id(step.operation) in inside]
+        steps_of_layer = [x for x in steps if id(x.operation) in inside]
     else:
-        named = [step for step in steps if step.path == layer]
-        named = named or [x for x in steps if x.path.endswith(f"/{layer}")]
-        paths = [*dict.fromkeys(f'"{step.path}"' for step in named)]
+        steps_of_layer = [x for x in steps if x.path == layer]
+        if not steps_of_layer:
+            end = f"/{layer}"
+            steps_of_layer = [x for x in steps if x.path.endswith(end)]
+        paths = [*dict.fromkeys(f'"{step.path}"' for step in steps_of_layer)]
         if len(paths) > 1:
             raise ValueError(
                 "`layer` must be the name of one layer of the model. Received: "
                 f"layer={layer!r}, which may be {_checks.first_few(paths, 5)}"
             )
-        # The name of a nested model stands for its output.
-        named = named or [x for x in steps if f"/{layer}/" in f"/{x.path}"]
-    if not named:
-        name, hint = getattr(layer, "name", layer), graph.unreached()
+        if not steps_of_layer:
+            # The name of a nested model stands for its output.
+            part = f"/{layer}/"
+            steps_of_layer = [x for x in steps if part in f"/{x.path}"]
+    if not steps_of_layer:
         paths = [f'"{step.path}"' for step in steps]
-        hint = hint or f"It has {_checks.first_few(paths, 20)}"
+        hint = graph.unreached() or f"It has {_checks.first_few(paths, 20)}"
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
-            f"layer={name!r}. {hint}"
+            f"layer={getattr(layer, 'name', layer)!r}. {hint}"
         )
-    return named
+    return steps_of_layer

@@ -9,16 +9,20 @@ from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
 
-# Figures of more images cannot be read; the widest figure, in inches.
-MAX_ROWS, MAX_WIDTH = 32, 12.5
+# Figures of more images cannot be read.
+MAX_ROWS = 32
+# The widest figure, in inches.
+MAX_WIDTH = 12.5
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
 # A smaller range of maps is not spread over all colors, or noise would be.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 ROUND_OFF = 1e-3
-# Pixels of no class, and wrong ones, and the widest panel of masks, in inches.
-IGNORED_COLOR, WRONG_COLOR = "white", "#E4007F"
+# Colors of pixels of no class, and of wrong ones.
+IGNORED_COLOR = "white"
+WRONG_COLOR = "#E4007F"
+# The widest panel of masks, in inches.
 MASK_SIDE = 2.1
 
 
@@ -153,7 +157,8 @@ def plot_attention_maps(
         for kind in zip(*gates.values(), strict=True)
     )
     rank = spatials[0].ndim if spatials else np.ndim(images) - 1
-    shape = len([*spatials, *channels][0]), *[None] * (rank - 1)
+    num_images = len((spatials or channels)[0])
+    shape = (num_images, *[None] * (rank - 1))
     samples = _check_samples(images, shape)
     names = _texts("labels", labels, len(samples))
     count = 1 + len(gates)
@@ -167,20 +172,24 @@ def plot_attention_maps(
         heights.append(0.36)
     low, high = _limits(spatials or channels)
     # The heights of all curves, to 0 and 1 at least.
-    ends = min([0, *map(np.min, channels)]), max([1, *map(np.max, channels)])
+    least = min([0, *map(np.min, channels)])
+    greatest = max([1, *map(np.max, channels)])
     scale = style.color_scale("viridis", (low, high), alpha=0.7)
-    of_curves = _limits(channels or spatials)
-    curves = style.color_scale("viridis", of_curves, alpha=0.7)
+    limits_of_curves = _limits(channels or spatials)
+    scale_of_curves = style.color_scale("viridis", limits_of_curves, alpha=0.7)
     lines = len(samples) * rows
     grid = style.Grid(lines, [""] * columns, width, heights, scale, title)
     # Each image has tiles, and each tile has panels below each other.
     blocks = grid.panels.reshape(len(samples), rows, len(heights), columns)
     tiles = blocks.swapaxes(2, 3).reshape(len(samples), -1, len(heights))
-    for i, (first, *others) in enumerate(tiles):
-        grid.write_above(first[0], "Input", style.SMALL_TEXT)
-        grid.draw(first[0], samples[i])
-        grid.write_below(first[0], names[i])
-        for stack, (name, pair) in zip(others, gates.items(), strict=False):
+    for i, (image_tile, *layer_tiles) in enumerate(tiles):
+        grid.write_above(image_tile[0], "Input", style.SMALL_TEXT)
+        grid.draw(image_tile[0], samples[i])
+        grid.write_below(image_tile[0], names[i])
+        # The last row may have more tiles than layers are left.
+        for stack, (name, pair) in zip(
+            layer_tiles, gates.items(), strict=False
+        ):
             grid.write_above(stack[0], name, style.SMALL_TEXT)
             channel, spatial = (x if x is None else x[i] for x in pair)
             if spatials:
@@ -191,7 +200,9 @@ def plot_attention_maps(
             if channels:
                 _write_range(stack[-1], channel, "channel")
             if channel is not None:
-                grid.draw_sorted(stack[-1], channel, ends, curves)
+                grid.draw_sorted(
+                    stack[-1], channel, (least, greatest), scale_of_curves
+                )
     for axes in grid.panels.flat:
         if not axes.has_data():
             axes.set_facecolor("white")
@@ -199,7 +210,7 @@ def plot_attention_maps(
     kind = "Spatial" if spatials else "Channel"
     label = f"{kind} attention, {low:.2f} to {high:.2f}"
     if spatials and channels:
-        label += "\nCurves: {:.2f} to {:.2f}".format(*of_curves)
+        label += "\nCurves: {:.2f} to {:.2f}".format(*limits_of_curves)
     return grid.finish(label)
 
 
@@ -266,20 +277,20 @@ def plot_masks(
     scale = style.color_scale([WRONG_COLOR], (0, 1))
     grid = style.Grid(len(images), columns, width, [height], scale, "")
     for row, (image, mask) in enumerate(zip(pixels, masks, strict=True)):
-        first, second, *others = grid.panels[row]
-        grid.draw(first, image)
-        grid.write_below(first, *labels[row : row + 1])
-        draw(second, mask)
-        is_known = mask != ignore_index
-        for name, above, below in zip(
-            predictions, others[::2], others[1::2], strict=True
+        image_panel, mask_panel, *panels = grid.panels[row]
+        grid.draw(image_panel, image)
+        grid.write_below(image_panel, *labels[row : row + 1])
+        draw(mask_panel, mask)
+        has_class = mask != ignore_index
+        for name, predicted_panel, wrong_panel in zip(
+            predictions, panels[::2], panels[1::2], strict=True
         ):
             predicted = predictions[name][row]
-            is_wrong = is_known & (predicted != mask)
-            draw(above, np.where(is_known, predicted, mask))
-            grid.draw(below, image, np.where(is_wrong, 1, np.nan))
-            right = 1 - is_wrong.sum() / max(1, is_known.sum())
-            grid.write_below(below, f"{right:.1%} right")
+            is_wrong = has_class & (predicted != mask)
+            draw(predicted_panel, np.where(has_class, predicted, mask))
+            grid.draw(wrong_panel, image, np.where(is_wrong, 1, np.nan))
+            right = 1 - is_wrong.sum() / max(1, has_class.sum())
+            grid.write_below(wrong_panel, f"{right:.1%} right")
     handles = [
         patches.Patch(color=color, label=name)
         for name, color in zip(class_names, palette, strict=True)
@@ -299,19 +310,24 @@ def _limits(maps):
     """Returns the ends of a scale of colors that shows the values of maps."""
     values = np.concatenate([x.ravel() for x in maps])
     low, high = np.quantile(values, [0.01, 0.99])
-    center, reach = (low + high) / 2, (high - low) / 2
+    center = (low + high) / 2
+    reach = (high - low) / 2
     # Maps that start as the identity, at 1, reach up to 2.
     if 1 - ROUND_OFF < low or 1 + ROUND_OFF < high <= 2 + ROUND_OFF:
-        center, reach = 1, max(high - 1, 1 - low)
+        center = 1
+        reach = max(high - 1, 1 - low)
     reach = max(reach, MIN_REACH)
     return center - reach, center + reach
 
 
 def _write_range(axes, values, kind):
-    text = f"no {kind} attention"
-    if values is not None:
+    """Writes the range of a map below its panel, or why there is none."""
+    if values is None:
+        text = f"no {kind} attention"
+    elif _is_untrained(values):
+        text = "not trained yet"
+    else:
         text = f"{values.min():.2f} to {values.max():.2f}"
-        text = "not trained yet" if _is_untrained(values) else text
     axes.set_xlabel(text, fontsize=style.SMALL_TEXT, labelpad=3)
 
 
@@ -322,13 +338,16 @@ def _is_untrained(values):
 
 def _check_heat(heat_maps):
     """Returns the heat maps of each network, in one shape."""
-    is_several = isinstance(heat_maps, Mapping)
-    named = heat_maps if is_several else {"Heat map": heat_maps}
-    maps = {name: _number_array("heat_maps", x) for name, x in named.items()}
+    if not isinstance(heat_maps, Mapping):
+        heat_maps = {"Heat map": heat_maps}
+    maps = {
+        name: _number_array("heat_maps", x) for name, x in heat_maps.items()
+    }
     for heat in maps.values() or [np.zeros(0)]:
-        low, high = heat.min(initial=0), heat.max(initial=0)
-        wrong = low < -ROUND_OFF or high > 1 + ROUND_OFF
-        if wrong or len({x.shape for x in maps.values()}) != 1:
+        low = heat.min(initial=0)
+        high = heat.max(initial=0)
+        is_out_of_range = low < -ROUND_OFF or high > 1 + ROUND_OFF
+        if is_out_of_range or len({x.shape for x in maps.values()}) != 1:
             raise ValueError(
                 "`heat_maps` must be in [0, 1] and of one shape. Received: "
                 f"{[x.shape for x in maps.values()]}, from {low:g} to {high:g}"
@@ -337,12 +356,16 @@ def _check_heat(heat_maps):
 
 
 def _check_samples(images, shape):
-    """Returns images or signals as they are drawn, for maps of a shape."""
+    """Returns images or signals `(B, ..., C)` as they are drawn.
+
+    `shape` is that of their maps, where `None` is any size.
+    """
     numbers = _graph.number_array("images", images, booleans=True)
-    array, received = numbers.astype(float), numbers.shape
+    array = numbers.astype(float)
     if _checks.fits(shape, array.shape):
         array = array[..., None]
-    rank, channels = len(shape), array.shape[-1]
+    rank = len(shape)
+    channels = array.shape[-1]
     if (
         rank not in (2, 3)
         or not _checks.fits((*shape, channels), array.shape)
@@ -357,12 +380,15 @@ def _check_samples(images, shape):
         raise ValueError(
             f"`images` must be of the shape of their maps, {shape}, or with 1 "
             f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
-            f"figure cannot be read. Received: images.shape={received}{hint}"
+            f"figure cannot be read. Received: images.shape={numbers.shape}"
+            f"{hint}"
         )
     if rank == 2:
         return array
-    low, high = array.min(), array.max()
-    # Resizing makes such of [0, 1]; as [0, 255] they would be black.
+    low = array.min()
+    high = array.max()
+    # Resizing turns images in [0, 1] into these, which would be black if they
+    # were drawn as [0, 255].
     is_above = numbers.dtype.kind == "f" and 1 + ROUND_OFF < high <= 2
     if low < -ROUND_OFF or high > 255 + ROUND_OFF or is_above:
         raise ValueError(
@@ -374,6 +400,7 @@ def _check_samples(images, shape):
 
 
 def _number_array(name, value):
+    """Returns an array of finite numbers as floats."""
     return _graph.number_array(name, value, booleans=True).astype(float)
 
 

@@ -29,14 +29,21 @@ OTHER_COLORS = "#56B4E9", "#000000"
 # Markers and dashes distinguish networks in black and white.
 MARKERS = "os^DvPX<>ph*"
 DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
-# Colors of the frames of images, and of what transparent colors lie on.
-FRAME, BACKGROUND = "0.75", "0.5"
-# Inches: the room for a color bar, its greatest height, the gap of panels.
-BAR_ROOM, BAR_HEIGHT, GAP = 0.9, 3.2, 0.14
+# Panels of images have frames of this color.
+FRAME = "0.75"
+# This one shows through transparent colors where there is no image.
+BACKGROUND = "0.5"
+# In inches: the room for a color bar, its greatest height, and the space
+# between panels.
+BAR_ROOM = 0.9
+BAR_HEIGHT = 3.2
+GAP = 0.14
 # How `imshow` draws values along one axis.
 FLAT: dict[str, Any] = {"aspect": "auto", "interpolation": "nearest"}
 # Font sizes in points.
-TITLE, LABEL, SMALL_TEXT = 13, 11, 8.5
+TITLE = 13
+LABEL = 11
+SMALL_TEXT = 8.5
 
 
 def attention_in(name: str) -> str | None:
@@ -48,13 +55,17 @@ def attention_in(name: str) -> str | None:
 
 
 def styles_of(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Returns arguments of matplotlib's `plot` for each name, by its kind."""
+    """Returns arguments of matplotlib's `plot` for each name.
+
+    A name has the color of its kind of attention. Names without a kind get the
+    colors that are left.
+    """
     kinds = [attention_in(name) for name in names]
     unused = [color for kind, color in COLORS.items() if kind not in kinds]
-    others = itertools.cycle([*OTHER_COLORS, *unused, *COLORS.values()])
+    further_colors = itertools.cycle([*OTHER_COLORS, *unused, *COLORS.values()])
     return {
         name: {
-            "color": COLORS[kind] if kind else next(others),
+            "color": COLORS[kind] if kind else next(further_colors),
             "linestyle": DASHES[place % len(DASHES)],
             "marker": MARKERS[place % len(MARKERS)],
         }
@@ -68,7 +79,11 @@ def color_scale(
     first: float = 0,
     alpha: float | np.ndarray = 1,
 ) -> "ScalarMappable":
-    """Returns colors, or a colormap from `first` on, over a range of values."""
+    """Returns colors, or those of a colormap, over a range of values.
+
+    A colormap begins at `first` of 1; `alpha` are the opacities of its 256
+    colors.
+    """
     cm = _checks.require("matplotlib.cm", extra="plot")
     matplotlib = _checks.require("matplotlib", extra="plot")
     table: Any = colors
@@ -136,11 +151,18 @@ def wrap_to(text: object, inches: float, size: float, max_lines: int) -> str:
 
 def text_height(text: str, size: float) -> float:
     """Returns how many inches a text needs at a font size in points."""
-    return (1.3 * size * (text.count("\n") + 1) + 4) / 72 if text else 0
+    if not text:
+        return 0
+    # Lines are 1.3 font sizes apart, with 4 points between text and panel.
+    num_lines = text.count("\n") + 1
+    return (1.3 * size * num_lines + 4) / 72
 
 
 def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
-    """Returns the width of a column and the height of an image, in inches."""
+    """Returns the width of a column and the height of an image, in inches.
+
+    Images of all shapes get about the area of a square of that side.
+    """
     # Signals `(L, C)` are wide.
     height, width = (2, 5) if sample.ndim == 2 else sample.shape[-3:-1]
     # Names and numbers need some width, too.
@@ -149,7 +171,11 @@ def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
 
 
 class Grid:
-    """Panels in rows and columns, sizes in inches, maps in one scale."""
+    """Panels of images in rows and columns, with maps in one scale of colors.
+
+    Each of the rows has a panel of each of the heights below the other, in
+    `panels` too; `names` are written over the columns. Sizes are in inches.
+    """
 
     def __init__(
         self,
@@ -160,7 +186,8 @@ class Grid:
         scale: "ScalarMappable",
         title: str,
     ):
-        self.width, self.scale = width, scale
+        self.width = width
+        self.scale = scale
         # How `imshow` draws a map.
         self.colors: dict[str, Any] = {"cmap": scale.cmap, "norm": scale.norm}
         self.figure = new_figure(
@@ -168,8 +195,9 @@ class Grid:
             rows * sum(height + GAP for height in heights),
             title,
         )
-        space = {"w_pad": GAP / 2, "h_pad": GAP / 2}
-        self.figure.set_layout_engine("constrained", **space)
+        self.figure.set_layout_engine(
+            "constrained", w_pad=GAP / 2, h_pad=GAP / 2
+        )
         self.panels = self.figure.subplots(
             rows * len(heights),
             len(names),
@@ -189,14 +217,17 @@ class Grid:
 
     def write_below(self, axes: "Axes", *texts: str) -> None:
         """Writes texts, each in lines of its own."""
-        size = LABEL
-        lines = [wrap_to(x, self.width, size, 3) for x in texts if x]
-        axes.set_xlabel("\n".join(lines), fontsize=size, parse_math=False)
+        lines = [wrap_to(text, self.width, LABEL, 3) for text in texts if text]
+        axes.set_xlabel("\n".join(lines), fontsize=LABEL, parse_math=False)
 
     def draw(
         self, axes: "Axes", sample: np.ndarray, values: np.ndarray | None = None
     ) -> None:
-        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map on it."""
+        """Draws an image `(H, W, C)` or a signal `(L, C)`, and a map of it.
+
+        The map, of any size, lies over the image in grayscale or behind the
+        channels of the signal.
+        """
         if sample.ndim == 2:
             self._draw_signal(axes, sample, values)
         elif values is None:
@@ -204,20 +235,23 @@ class Grid:
         else:
             # The image is pale, so that colors can be seen on it.
             gray = luminance(sample)
-            drawn = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
-            axes.imshow(values, **self.colors, extent=drawn.get_extent())
+            picture = axes.imshow(gray, cmap="gray", vmin=-0.3, vmax=1.3)
+            axes.imshow(values, **self.colors, extent=picture.get_extent())
 
     def _draw_signal(self, axes, signal, values):
+        """Draws the channels of a signal as lines, in front of a map of it."""
         length, channels = signal.shape
         limits = (-0.5, length - 0.5, 0, channels)
         if values is None:
             axes.set_facecolor("white")
         else:
             axes.imshow(values[None], **self.colors, **FLAT, extent=limits)
-        # Each channel has a lane with a scale of its own, the first on top.
+        # Each channel has a lane with a scale of its own, the first on top, or
+        # one would hide another or look flat next to it.
         for place, channel in enumerate(signal.T[::-1]):
             margin = 0.08 * np.ptp(channel) or 1
-            low, high = channel.min() - margin, channel.max() + margin
+            low = channel.min() - margin
+            high = channel.max() + margin
             lane = place + (channel - low) / (high - low)
             # White edges can be seen on dark colors, too.
             axes.plot(lane, color="white", linewidth=2.6)
@@ -231,7 +265,10 @@ class Grid:
         ends: tuple[float, float],
         scale: "ScalarMappable",
     ) -> None:
-        """Draws values as a curve from high to low, colored by a scale."""
+        """Draws values as a curve, the largest first, colored by a scale.
+
+        The heights are from the first to the second of the ends.
+        """
         low, high = ends
         values = np.sort(values)[::-1]
         curve = axes.stairs(
@@ -239,10 +276,10 @@ class Grid:
         )
         limits = (0, len(values), low, high)
         colors: dict = {"cmap": scale.cmap, "norm": scale.norm}
-        drawn = axes.imshow(
+        picture = axes.imshow(
             values[None], **colors, **FLAT, extent=limits, clip_path=curve
         )
-        drawn.set_zorder(curve.get_zorder())
+        picture.set_zorder(curve.get_zorder())
         axes.axis(limits)
         axes.set_facecolor("white")
 
