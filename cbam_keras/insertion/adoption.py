@@ -77,35 +77,50 @@ def adopt(
         'se'
     """
     graph = _graph.with_graph("model", model)
-    rows, instead, shared = [], {}, {}
+    rows = []
+    # What gives the product of a module: our layer, of its features.
+    instead = {}
+    # Our layers. Calls of a module at several places have its weights.
+    new_layers = {}
     for gate in gates_of(graph, images):
         cut = gate.cut
         if cut.is_ours:
             continue
         row = row_of(gate)
         rows.append(row)
-        if row.adopted and gate.match:
-            key = row.equals, *map(id, cut.variables or [cut])
-            if key not in shared:
-                dtype = cut.source.dtype
-                if dtype in ("float16", "bfloat16"):
-                    dtype = f"mixed_{dtype}"
-                name = cut.path.rpartition("/")[-1]
-                options = {"name": name, "dtype": dtype}
-                shared[key] = layer_for(cut, gate.match, options)
-            instead[id(cut.product)] = cut.source, shared[key]
+        if not row.adopted or not gate.match:
+            continue
+        key = row.equals, *map(id, cut.variables or [cut])
+        if key not in new_layers:
+            dtype = cut.source.dtype
+            if dtype in ("float16", "bfloat16"):
+                dtype = f"mixed_{dtype}"
+            name = cut.path.rpartition("/")[-1]
+            new_layers[key] = layer_for(
+                cut, gate.match, {"name": name, "dtype": dtype}
+            )
+        instead[id(cut.product)] = (cut.source, new_layers[key])
     if not instead:
         return model, AdoptReport(tuple(rows))
     adopted = copy_with(graph, {}, instead=instead)
-    if config := model.get_compile_config():
+    config = model.get_compile_config()
+    if config:
         # A loss that is not registered is not found.
         with contextlib.suppress(TypeError, ValueError):
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
-    images = noise_for(graph) if images is None else images
-    expected, y = (
-        map(_graph.to_float32, keras.tree.flatten(_graph.run_model(x, images)))
-        for x in (graph, adopted)
-    )
-    difference = max(map(difference_of, expected, y))
+    difference = _difference(graph, adopted, images)
     return adopted, AdoptReport(tuple(rows), difference=difference)
+
+
+def _difference(model, adopted, images):
+    """Returns how far the predictions of both models are apart."""
+    images = noise_for(model) if images is None else images
+    before, after = (
+        keras.tree.flatten(_graph.run_model(x, images))
+        for x in (model, adopted)
+    )
+    return max(
+        difference_of(_graph.to_float32(x), _graph.to_float32(y))
+        for x, y in zip(before, after, strict=True)
+    )

@@ -19,20 +19,27 @@ from cbam_keras.recognition.gates import is_expected
 # Replaces an unknown height or width when places are chosen. Divisible by the
 # stride of common networks.
 SIZE = 256
+# The data format by the axis that has the channels.
+DATA_FORMATS = {1: "channels_first", -1: "channels_last"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _CandidatePlace:
-    """An operation, its outputs, and where channels are, if first or last."""
+    """An operation of a model, after which attention may go."""
 
+    # With the names of the models that it is nested in.
     path: str
     operation: keras.Operation
+    # The outputs of each of its calls.
     outputs: list[list]
+    # Where they have the channels, `None` if neither first nor last.
     data_format: str | None
+    # The sizes of the positions.
     size: tuple[int, ...]
 
     @property
     def shape(self):
+        """The shape of the output of the first call."""
         return tuple(self.outputs[0][0].shape)
 
     @property
@@ -75,46 +82,57 @@ class CandidatePlaces:
         """Adds the operations of a model, then those of the models in it."""
         nested = {}
         for node in _graph.nodes(model):
-            operation, path = node.operation, prefix + node.operation.name
+            operation = node.operation
+            path = prefix + operation.name
             # The operation that gives the output of a nested model.
             last = operation
             while _graph.is_graph(last):
                 last = _graph.origin(last.outputs[0]).operation
             traced = self.traced[id(last)]
             axes = {self.graph.channel_axis(x) for x in traced}
-            formats = {(1,): "channels_first", (-1,): "channels_last"}
-            data_format = formats.get(tuple(axes))
+            data_format = None
+            if len(axes) == 1:
+                data_format = DATA_FORMATS.get(axes.pop())
             size = self.graph.sizes(traced[-1]) if traced else ()
             place = _CandidatePlace(path, operation, [], data_format, size)
             place = self.places.setdefault(id(operation), place)
             place.outputs.append(node.outputs)
             for x in node.input_tensors:
                 self.users[id(x)].append(place)
-            if inner := _graph.inner_model(operation):
+            inner = _graph.inner_model(operation)
+            if inner is not None:
                 nested[path] = inner
             if inner is operation:
                 for x, y in zip(inner.outputs, node.outputs, strict=True):
                     self.outer[id(x)].append(y)
-        for path, operation in nested.items():
-            self._add(operation, f"{path}/")
+        for path, inner in nested.items():
+            self._add(inner, f"{path}/")
 
     def default(self):
-        """Returns the places for `after=None`."""
-        # The ends of residual branches, else the last layer at each resolution.
+        """Returns the places for `after=None`.
+
+        In a residual network these are the ends of its branches, otherwise the
+        last layer at each resolution.
+        """
         repeated = self._repeated()
         steps = list(_ResidualNetwork(self.graph, repeated).branch_ends())
-        steps = steps or _graph.last_at_each_resolution(self.graph, repeated)
+        if not steps:
+            steps = _graph.last_at_each_resolution(self.graph, repeated)
         steps.sort(key=self.graph.order.__getitem__)
         places = dict.fromkeys(self.places[id(x.operation)] for x in steps)
         return self._without_attention(places)
 
     def top(self):
-        """Returns the places after the last feature map of each backbone."""
+        """Returns the place after the last feature map, or after several.
+
+        Backbones that share nothing have one each.
+        """
         repeated = self._repeated()
         steps = _graph.last_feature_maps(self.graph, repeated)
         later = [self.graph.descendants(x.outputs[0]) for x in steps]
         if any(x.convolves for x in itertools.chain(*later)):
-            # The last maps of small images may have one position.
+            # The last maps of small images may have one position, and then
+            # count as no map: larger images show where they are.
             shapes = [self._enlarged(x) for x in self.graph.inputs]
             graph = _graph.trace(self.model, shapes)
             steps = _graph.last_feature_maps(graph, repeated)
@@ -123,33 +141,47 @@ class CandidatePlaces:
 
     def _enlarged(self, x):
         """Returns the shape of an input, with no side below `SIZE`."""
-        rank, kept = len(x.shape), {0, self.graph.channel_axis(x)}
+        rank = len(x.shape)
+        no_sides = {0, self.graph.channel_axis(x)}
+        # An axis has two numbers, from the front and from the end.
         return [
-            n if kept & {axis, axis - rank} else max(n, SIZE)
-            for axis, n in enumerate(x.shape)
+            size if no_sides & {axis, axis - rank} else max(size, SIZE)
+            for axis, size in enumerate(x.shape)
         ]
 
     def _repeated(self):
-        """Returns the ids of operations without weights of several calls."""
-        # All places after a shared activation would share attention.
+        """Returns the ids of operations without weights of several calls.
+
+        All places after an activation that a whole network shares would share
+        one attention layer.
+        """
         return {
-            id(x.operation)
-            for x in self.places.values()
-            if len(x.outputs) > 1 and not getattr(x.operation, "variables", ())
+            id(place.operation)
+            for place in self.places.values()
+            if len(place.outputs) > 1
+            and not getattr(place.operation, "variables", ())
         }
 
     def _without_attention(self, ends):
         """Returns the places that take attention, or raises if one has it."""
         places = [place for place in ends if place.takes_attention]
-        taken = [x for x in places if isinstance(x.operation, AttentionLayer)]
-        wrapped = any(step.convolves for step in self.graph.wrappers)
-        if taken or wrapped or not places:
+        attention = [
+            place
+            for place in places
+            if isinstance(place.operation, AttentionLayer)
+        ]
+        is_wrapped = any(step.convolves for step in self.graph.wrappers)
+        if attention or is_wrapped or not places:
             problem = "has no convolution that gives a feature map"
-            if wrapped:
+            if is_wrapped:
                 problem = "has convolutions in a wrapped model"
-            elif taken:
-                problem = f'already has attention, e.g. "{taken[0].path}"'
-            self._refuse(None, f"and the model {problem}")
+            elif attention:
+                problem = f'already has attention, e.g. "{attention[0].path}"'
+            raise ValueError(
+                "`after` must say where attention goes in model "
+                f'"{self.name}". Received: after=None, and the model {problem}.'
+                f" {self._possible()}"
+            )
         return places
 
     def matching(self, after):
@@ -181,7 +213,11 @@ class CandidatePlaces:
         return list(dict.fromkeys(places))
 
     def gates(self, instead_of):
-        """Returns the places of gates, by kind or class, name or pattern."""
+        """Returns the places of gates, by kind or class, name or pattern.
+
+        Of third-party ones, these are layers whose classes are called as
+        attention is.
+        """
         gates = {
             place: place_kind(type(layer)) or type(layer).__name__
             for place in self.places.values()
@@ -205,50 +241,67 @@ class CandidatePlaces:
                 "`instead_of` must be an attention type, a name or a regular "
                 f'expression of attention in model "{self.name}" (found: '
                 f"{_checks.first_few(listed, 20) or 'none'}). Received: "
-                f"{instead_of=}"
+                f"instead_of={instead_of!r}"
             )
         return selected
 
     def in_stages(self, places, attention, stages, top=()):
-        """Returns the places in stages, finest first, with their attention.
+        """Returns the places in stages, with the attention for each.
 
-        Sizes that differ only by a border, such as 149 and 147, are one.
+        They are numbered by resolution, finest first. Sizes that differ only
+        by a border, such as 149 and 147, are one. `top` are the places for
+        the stage of that name.
         """
         sizes = sorted({x.size for x in places}, key=math.prod, reverse=True)
         if len({len(size) for size in sizes}) > 1:
             # Resolutions that cannot be compared are one stage.
             sizes = []
         numbers: dict[tuple, int] = {}
+        number = 0
         for before, size in itertools.pairwise([(), *sizes]):
-            is_next = not before or _graph.is_coarser(size, before)
-            numbers[size] = numbers.get(before, 0) + is_next
-        available = [*dict.fromkeys(numbers.values())] or [1]
+            if not before or _graph.is_coarser(size, before):
+                number += 1
+            numbers[size] = number
+        available = list(range(1, number + 1)) or [1]
         if top:
             available.append(TOP)
         attentions = in_stages(attention, stages, available)
         if attentions.get(TOP) is not None:
             return dict.fromkeys(self._without_attention(top), attentions[TOP])
-        chosen = {x: attentions[numbers.get(x.size, 1)] for x in places}
-        return {x: kind for x, kind in chosen.items() if kind is not None}
+        kinds = {
+            place: attentions[numbers.get(place.size, 1)] for place in places
+        }
+        return {
+            place: kind for place, kind in kinds.items() if kind is not None
+        }
 
     def users_named(self, places, into):
-        """Returns the ids of operations of names that take what places give."""
+        """Returns the ids of operations of names that take outputs of places.
+
+        Each place must lead into one of them.
+        """
         names = [into] if isinstance(into, str) else into
-        named = {place for name in names for place in self._named(name)}
+        targets = {place for name in names for place in self._named(name)}
         for place in places:
             users = [x for (y,) in place.outputs for x in self._users(y)]
-            paths = {x.path: x in named for x in users}
-            found = [path for path, is_named in paths.items() if is_named]
-            # Keras does not save attention that is in several models.
-            if len({path.rpartition("/")[0] for path in found}) != 1:
-                listed = [f'"{path}"' for path in found or paths]
+            if targets.isdisjoint(users):
+                paths = dict.fromkeys(f'"{x.path}"' for x in users)
                 raise ValueError(
-                    "`into` must name layers of one model that take the output "
-                    f"of each layer of `after`. Received: into={into!r}, and "
+                    "`into` must name a layer that takes the output of each "
+                    f"layer of `after`. Received: into={into!r}, and "
                     f'"{place.path}" leads into '
-                    f"{_checks.first_few(listed) or 'no layer'}"
+                    f"{_checks.first_few([*paths]) or 'no layer'}"
                 )
-        return {id(place.operation) for place in named}
+            paths = dict.fromkeys(x.path for x in users if x in targets)
+            if len({path.rpartition("/")[0] for path in paths}) > 1:
+                # The attention would be in both, which Keras does not save.
+                listed = [f'"{path}"' for path in paths]
+                raise ValueError(
+                    "`into` must name layers of one model for each layer of "
+                    f'`after`. Received: into={into!r}, and "{place.path}" '
+                    f"leads into {_checks.first_few(listed)}"
+                )
+        return {id(place.operation) for place in targets}
 
     def _users(self, tensor):
         """Returns the places that take a tensor, in models around it too."""
@@ -262,6 +315,7 @@ class CandidatePlaces:
             attention = ATTENTION.get(attention, attention)
         layer = make_attention(attention, name=name)
         config = layer.get_config()
+        # Arguments with which the layer is made anew.
         changes = {}
         if identity and not config.get("identity_init"):
             if "identity_init" not in config:
@@ -295,10 +349,11 @@ class CandidatePlaces:
         return layer
 
     def _named(self, name):
+        """Returns the places of a path or, if there are none, of a name."""
         places = self.places.values()
-        return [place for place in places if place.path == name] or [
-            place for place in places if place.operation.name == name
-        ]
+        of_path = [place for place in places if place.path == name]
+        of_name = [place for place in places if place.operation.name == name]
+        return of_path or of_name
 
     def _listed(self, after):
         """Returns the places of a sequence of names, one for each."""
@@ -313,10 +368,17 @@ class CandidatePlaces:
         return listed
 
     def _searched(self, pattern):
-        search, places = re.compile(pattern).search, self.places.values()
-        return [x for x in places if search(x.operation.name) or search(x.path)]
+        """Returns the places of names or paths with a regular expression."""
+        expression = re.compile(pattern)
+        return [
+            place
+            for place in self.places.values()
+            if expression.search(place.operation.name)
+            or expression.search(place.path)
+        ]
 
     def _refuse(self, after, problem):
+        """Raises since `after` selects no place, or one that is not fit."""
         raise ValueError(
             "`after` must find layers with one feature map, (B, H, W, C) with "
             f'known C, in model "{self.name}". Received: after={after!r}, '
@@ -324,15 +386,21 @@ class CandidatePlaces:
         )
 
     def _possible(self):
-        places = self.places.values()
-        paths = [f'"{x.path}"' for x in places if x.takes_attention]
-        # The last ones: attention is more likely wanted at deep features.
-        before = "..., " if len(paths) > 20 else ""
-        listed = before + ", ".join(paths[-20:])
+        """Returns a sentence on the layers that can take attention."""
+        paths = [
+            f'"{place.path}"'
+            for place in self.places.values()
+            if place.takes_attention
+        ]
         hint = self.graph.unreached()
-        hint = f"{hint}. " if hint else ""
+        if hint:
+            hint += ". "
         if not paths:
             return f"{hint}Attention needs feature maps, (B, H, W, C)"
+        # The last ones: attention is more likely wanted at deep features.
+        listed = ", ".join(paths[-20:])
+        if len(paths) > 20:
+            listed = f"..., {listed}"
         return f"{hint}Layers that can take attention ({len(paths)}): {listed}"
 
 
@@ -340,8 +408,12 @@ def _policy(place):
     """Returns the name of the dtype policy for the output of a place."""
     policy = getattr(place.operation, "dtype_policy", None)
     dtype = place.outputs[0][0].dtype
-    is_float = getattr(policy, "quantization_mode", "none") is None
-    if is_float and policy.compute_dtype == dtype:
+    # Policies of quantized layers are not for attention.
+    if (
+        isinstance(policy, keras.dtype_policies.DTypePolicy)
+        and policy.quantization_mode is None
+        and policy.compute_dtype == dtype
+    ):
         return policy.name
     return f"mixed_{dtype}" if dtype in ("float16", "bfloat16") else dtype
 
@@ -368,7 +440,10 @@ class _ResidualNetwork:
                 yield from self._branches(step, region)
 
     def _region(self, addition):
-        """Returns the steps of a block that ends with an addition, if any."""
+        """Returns the steps from the last common input of an addition to it.
+
+        `None` if these are not a block with one entry and one exit.
+        """
         front = {id(x): x for x in addition.inputs}
         region = set()
         while len(front) > 1:
@@ -391,11 +466,15 @@ class _ResidualNetwork:
     def _descends(self, addition, region):
         """Returns whether a region has convolutions at a lower resolution.
 
-        Then it has the levels of a feature pyramid or an hourglass network.
+        Then it is not a block but the levels below a lateral connection, as
+        in a feature pyramid or an hourglass network.
         """
         full = self.graph.sizes(addition.outputs[0])
-        convolutions = [step for step in region if step.convolves]
-        sizes = [self.graph.sizes(step.outputs[0]) for step in convolutions]
+        sizes = [
+            self.graph.sizes(step.outputs[0])
+            for step in region
+            if step.convolves
+        ]
         return any(
             len(size) == len(full)
             and max(size, default=1) > 1
@@ -405,6 +484,7 @@ class _ResidualNetwork:
 
     def _branches(self, addition, region):
         """Yields the ends of the branches, of more convolutions than one."""
+        # The inputs of the addition, with the convolutions on the way there.
         sides = [
             (x, sum(y.convolves for y in self.graph.ancestors(x) & region))
             for x in addition.inputs

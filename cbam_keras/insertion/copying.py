@@ -1,4 +1,9 @@
-"""Clones a model, adds layers, and compares copied variables bit for bit."""
+"""Clones a functional model, adds layers and verifies the copied weights.
+
+After copying, each variable is compared with its original bit for bit. Layers
+with `identity_init=True` return exactly their input until they are trained, so
+that with equal variables the predictions are equal too.
+"""
 
 import collections
 import re
@@ -32,6 +37,7 @@ def copy_with(
     cloned: dict[int, tuple[Any, Any]] = {}
     options = (added, into, replaced or {}, instead or {}, cloned)
     copy = _clone_graph(model, *options, {})
+    # The copies of variables, by the ids of the originals.
     copied: dict = {}
     for old, new in cloned.values():
         if new is None:
@@ -78,7 +84,12 @@ def warn_of_lost_settings(
 
 
 def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
-    """Returns a clone; `edges` are tensors by id, and what follows on some."""
+    """Returns a clone of a model; `cloned` maps ids to old and new layers.
+
+    `edges` maps ids of tensors to these and the layers that follow on some
+    edges: those to the operations of `into`. The tensors are kept, or others
+    could get their ids.
+    """
     options = (added, into, replaced, instead, cloned)
 
     def attend(x):
@@ -86,32 +97,35 @@ def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
         return x if attention is None else attention(x)
 
     def call(operation, *args, **kwargs):
+        """Calls what takes the place of an operation in the clone."""
         if into is not None and id(operation) in into:
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) in replaced:
-            cloned[id(operation)] = operation, None
+            cloned[id(operation)] = (operation, None)
             outputs = args[0] if args else kwargs["inputs"]
             for layer in replaced[id(operation)]:
                 outputs = layer(outputs)
             return outputs
-        if cloned.get(id(operation), (operation, None))[1] is None:
+        _, new = cloned.get(id(operation), (operation, None))
+        if new is None:
+            model_of_frame = _graph.model_per_frame(operation)
             if _graph.is_graph(operation):
                 new = _clone_graph(operation, *options, edges)
-            elif inner := _graph.model_per_frame(operation):
-                inner = _clone_graph(inner, *options, {})
+            elif model_of_frame is not None:
+                inner = _clone_graph(model_of_frame, *options, {})
                 config = layers.Layer.get_config(operation)
                 new = type(operation)(inner, **config)
             else:
                 new = _clone(operation)
-            cloned[id(operation)] = operation, new
-        new = cloned[id(operation)][1]
+            cloned[id(operation)] = (operation, new)
         outputs = new(*args, **kwargs)
         tensors = keras.tree.flatten(outputs)
         if _graph.is_graph(operation):
             # What follows an output of a model follows it in the outer one.
             for x, y in zip(new.outputs, tensors, strict=True):
                 if id(x) in edges:
-                    edges[id(y)] = y, edges[id(x)][1]
+                    _, attention = edges[id(x)]
+                    edges[id(y)] = (y, attention)
         attention = added.get(id(operation))
         if attention is None:
             return outputs
@@ -164,12 +178,13 @@ def _copy_variables(old, new, copied):
         if copy.trainable != inner.trainable:
             copy.trainable = inner.trainable
         _copy_state(inner, copy)
-    to = collections.defaultdict(collections.deque)
+    targets = collections.defaultdict(collections.deque)
     for variable in new.variables:
-        to[_key(variable)].append(variable)
+        targets[_key(variable)].append(variable)
     for variable in old.variables:
         # Equal names, e.g. of blocks in a list, are in the same order.
-        copy = to[_key(variable)].popleft() if to[_key(variable)] else None
+        same_name = targets[_key(variable)]
+        copy = same_name.popleft() if same_name else None
         if copy is None or copied.setdefault(id(variable), copy) is not copy:
             raise ValueError(
                 f'Layer "{old.name}" of class {type(old).__name__} must have '
@@ -187,7 +202,8 @@ def _copy_state(old, new):
     """Copies what a layer adapted to data and does not keep in variables."""
     if isinstance(old, layers.Normalization) and old.built:
         # It computes with these constants, not with its variables.
-        new.mean, new.variance = old.mean, old.variance
+        new.mean = old.mean
+        new.variance = old.variance
     if hasattr(old, "save_assets"):
         # A vocabulary.
         with tempfile.TemporaryDirectory() as folder:
@@ -196,10 +212,12 @@ def _copy_state(old, new):
 
 
 def _key(variable):
+    """Returns what a variable and its copy have in common."""
     # Keras numbers the variables without a name.
     name = re.sub(r"^variable_\d+$", "variable", variable.name)
     return name, tuple(variable.shape), str(variable.dtype)
 
 
 def _bits(variable):
+    """Returns the value as bytes, by which also NaN equals itself."""
     return np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()

@@ -67,20 +67,22 @@ def to_core(model: keras.Model) -> keras.Model:
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
     core = copy_with(model, {}, None, replaced)
-    others = {
+    # A dictionary keeps the order, and each name once.
+    third_party = {
         type(x).__name__: None
         for x in _graph.layers_within(core)
         if _checks.package_of(x) != "keras"
     }
-    if others:
+    if third_party:
         _checks.warn(
             "The file needs these classes still, which are not of cbam_keras "
-            f"(`adopt` exchanges what equals ours): {', '.join(others)}"
+            f"(`adopt` exchanges what equals ours): {', '.join(third_party)}"
         )
     return core
 
 
 def _is_ours(operation):
+    """Returns whether an operation is a layer of this package."""
     is_layer = isinstance(operation, layers.Layer)
     return is_layer and _checks.package_of(operation) == "cbam_keras"
 
@@ -88,10 +90,12 @@ def _is_ours(operation):
 def _check(model, rewriters):
     """Raises if a layer of ours cannot be rewritten."""
     problems = {}
-    for path, call in ((x.step.path, x.step.arguments[1]) for x in rewriters):
-        if call.get("mask") is not None:
+    for rewriter in rewriters:
+        path = rewriter.step.path
+        _, options = rewriter.step.arguments
+        if options.get("mask") is not None:
             problems[path] = "takes a mask, which layers of Keras do not"
-        elif call.get("return_attention_maps") or call.get("training"):
+        elif options.get("return_attention_maps") or options.get("training"):
             problems[path] = "is called with options of its own"
     reached = {x for y in rewriters for x in _graph.layers_within(y.layer)}
     for layer in _graph.layers_within(model):
@@ -111,7 +115,8 @@ class _Rewriter:
     """Computes what a layer does, by layers and operations of Keras."""
 
     def __init__(self, layer, step):
-        self.layer, self.step = layer, step
+        self.layer = layer
+        self.step = step
         # Layers of Keras, each by its name, which the layer's calls share.
         self.layers: dict[str, layers.Layer] = {}
         self._count: collections.Counter[str] = collections.Counter()
@@ -121,6 +126,7 @@ class _Rewriter:
         try:
             outputs = self._rewrite(inputs)
         except TypeError as error:
+            # The error is that of an operation of Keras, which names no layer.
             if any(None in x.shape[1:] for x in tensors):
                 note = f'Layer "{self.step.path}" needs images of one size'
                 error.add_note(note)
@@ -134,6 +140,7 @@ class _Rewriter:
         return outputs
 
     def call_per_frame(self, inputs):
+        """Does the same for a layer in `TimeDistributed`."""
         if "frames" not in self.layers:
             frame = keras.Input(inputs.shape[2:], dtype=inputs.dtype)
             model = keras.Model(frame, self(frame), name=self.layer.name)
@@ -142,12 +149,14 @@ class _Rewriter:
         return self.layers["frames"](inputs)
 
     def _rewrite(self, inputs):
+        """Calls the layer, with layers of Keras where it applies weights."""
         layer = self.layer
         if not isinstance(layer, AttentionLayer):
             return layer.call(inputs)
-        inputs = outputs = keras.tree.map_structure(
+        inputs = keras.tree.map_structure(
             lambda x: ops.cast(x, layer.compute_dtype), inputs
         )
+        outputs = inputs
         for part in layer._gates():
             # Both gates see the input only where they are parallel.
             is_parallel = getattr(layer, "order", "") == "parallel"
@@ -161,15 +170,19 @@ class _Part:
     """What a gate has in place of its methods: layers of Keras."""
 
     def __init__(self, rewriter, part):
-        self.layers, self.part = rewriter.layers, part
+        self.layers = rewriter.layers
+        self.part = part
         self.prefix = part.name
         if part is not rewriter.layer:
             half = part.name.removesuffix("_attention")
             self.prefix = f"{rewriter.layer.name}_{half}"
+        # The last product has the name of the layer, so that what selects the
+        # output of the layer by its name selects the same here.
         is_last = part is rewriter.layer._gates()[-1]
         self.product = rewriter.layer.name if is_last else self.prefix
 
     def methods(self):
+        """Returns what replaces the methods and functions of the gate."""
         methods = {
             "_prepare": lambda inputs: inputs,
             "_dense": self.dense,
@@ -191,7 +204,8 @@ class _Part:
         """Calls a layer of Keras, which it makes the first time."""
         if name not in self.layers:
             options = {"dtype": self.part._gate_dtype, **options}
-            layer = self.layers[name] = kind(name=name, **options)
+            layer = kind(name=name, **options)
+            self.layers[name] = layer
             if weights:
                 layer.build(x.shape)
                 layer.trainable = weights[0].trainable
@@ -205,8 +219,9 @@ class _Part:
         )
 
     def dense_of_sum(self, tensors, kernel, bias=None):
-        first, *others = [self.dense(x, kernel, bias) for x in tensors]
-        return sum(others, start=first)
+        first, *further = [self.dense(x, kernel, bias) for x in tensors]
+        # Without a start, `sum` adds to the integer 0.
+        return sum(further, start=first)
 
     def convolve(self, x, kernel, bias=None, dilation_rate=1, strides=1):
         *size, _, filters = kernel.shape

@@ -1,4 +1,4 @@
-"""Attention goes into a trained network, and is taken out again."""
+"""Inserting attention into a trained network, and removing it again."""
 
 import dataclasses
 import math
@@ -74,11 +74,14 @@ def insert_attention(
 ) -> keras.Model | Places:
     """Inserts attention into a trained network and keeps its predictions.
 
-    The given model is not modified. Every layer, of nested models too, is
-    cloned from its config and keeps its name, dtype and `trainable`; all
-    variables are copied by name and verified. Attention layers are named after
-    the layer they follow, with `_attention` appended, take its data format and
-    precision, and are trainable even if it is frozen.
+    Returns a new functional model; the given model is not modified. The weights
+    are copied, layers keep their names and `trainable`, and attention layers
+    are named after the layer they follow, with `_attention` appended.
+
+    Every layer, of nested models too, is cloned from its config and keeps its
+    name, dtype and `trainable`; all variables are copied by name and verified.
+    Attention layers take the data format and precision of the layer they
+    follow, and are trainable even if that layer is frozen.
 
     With `identity=True`, the new model has the predictions of the old one: bit
     for bit in eager execution, and up to rounding (at most a few 1e-6 of the
@@ -109,12 +112,14 @@ def insert_attention(
             `"all"`.
         into: Names of layers: attention goes only on connections to these, such
             as skip connections. They take the output of the layers of `after`,
-            or of the nested model around it. Defaults to `None`, for all.
+            or an output of the nested model that the layer is in. Defaults to
+            `None`, which means into all.
         instead_of: Attention modules to replace: a type such as `"se"`, a name,
             a regular expression, or several. They are `cbam_keras` layers,
             modules that `adopt` recognizes (EfficientNet), or layers of a class
             named after attention, such as `MyCBAM`. With `identity=True`,
-            predictions change by their effect. Defaults to `None`.
+            predictions change by what these modules did, so fine-tune the
+            network. Not with `after` and `into`. Defaults to `None`.
         dry_run: Boolean. If `True`, returns the places without building a
             model. Defaults to `False`.
 
@@ -155,8 +160,9 @@ def insert_attention(
     if instead_of is not None:
         if after is not None or into is not None:
             raise ValueError(
-                "`after` and `into` must be None with `instead_of`. Received: "
-                f"{instead_of=}, {after=}, {into=}"
+                "`instead_of` says where attention goes, so `after` and `into` "
+                f"must be None. Received: instead_of={instead_of!r}, "
+                f"after={after!r}, into={into!r}"
             )
         model, _ = adopt(model)
     candidates = CandidatePlaces(model)
@@ -174,8 +180,9 @@ def insert_attention(
     attentions = candidates.in_stages(places, attention, stages, top)
     places = list(attentions)
     users = None if into is None else candidates.users_named(places, into)
+    # What takes the place of attention takes its name, too.
     ending = "_attention" if instead_of is None else ""
-    new = {
+    attention_layers = {
         id(place.operation): candidates.attention(
             place, kind, identity, f"{place.operation.name}{ending}"
         )
@@ -189,12 +196,14 @@ def insert_attention(
                 layer.name,
                 sum(math.prod(x.shape) for x in layer.trainable_weights),
             )
-            for place, layer in zip(places, new.values(), strict=True)
+            for place, layer in zip(
+                places, attention_layers.values(), strict=True
+            )
         )
     if instead_of is None:
-        result = copy_with(model, new, users)
+        result = copy_with(model, attention_layers, users)
     else:
-        replaced = {key: [layer] for key, layer in new.items()}
+        replaced = {key: [layer] for key, layer in attention_layers.items()}
         result = copy_with(model, {}, replaced=replaced)
     warn_of_lost_settings(original)
     return result
@@ -231,9 +240,12 @@ def remove_attention(
         11191242
     """
     model = _graph.with_graph("model", model)
-    layers = {x: y for y, x in _graph.gates_by_name(model, None).items()}
+    layers = {
+        name: layer for layer, name in _graph.gates_by_name(model, None).items()
+    }
     names = [*layers] if gates is None else gates
-    names = [names] if isinstance(names, str) else names
+    if isinstance(names, str):
+        names = [names]
     graph = _graph.Graph(model, model.inputs)
     for name in names:
         if name not in layers:
@@ -241,7 +253,8 @@ def remove_attention(
                 "`gates` must be names of gates of the model: "
                 f"{_checks.first_few([*layers])}. Received: {name!r}"
             )
-        if reason := _why_it_stays(graph, layers[name]):
+        reason = _why_it_stays(graph, layers[name])
+        if reason is not None:
             raise ValueError(
                 "`gates` must be in the graph of the model, and their maps not "
                 f'among its values. Received: gate "{name}": {reason}'
@@ -287,10 +300,17 @@ def freeze_batch_norm(model: keras.Model) -> int:
         52
     """
     _graph.require_model("model", model)
-    kind = keras.layers.BatchNormalization
-    frozen = {x for x in _graph.layers_within(model) if isinstance(x, kind)}
-    for gate in _graph.gate_paths(model):
-        frozen.difference_update(_graph.layers_within(gate))
+    in_attention = {
+        layer
+        for gate in _graph.gate_paths(model)
+        for layer in _graph.layers_within(gate)
+    }
+    frozen = [
+        layer
+        for layer in _graph.layers_within(model)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer not in in_attention
+    ]
     for layer in frozen:
         layer.trainable = False
     return len(frozen)
