@@ -178,7 +178,7 @@ NETWORKS = [
     (lambda: resnet(()), "Received: depths="),
     (lambda: stages(widths=(4, 8, 16)), "must have the same length"),
     (lambda: stages(groups=2), 'belong to block="bottleneck"'),
-    (lambda: stages(attention=["cbam"]), "must have an entry per stage"),
+    (lambda: stages(attention=["cbam"]), "must have one entry per stage"),
     (
         lambda: stages(attention=layers.Dense(3)),
         "give layers that keep the shape",

@@ -17,11 +17,9 @@ from cbam_keras.models.resnet import positive_integers
 
 # The least side of the image for which strides are measured.
 SIDE = 256
-Arguments = ParamSpec("Arguments")
-
-
-# What other networks take, and here the encoder.
+# Arguments that other networks take, and here the encoder.
 ARGUMENTS_OF_ENCODER = ("include_top", "input_shape", "input_tensor", "weights")
+Arguments = ParamSpec("Arguments")
 
 
 def _needs_encoder(
@@ -35,6 +33,7 @@ def _needs_encoder(
     ) -> keras.Model:
         parameters = inspect.signature(build).parameters
         misspelled = options.keys() - {*parameters, *ARGUMENTS_OF_ENCODER}
+        # A misspelled argument is the first thing to mend.
         if positional or "encoder" in options or misspelled:
             return build(*positional, **options)
         received = ", ".join(
