@@ -1,6 +1,6 @@
 """What is retrained, what is chosen, and the verdict of a search.
 
-The highest accuracy of many trials is partly luck. So the trials decide on one
+The best of many trials is optimistically biased. So the trials decide on one
 setting with attention, and new seeds compare it with no attention.
 """
 

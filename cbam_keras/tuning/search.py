@@ -260,7 +260,7 @@ class Search:
         results = results.confirmed(confirmation)
         best, name = choose_setting(results)
         measure = results.measures[0]
-        # Of several seeds and folds, the network that validates best.
+        # The network of the seed and fold that validates best.
         network = max(
             (x for x in trained.runs if x.variant == name and x.file),
             key=lambda o: (
@@ -389,9 +389,9 @@ def search(
     Retrains the best setting and no attention with new seeds. The same call
     resumes an interrupted search. `cbam-keras tune` runs it.
 
-    It is `study.run` of a `Search`. Every trial is trained by the recipe, with
-    its seed: first no attention, SE and the CBAM closest to the paper's, if in
-    the space, then the others in a random order.
+    It is `study.run` of a `Search`. All trials have the recipe and its seed.
+    They begin with no attention, SE and the CBAM closest to the paper's, if
+    these are in the space; the others are in a random order.
 
     The best of many trials is optimistically biased, so trials only select one
     setting with attention: among those within one standard error of the best
