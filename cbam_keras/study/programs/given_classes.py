@@ -524,6 +524,9 @@ class _Classes:
     def _order_columns(self, values, names):
         """Returns the columns of the classes, in their order."""
         columns = [names.index(x) for x in self.names if x in names]
+        if columns == [*range(values.shape[1])]:
+            # Predictions may be large: they are not copied without need.
+            return values
         if len(columns) == len(self.names):
             return values[:, columns]
         # One of two classes has a column.

@@ -4,6 +4,7 @@ Nothing is joined here, and nothing is a class yet: `given_classes` says what
 numbers and names mean, for all files at once.
 """
 
+import contextlib
 import csv
 import dataclasses
 import os
@@ -74,7 +75,8 @@ EXAMPLE = (
     "classes) or (N,), and labels, (N,); or .csv with a column for each class "
     "and label"
 )
-Arrays = dict[str, np.ndarray]
+# Columns of text are lists until they are used.
+Arrays = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,8 +251,9 @@ def _read_columns(text):
     if not rows:
         raise ValueError("there are no rows below the header")
     columns = zip(*rows, strict=True)
+    # Lists of texts share memory with the rows, arrays of them would not.
     return {
-        name: _read_decimals(name, np.char.strip(np.array(values)), delimiter)
+        name: _read_decimals(name, [x.strip() for x in values], delimiter)
         for name, values in zip(names, columns, strict=True)
     }
 
@@ -271,12 +274,12 @@ def _read_decimals(name, values, delimiter):
             f'the numbers of the column "{name}" have a comma, such as '
             f"{values[0]}. Write a point before decimals"
         )
-    return np.char.replace(values, ",", ".")
+    return [x.replace(",", ".") for x in values]
 
 
 def as_table(
     source: str,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     *,
     task: str | None,
     logits: bool,
@@ -334,7 +337,8 @@ def _find_roles(source, arrays):
                 f'"{source}" must have one of {names[role]}, {name}. '
                 "Received: both. Leave one out"
             )
-        roles[role], names[role] = values, name
+        roles[role] = np.asarray(values)
+        names[role] = name
     return roles, others
 
 
@@ -352,7 +356,7 @@ def _find_predictions(source, roles, columns, task, logits):
         )
     if task == OF_SCORES and scores is None and len(columns) == 1:
         # The only column that is left is the score, whatever it is called.
-        scores = columns.popitem()[1]
+        scores = np.asarray(columns.popitem()[1])
     if scores is not None and columns:
         raise ValueError(
             f'"{source}" must have no columns that are not known. Received: '
@@ -374,27 +378,32 @@ def _find_predictions(source, roles, columns, task, logits):
 
 def _stack(source, columns):
     """Returns columns of numbers as a matrix, and what they are called."""
-    names = [*columns]
-    numbers = []
-    for name, values in columns.items():
-        missing = np.flatnonzero(is_missing(values))
-        if len(missing):
-            raise ValueError(
-                f'"{source}" must have a number in each row of the column '
-                f'"{name}". Received: none in {len(missing)} of {len(values)} '
-                f"rows, the first at index {missing[0]}. Leave out these "
-                "examples"
-            )
-        try:
-            numbers.append(values.astype("float64"))
-        except ValueError:
-            raise ValueError(
-                f'"{source}" must have probabilities in each column that is '
-                f'not known. Received: text in the column "{name}". Leave it '
-                f"out. {KNOWN}. If columns are networks, give the file "
-                f'itself: cbam-keras report "{source}"'
-            ) from None
-    return name_columns(np.stack(numbers, axis=1), names)
+    numbers = [_read_numbers(source, *column) for column in columns.items()]
+    return name_columns(np.stack(numbers, axis=1), [*columns])
+
+
+def _read_numbers(source, name, values):
+    """Returns a column of text as numbers, one in each row."""
+    values = np.asarray(values)
+    numbers = None
+    with contextlib.suppress(ValueError):
+        numbers = values.astype("float64")
+    missing = np.flatnonzero(is_missing(values if numbers is None else numbers))
+    if len(missing):
+        raise ValueError(
+            f'"{source}" must have a number in each row of the column '
+            f'"{name}". Received: none in {len(missing):,} of '
+            f"{len(values):,} rows, the first at index {missing[0]}. Leave out "
+            "these examples"
+        )
+    if numbers is None:
+        raise ValueError(
+            f'"{source}" must have probabilities in each column that is not '
+            f'known. Received: text in the column "{name}". Leave it out. '
+            f"{KNOWN}. If columns are networks, give the file itself: "
+            f'cbam-keras report "{source}"'
+        )
+    return numbers
 
 
 def name_columns(
@@ -512,7 +521,8 @@ def _read_one_file(path, pattern, task, count):
     keys = given_names.parse_names([*networks], pattern)
     for name, (network, run) in keys.items():
         source = f"{path}: {name}"
-        for place, values in enumerate(_runs_of(source, networks[name], count)):
+        runs = _runs_of(source, np.asarray(networks[name]), count)
+        for place, values in enumerate(runs):
             table = dataclasses.replace(
                 shared, source=source, predictions=values
             )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cbam_keras import _checks
 from cbam_keras.study.plans.study import Run
 
-# None_s0, none-seed0, none_run_1, none_s0_fold2, none_fold2, or only none.
+# Names such as none_s0, none-seed0, none_run_1, none_s0_fold2, or only none.
 USUAL = (
     r"(?P<network>[^/]+?)([-_](s|seed|run)[-_]?(?P<seed>\d+))?"
     r"([-_]fold[-_]?(?P<fold>\d+))?"

@@ -80,7 +80,9 @@ def join(
     ]
     runs = collections.defaultdict(list)
     for key in tables:
-        order = np.argsort(rows[key], kind="stable")
+        order: slice | np.ndarray = slice(None)
+        if (np.diff(rows[key]) < 0).any():
+            order = np.argsort(rows[key], kind="stable")
         runs[key[0]].append(GivenRun(rows[key][order], predictions[key][order]))
     first = next(iter(tables.values()))
     names = None if first.images is None else np.array([*rows_of], dtype=str)
