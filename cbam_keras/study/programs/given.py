@@ -17,11 +17,11 @@ from cbam_keras.study.files.folder import FORMAT, as_written, versions
 from cbam_keras.study.files.outcomes import FINISHED, Outcome
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.plans.study import Run, check_name, runs_of
+from cbam_keras.study.programs.given_arrays import as_names
 from cbam_keras.study.programs.given_classes import interpret
 from cbam_keras.study.programs.given_columns import GIVEN_TASKS, Column
 from cbam_keras.study.programs.given_files import (
     PredictionTable,
-    as_names,
     name_columns,
     read_tables,
 )

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cbam_keras import _checks
+from cbam_keras.study.programs.given_arrays import as_names
 from cbam_keras.study.programs.given_columns import (
     CLASSIFICATION,
     INTEGER_TEXT,
@@ -22,14 +23,11 @@ from cbam_keras.study.programs.given_columns import (
     count_from_zero,
     find_task,
     read_columns,
+    refuse_names,
     sort_names,
     without_booleans,
 )
-from cbam_keras.study.programs.given_files import (
-    KNOWN,
-    PredictionTable,
-    as_names,
-)
+from cbam_keras.study.programs.given_files import KNOWN, PredictionTable
 from cbam_keras.study.results.kept import OF_SCORES
 
 # Rounded probabilities sum to 1 up to this; zeros are below the second.
@@ -94,7 +92,7 @@ def interpret(
         if not is_named and not multi_label:
             task = find_task(labels, predictions, logits)
     if task == REGRESSION:
-        _refuse_names(labels, predictions, spelled, logits)
+        refuse_names(labels, predictions, spelled, logits)
         targets = [x.values for x in labels]
         return Interpretation(
             task, (), targets, [x.values for x in predictions]
@@ -132,19 +130,6 @@ def _all_names(tables, labels, asked):
     names += [x.columns or () for x in tables]
     names += [x.names or () for x in labels]
     return {y for x in [*names, asked or ()] for y in x}
-
-
-def _refuse_names(labels, predictions, spelled, logits):
-    """Raises for a regression with names of classes, text or logits."""
-    texts = [x.source for x in (*labels, *predictions) if x.kind == "text"]
-    if texts or spelled or logits:
-        named = _checks.first_few(sorted(spelled)) or "none"
-        text = _checks.first_few(texts) or "none"
-        raise ValueError(
-            "`labels` and `predictions` of a regression must be finite "
-            "numbers, without `class_names` or `logits`. Received: names of "
-            f"classes: {named}; text in: {text}; {logits=}"
-        )
 
 
 class _Classes:

@@ -11,7 +11,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from cbam_keras.study.programs.given_files import as_text, is_missing
+from cbam_keras import _checks
+from cbam_keras.study.programs.given_arrays import as_text, is_missing
 
 CLASSIFICATION, REGRESSION = GIVEN_TASKS = ("classification", "regression")
 # Whole labels are classes, unless the task is said, up to so many.
@@ -174,6 +175,24 @@ def _advise_on_scores(scores: np.ndarray) -> str:
 
 def _unique(columns):
     return np.unique(np.concatenate([x.values for x in columns]))
+
+
+def refuse_names(
+    labels: Sequence[Column],
+    predictions: Sequence[Column],
+    spelled: set[str],
+    logits: bool,
+) -> None:
+    """Raises for a regression with names of classes, text or logits."""
+    texts = [x.source for x in (*labels, *predictions) if x.kind == "text"]
+    if texts or spelled or logits:
+        named = _checks.first_few(sorted(spelled)) or "none"
+        text = _checks.first_few(texts) or "none"
+        raise ValueError(
+            "`labels` and `predictions` of a regression must be finite "
+            "numbers, without `class_names` or `logits`. Received: names of "
+            f"classes: {named}; text in: {text}; {logits=}"
+        )
 
 
 def count_from_zero(names: Collection[str]) -> bool:

@@ -5,11 +5,9 @@ numbers and names mean, for all files at once.
 """
 
 import contextlib
-import csv
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +16,13 @@ import numpy as np
 from cbam_keras import _checks
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.programs import given_names
+from cbam_keras.study.programs.given_arrays import (
+    Arrays,
+    as_names,
+    as_text,
+    is_missing,
+    read_named_arrays,
+)
 from cbam_keras.study.results.kept import OF_SCORES
 
 # What arrays of a .npz file and columns of a .csv file are called.
@@ -47,6 +52,8 @@ ROLES = {
     "groups": ("group", "groups"),
     "folds": ("fold",),
 }
+# Columns of names: else "007" and "7" are one patient.
+NAME_COLUMNS = (*ROLES["images"], *ROLES["groups"], "unnamed: 0")
 ROLE_OF = {name: role for role, names in ROLES.items() for name in names}
 # What a file of one network has, and no file of all networks.
 OF_ONE_NETWORK = ("answers", "probabilities", "logits")
@@ -54,7 +61,6 @@ OF_ONE_NETWORK = ("answers", "probabilities", "logits")
 INDEX = ("", "Unnamed: 0")
 # Columns that say of which network and seed a row is.
 OF_ROWS = ("model", "network", "method", "variant", "arch", "seed", "run")
-MISSING = ("", "nan", "<na>")
 KNOWN = (
     "Known are label, prediction, prob_CLASS or the names of the classes, "
     "prob, image, group and fold"
@@ -66,8 +72,6 @@ KNOWN_ARRAYS = (
 CLASS_NAMES, TASK = "class_names", "task"
 # Columns of probabilities may be called prob_0, or prob_cat.
 PREFIX = "prob_"
-DELIMITERS = (",", ";", "\t")
-DECIMAL_COMMA = re.compile(r"[-+]?\d+(,\d+)?([eE][-+]?\d+)?")
 # Networks without attention, which others are compared with.
 BASELINES = ("none", "baseline", "plain", "control")
 EXAMPLE = (
@@ -75,8 +79,6 @@ EXAMPLE = (
     "classes) or (N,), and labels, (N,); or .csv with a column for each class "
     "and label"
 )
-# Columns of text are lists until they are used.
-Arrays = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +158,7 @@ def _read_folder(folder, pattern, task, logits):
     tables: Tables = {}
     for name, (network, run) in keys.items():
         path = paths[name]
-        arrays = _read_arrays(path)
+        arrays = read_named_arrays(path, NAME_COLUMNS)
         is_text = path.suffix == ".csv"
         table, folds = as_table(
             str(path), arrays, task=task, logits=logits, is_text=is_text
@@ -206,75 +208,6 @@ def _check_grid(tables):
                     f'"{tables[other].source}". Add it, or leave out this run '
                     "of the others"
                 )
-
-
-def _read_arrays(path: pathlib.Path) -> Arrays:
-    """Returns the arrays of a `.npz` file, or the columns of a `.csv` one."""
-    try:
-        if path.suffix == ".csv":
-            text = path.read_text(encoding="utf-8-sig")
-            return _read_columns(text)
-        # NumPy leaves a file open that is no archive.
-        with path.open("rb") as opened, np.load(opened) as file:
-            return dict(file)
-    # Damaged archives and tables raise errors of many types.
-    except Exception as error:
-        raise ValueError(
-            f'"{path}" must be a .npz file, as numpy.savez(file, probs=..., '
-            "labels=...) writes, or a .csv file with a header. Received: "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
-def _read_columns(text):
-    """Returns the columns of a table as text, without spaces around."""
-    header, *_ = text.partition("\n")
-    delimiter = max(DELIMITERS, key=lambda x: len(_split(header, x)))
-    lines = csv.reader(text.splitlines(), delimiter=delimiter, strict=True)
-    names = [x.strip() for x in next(lines, [])]
-    if not any(names) or "" in names[1:] or len({*names}) < len(names):
-        raise ValueError(
-            "the header must name each column once, and is "
-            f"{_checks.first_few(names) or 'empty'}"
-        )
-    rows = []
-    for row in lines:
-        # A line without anything, such as the last.
-        if not row:
-            continue
-        if len(row) != len(names):
-            raise ValueError(
-                f"line {lines.line_num} has {len(row)} fields, the header "
-                f"{len(names)}"
-            )
-        rows.append(row)
-    if not rows:
-        raise ValueError("there are no rows below the header")
-    columns = zip(*rows, strict=True)
-    # Lists of texts share memory with the rows, arrays of them would not.
-    return {
-        name: _read_decimals(name, [x.strip() for x in values], delimiter)
-        for name, values in zip(names, columns, strict=True)
-    }
-
-
-def _split(line, delimiter):
-    return next(csv.reader([line], delimiter=delimiter), [])
-
-
-def _read_decimals(name, values, delimiter):
-    """Returns numbers with decimal commas as numbers with points."""
-    is_name = name.lower() in (*ROLES["images"], *ROLES["groups"], "")
-    if is_name or not any("," in x for x in values):
-        return values
-    if not all(DECIMAL_COMMA.fullmatch(x) for x in values if x):
-        return values
-    if delimiter == ",":
-        raise ValueError(
-            f'the numbers of the column "{name}" have a comma, such as '
-            f"{values[0]}. Write a point before decimals"
-        )
-    return [x.replace(",", ".") for x in values]
 
 
 def as_table(
@@ -422,31 +355,6 @@ def name_columns(
     return matrix, tuple(names)
 
 
-def as_text(values: np.ndarray) -> np.ndarray:
-    """Returns an array as text without spaces around."""
-    decoded = [
-        x.decode() if isinstance(x, bytes) else str(x) for x in values.tolist()
-    ]
-    return np.char.strip(np.array(decoded, dtype=str))
-
-
-def as_names(values: Any) -> tuple[str, ...]:
-    """Returns the names of classes, without spaces around."""
-    return tuple(as_text(np.asarray(values)).tolist())
-
-
-def is_missing(values: np.ndarray) -> np.ndarray:
-    """Returns where an array has no value: NaN, `None`, or an empty text."""
-    if values.dtype.kind == "f":
-        return np.isnan(values)
-    if values.dtype.kind == "O":
-        nothing = [x is None or x != x for x in values.ravel().tolist()]
-        return np.array(nothing).reshape(values.shape)
-    if values.dtype.kind in "US":
-        return np.isin(np.char.lower(as_text(values)), MISSING)
-    return np.zeros(values.shape, bool)
-
-
 def _check_lengths(table, folds):
     """Raises unless all arrays of a table are of as many examples."""
     names = "predictions", "labels", "answers", "images", "groups"
@@ -493,7 +401,7 @@ def _drop_row_numbers(tables):
 
 def _read_one_file(path, pattern, task, count):
     """Returns the tables of a file with an array for each network."""
-    arrays = _read_arrays(path)
+    arrays = read_named_arrays(path, NAME_COLUMNS)
     is_text = path.suffix == ".csv"
     roles, networks = _find_roles(path, arrays)
     class_names = networks.pop(CLASS_NAMES, None)

@@ -7,11 +7,8 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 
 from cbam_keras.study.plans.study import Run
-from cbam_keras.study.programs.given_files import (
-    PredictionTable,
-    Tables,
-    is_missing,
-)
+from cbam_keras.study.programs.given_arrays import is_missing
+from cbam_keras.study.programs.given_files import PredictionTable, Tables
 from cbam_keras.study.programs.given_values import GivenRun
 
 
