@@ -11,13 +11,12 @@ from networks import linear, mlp
 from study_checks import planned
 
 from cbam_keras import (
-    comparison,
     data,
     study,
     training,
     tuning,
 )
-from cbam_keras.study import Cost, Estimate
+from cbam_keras.study import Cost, Estimate, comparison
 
 LINEAR = study.Variant("linear", lambda data: linear())
 MLP = study.Variant("mlp", lambda data: mlp(2))
@@ -89,3 +88,11 @@ def test_an_estimate_prints_as_a_table_and_as_json():
         "epochs": 4,
         "trainings": 6,
     }
+
+
+@pytest.mark.parametrize(("weights", "steps"), [(None, 200), ("imagenet", 60)])
+def test_few_images_are_trained_on_for_more_epochs(weights, steps):
+    recipe = comparison.default_recipe("EfficientNetLite0", weights, "photos")
+    assert recipe.least_steps == steps
+    digits = comparison.default_recipe("tiny", None, "mnist5k")
+    assert digits.least_steps is None

@@ -16,8 +16,12 @@ from cbam_keras.optimizers import MomentumSGD, WarmupCosineDecay
 # The weights of classes that let all count alike, and their square roots.
 BALANCED, SQRT = "balanced", "sqrt"
 FOCAL = "focal"
-# The default epochs have at least so many steps, enough for small networks.
+# The default epochs have at least so many steps. With random weights, small
+# networks need the first number. Pretrained ones reach a training accuracy of 1
+# on few photographs much earlier: with 88 of them, 4 classes and two seeds, 60
+# steps tested as well as 200 (59.5% and 58.5%).
 LEAST_STEPS = 200
+LEAST_STEPS_PRETRAINED = 60
 
 
 @_checks.named_arguments
@@ -336,11 +340,15 @@ RECIPES: dict[str, Recipe] = {
 RECIPES = _checks.Named(RECIPES)
 
 
-def suit_to(images: data.Images, recipe: Recipe = RECIPES["default"]) -> Recipe:
-    """Returns a recipe that trains for `LEAST_STEPS`, but for our digits."""
+def suit_to(
+    images: data.Images,
+    recipe: Recipe = RECIPES["default"],
+    steps: int = LEAST_STEPS,
+) -> Recipe:
+    """Returns a recipe that trains for that many steps, but for our digits."""
     name = getattr(images, "name", images)
     is_embedded = isinstance(name, str) and name in data.EMBEDDED
-    least_steps = None if is_embedded else LEAST_STEPS
+    least_steps = None if is_embedded else steps
     return dataclasses.replace(recipe, least_steps=least_steps)
 
 

@@ -134,7 +134,8 @@ def compare(
             Several seeds replace its seed. Defaults to `None`, which means
             `"fine-tuning"` with `weights`, else one epoch in batches of 64, at
             a learning rate of 0.01, or 0.03 for `"tiny"`. If that is fewer than
-            200 steps, there are more epochs, except for the embedded digits.
+            200 steps, or 60 with `weights`, there are more epochs, except for
+            the embedded digits.
         layer_options: Mapping of arguments of the attention layers, such as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
@@ -469,7 +470,11 @@ def default_recipe(
             recipe = dataclasses.replace(recipe, epochs=epochs, frozen_epochs=0)
         return dataclasses.replace(recipe, least_steps=recipes.LEAST_STEPS)
     if weights is not None:
-        return recipes.suit_to(data, recipes.RECIPES["fine-tuning"])
+        return recipes.suit_to(
+            data,
+            recipes.RECIPES["fine-tuning"],
+            recipes.LEAST_STEPS_PRETRAINED,
+        )
     # This is the best of four rates, without attention and with.
     rate = 0.03 if model == "tiny" else 0.01
     few = {"cluttered_mnist": 3, "mnist5k": 2}
