@@ -316,7 +316,7 @@ def test_a_network_that_cannot_be_had_is_reported_once(
 
     monkeypatch.setitem(models.PRETRAINED, "Net", offline)
     options = {"output": tmp_path / "run", "overwrite": overwrite}
-    with pytest.raises(ValueError, match="be downloaded.*28, 28, 1.*URL fetch"):
+    with pytest.raises(ValueError, match="download.*28, 28, 1.*URL fetch"):
         run(data="mnist5k", **options)
     assert asked == ["imagenet"]
     assert not list(tmp_path.iterdir())
