@@ -46,7 +46,7 @@ def test_the_first_steps_say_how_long_all_take(
     clock = Clock(seconds)
     callback = FirstSteps(range(epochs), networks, clock)
     train(callback, clock, epochs, steps)
-    assert capsys.readouterr().out == f"\n{words}, by the first steps\n"
+    assert capsys.readouterr().out == f"{words}, by the first steps\n"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_only_steps_of_the_last_stage_are_measured(capsys):
             callback.on_train_batch_end(step)
     # 193 of the 200 steps of the stage are left.
     words = "about 33 min left for this run"
-    assert capsys.readouterr().out == f"\n{words}, by the first steps\n"
+    assert capsys.readouterr().out == f"{words}, by the first steps\n"
 
 
 @pytest.mark.usefixtures("brighter_digits", "eagerly")
@@ -85,3 +85,15 @@ def test_epochs_count_through_both_stages(tmp_path, capsys):
     titles = re.findall(r"Epoch \d+/\d+", capsys.readouterr().out)
     epochs = RECIPE.total_epochs
     assert titles == [f"Epoch {x + 1}/{epochs}" for x in range(epochs)]
+
+
+def test_the_line_does_not_continue_a_progress_bar(capsys):
+    clock = Clock(30)
+    callback = FirstSteps(range(1), 1, clock)
+    callback.set_params({"epochs": 1, "steps": 10, "verbose": 1})
+    callback.on_epoch_begin(0)
+    for step in range(10):
+        clock.now += clock.seconds
+        callback.on_train_batch_end(step)
+    words = "about 2 min left for this run"
+    assert capsys.readouterr().out == f"\n{words}, by the first steps\n"

@@ -72,8 +72,10 @@ class FirstSteps(keras.callbacks.Callback):
         of_this = now - self.began + seconds / measured * left
         words = _terminal.duration(of_this * self.networks - (now - self.began))
         runs = "this run" if self.networks == 1 else "all training runs"
-        # A progress bar may stand in this line.
-        _terminal.say(f"\n{words} left for {runs}, by the first steps")
+        text = f"{words} left for {runs}, by the first steps"
+        # A progress bar stands in this line.
+        has_bar = self.params.get("verbose") == 1
+        _terminal.say(f"\n{text}" if has_bar else text)
 
 
 class EpochsOfAllStages(keras.callbacks.ProgbarLogger):
