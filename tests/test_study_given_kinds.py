@@ -48,6 +48,19 @@ def write_shuffled(folder):
     return folder
 
 
+def write_other_classes(folder):
+    """Writes one probability, of the second class of each file."""
+    for (network, seed), second in SECOND.items():
+        is_turned = network == "cbam"
+        np.savez(
+            folder / f"{network}_s{seed}.npz",
+            probs=1 - second if is_turned else second,
+            labels=1 - BINARY if is_turned else BINARY,
+            class_names=["ill", "ok"] if is_turned else ["ok", "ill"],
+        )
+    return folder
+
+
 def write_folds(folder):
     """Writes a file of each fold, of two that test all examples."""
     for (network, seed), scores in PROBS.items():
@@ -189,6 +202,7 @@ READ = {
         OF_THREE,
     ),
     "other orders": (write_shuffled, {}, OF_THREE),
+    "class names of each file": (write_other_classes, {}, OF_TWO),
     "files of folds": (write_folds, {}, OF_THREE),
     "column fold": (
         csv()(
@@ -323,6 +337,17 @@ def test_values_that_are_missing_or_ambiguous_are_counted(
     with pytest.raises(ValueError, match=words) as refused:
         study.results_of(tmp_path)
     assert "Received" in str(refused.value)
+
+
+def test_examples_are_paired_by_their_names(tmp_path):
+    write_shuffled(tmp_path)
+    for network in GAINS:
+        (tmp_path / f"{network}_s1.csv").unlink()
+    found = study.results_of(tmp_path).rows[1]
+    runs = {network: PROBS[network, 0] for network in GAINS}
+    expected = study.results_of(runs, LABELS).rows[1]
+    assert found.mid_p == expected.mid_p
+    assert found.interval == pytest.approx(expected.interval)
 
 
 def test_names_of_examples_are_in_all_files_or_in_none(tmp_path):
