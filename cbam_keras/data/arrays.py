@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pathlib
 import sys
@@ -26,6 +27,8 @@ FASHION_CLASSES = tuple(
 
 # The deviation of numbers that float32 still tells apart when it is divided by.
 LEAST_DEVIATION = 1e-6
+# Channels whose mean is so many deviations from zero are read again, exactly.
+ROUNDED_FROM = 1e3
 # A mean of more deviations leaves less than three digits to float32.
 MOST_DEVIATIONS = 1e4
 
@@ -168,15 +171,8 @@ def read_arrays(
     pairs = {}
     for split, examples in dataset.splits.items():
         paths = [*examples.images]
-        arrays = [*map_in_threads(load, paths, f"Reading {split}")]
-        shapes = {x.shape: path for x, path in zip(arrays, paths, strict=True)}
-        if len(shapes) != 1:
-            names = [f"{dataset.name_of(shapes[x])} {x}" for x in shapes]
-            raise ValueError(
-                "The files of `pattern` must be arrays of one shape. For "
-                f'"{split}" received: {_checks.first_few(names) or "none"}'
-            )
-        pairs[split] = np.stack(arrays), examples.labels
+        arrays = _stack_files(dataset, split, paths, load)
+        pairs[split] = arrays, examples.labels
     made = _make_dataset(pairs, dataset.class_names, kind=kind)
     splits = {
         split: dataclasses.replace(
@@ -192,6 +188,77 @@ def read_arrays(
         shape=made.shape,
         channels=made.channels,
     )
+
+
+def _stack_files(dataset, split, paths, load):
+    """Returns the arrays of files as one.
+
+    Each is read into its place, so that memory holds nothing twice. Numbers
+    are float32, but for uint8, which may be images, and for those that float32
+    would round.
+    """
+    if not paths:
+        raise ValueError(
+            f'The files of `pattern` must be arrays. For "{split}" received: '
+            "none"
+        )
+    first = np.asarray(load(paths[0]))
+    is_converted = first.dtype.kind in "iuf" and first.dtype != "uint8"
+    dtype = np.dtype("float32") if is_converted else first.dtype
+    stacked = np.empty((len(paths), *first.shape), dtype)
+    dtypes = {first.dtype}
+    first_of_shape = {first.shape: paths[0]}
+
+    def read(row, stacked):
+        array = np.asarray(load(paths[row]))
+        if array.shape == first.shape:
+            stacked[row] = array
+        return array.shape, array.dtype
+
+    fill = functools.partial(read, stacked=stacked)
+    rows = range(len(paths))
+    with np.errstate(over="ignore"):
+        shapes = [*map_in_threads(fill, rows, f"Reading {split}")]
+    for path, (shape, its_dtype) in zip(paths, shapes, strict=True):
+        first_of_shape.setdefault(shape, path)
+        dtypes.add(its_dtype)
+    if len(first_of_shape) > 1:
+        raise ValueError(
+            _describe_shapes(dataset, split, paths, first_of_shape)
+        )
+    exact = np.result_type(*dtypes)
+    is_rounded = is_converted and not np.can_cast(exact, "float32")
+    if exact != dtype and (
+        not is_converted or is_rounded & _may_round(stacked)
+    ):
+        stacked = np.empty((len(paths), *first.shape), exact)
+        fill = functools.partial(read, stacked=stacked)
+        for _ in map_in_threads(fill, rows, f"Reading {split}"):
+            pass
+    return stacked
+
+
+def _may_round(values):
+    """Returns whether a channel of float32 may lie far from zero."""
+    means, deviations = kinds.moments_of(values)
+    return bool((np.abs(means) > ROUNDED_FROM * deviations).any())
+
+
+def _describe_shapes(dataset, split, paths, first_of_shape):
+    """Returns the error for files of several shapes."""
+    pairs = [*first_of_shape.items()]
+    names = [f"{dataset.name_of(path)} {shape}" for shape, path in pairs]
+    text = (
+        "The files of `pattern` must be arrays of one shape. For "
+        f'"{split}" received: {_checks.first_few(names)}'
+    )
+    folders = {os.path.basename(os.path.dirname(path)) for _, path in pairs[1:]}
+    every = {os.path.basename(os.path.dirname(path)) for path in paths}
+    if len(folders) == 1 and len(every) > 3:
+        text += (
+            f'. Move the folder "{folders.pop()}" elsewhere, if it is no class'
+        )
+    return text
 
 
 def _make_dataset(pairs, names, of_masks=False, kind=None, label_kind=None):
@@ -248,10 +315,9 @@ def _find_offset(examples, kind):
     offset = np.zeros(examples.shape[-1])
     is_one = kind not in (kinds.IMAGES, kinds.INPUTS) and examples.size
     if is_one and examples.dtype.kind in "iuf":
-        axes = tuple(range(examples.ndim - 1))
         # Infinite values are refused later.
         with np.errstate(invalid="ignore", over="ignore"):
-            means, deviations = examples.mean(axes), examples.std(axes)
+            means, deviations = kinds.moments_of(examples)
         is_rounded = np.abs(means) > MOST_DEVIATIONS * deviations
         is_rounded &= deviations > 0
         offset[is_rounded] = np.round(means[is_rounded])
@@ -347,7 +413,7 @@ def _make_examples(split, arrays, of_masks, kind, label_kind):
     elif not of_masks:
         labels = labels.ravel().astype("int32")
     if kind not in (kinds.IMAGES, kinds.INPUTS):
-        images = images.astype("float32")
+        images = images.astype("float32", copy=False)
     if kind != kinds.IMAGES:
         return Examples(images, labels)
     whole = images.astype("uint8", copy=False)

@@ -70,7 +70,7 @@ class ImageTable(NamedTuple):
 def find_tables(
     root: pathlib.Path,
     names: Sequence[str],
-    files: Iterable[pathlib.Path],
+    files: Iterable[str],
     make_dataset: Callable[[Sequence[Mapping[str, str]]], Any],
 ) -> dict[str, list[str]]:
     """Returns the code that reads each table with the classes of images.
@@ -78,7 +78,7 @@ def find_tables(
     Args:
         root: The folder of all files.
         names: The paths of images below it.
-        files: All files below it.
+        files: The paths of all files below it.
         make_dataset: Raises ValueError for rows that are no dataset.
     """
     try:
@@ -86,7 +86,7 @@ def find_tables(
     except ImportError:
         return {}
     tables = []
-    paths = [file for file in files if file.suffix.lower() in TABLE_ENDINGS]
+    paths = [root / x for x in files if x.lower().endswith(TABLE_ENDINGS)]
     for path in paths[:TABLES_TRIED]:
         try:
             frame, call = _read(pandas, path)

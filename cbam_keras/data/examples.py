@@ -52,6 +52,10 @@ class Rows:
     def shape(self) -> tuple[int, ...]:
         return (len(self), *self.values.shape[1:])
 
+    @property
+    def ndim(self) -> int:
+        return self.values.ndim
+
 
 @dataclasses.dataclass(frozen=True)
 class Examples:
@@ -116,8 +120,17 @@ class Examples:
         taken: dict[str, Any] = {
             name: values[rows]
             for name, values in vars(self).items()
-            if isinstance(values, np.ndarray | Rows)
+            if isinstance(values, np.ndarray | Rows) and name != "images"
         }
+        images = self.images
+        if isinstance(images, Rows):
+            taken["images"] = Rows(images.values, images.rows[rows])
+        elif self.decoded and self.names is not None:
+            # What was read from files is not changed by anyone else, so that
+            # all splits share its memory.
+            taken["images"] = Rows(images, rows)
+        else:
+            taken["images"] = images[rows]
         return dataclasses.replace(self, **taken)
 
 
@@ -150,6 +163,10 @@ class Dataset:
         """Returns the path of a file from the root, if there is one."""
         if self.root is None:
             return path
+        start = f"{self.root}{os.sep}"
+        if path.startswith(start) and ".." not in path:
+            # Faster by far for the names of 100,000 files.
+            return path.removeprefix(start).replace(os.sep, "/")
         try:
             return pathlib.PurePath(os.path.relpath(path, self.root)).as_posix()
         except ValueError:
@@ -183,7 +200,10 @@ def digest(*parts: object) -> str:
         # Several inputs of one example are of the second type.
         if isinstance(part, np.ndarray | np.void):
             code.update(f"{part.dtype}{part.shape}".encode())
-            code.update(part.tobytes())
+            # An array in memory is hashed in place, without a copy.
+            is_in_place = isinstance(part, np.ndarray) and part.size > 0
+            is_in_place = is_in_place and part.flags.c_contiguous
+            code.update(part.data if is_in_place else part.tobytes())
         elif isinstance(part, bytes):
             code.update(part)
         else:

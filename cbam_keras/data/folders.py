@@ -60,12 +60,12 @@ def from_folder(
         if not is_several:
             places = _find_places(root, left_out)
         places = [(split, enter_folder(folder)) for split, folder in places]
-    files = [(*place, find_visible(place[1])) for place in places]
-    names = [file.name.lower() for _, _, within in files for file in within]
+    files = [(*place, find_names(place[1])) for place in places]
+    names = [name.lower() for _, _, within in files for name in within]
     has_arrays = any(name.endswith(ARRAYS) for name in names)
     recordings = {
-        split: [file for file in within if file.suffix.lower() == ".npz"]
-        for split, _, within in files
+        split: [folder / x for x in within if x.lower().endswith(".npz")]
+        for split, folder, within in files
     }
     has_images = any(map(is_image, names))
     has_others = has_arrays or has_images
@@ -85,8 +85,8 @@ def from_folder(
             f'Received: data="{root}", {kind=} of {dict(counts)}'
             f"{', with ' if readers else ''}{readers}"
         )
-    readers = describe_readers(names)
-    if readers and not has_others:
+    readers = "" if has_others else describe_readers(names)
+    if readers:
         raise ValueError(
             "`data` must be a folder of images or of .npy files. Received: "
             f'data="{root}", with {readers}'
@@ -96,15 +96,15 @@ def from_folder(
     compiled = make_pattern(pattern or "{class}/*", is_several)
     found, others = [], []
     for split, folder, within in files:
-        for file in within:
-            name = file.relative_to(folder).as_posix()
+        for name in within:
             values = compiled.match(name)
-            is_read = file.suffix.lower() in endings_read
+            is_read = name.lower().endswith(endings_read)
             if values is None:
                 if is_read:
                     others.append(name)
             elif is_read:
-                found.append({"split": split, "path": str(file), **values})
+                path = os.path.join(folder, *name.split("/"))
+                found.append({"split": split, "path": path, **values})
             else:
                 endings[find_ending(name) or name] += 1
     if others and not found and pattern is not None:
@@ -124,9 +124,8 @@ def from_folder(
     dataset = make_dataset(
         found, splits, sorted(classes), left_out + endings, root, pattern
     )
-    below = [] if is_several else find_visible(root)
-    names = [file.relative_to(root).as_posix() for file in below]
-    if lists := [*filter(LIST.search, names)]:
+    below = [] if is_several else find_names(root)
+    if lists := [*filter(LIST.search, below)]:
         remark = f"found and not read: {_checks.first_few(lists)}; a table with"
         remark += " a column `split` takes them"
         dataset = dataclasses.replace(dataset, remarks=(remark,))
@@ -199,13 +198,21 @@ def find_image_files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def find_visible(folder: pathlib.Path) -> list[pathlib.Path]:
     """Returns the files below a folder that are neither hidden nor our own."""
-    found = []
+    return [folder / name for name in find_names(folder)]
+
+
+def find_names(folder: pathlib.Path) -> list[str]:
+    """Returns the same as paths from the folder, with "/" in between.
+
+    Text, since objects of `pathlib` take seconds for 100,000 files.
+    """
+    paths = list[tuple[str, ...]]()
     for place, folders, names in os.walk(folder):
         is_own = _files.STUDY in names
         folders[:] = [x for x in folders if not (is_own or _is_hidden(x))]
         parts = pathlib.PurePath(os.path.relpath(place, folder)).parts
-        found += [(*parts, x) for x in names if not (is_own or _is_hidden(x))]
-    return [folder.joinpath(*parts) for parts in sorted(found)]
+        paths += [(*parts, x) for x in names if not (is_own or _is_hidden(x))]
+    return ["/".join(parts) for parts in sorted(paths)]
 
 
 def is_image(name: str) -> bool:
@@ -240,7 +247,12 @@ def _check_classes(root, files, endings):
     """Returns the classes in folders, whose files have one meaning."""
     inside = {split: _list_names(folder) for split, folder, _ in files}
     classes = set[str]().union(*inside.values())
-    paths = [x for _, *place in files for x in _list_parts(*place, endings)]
+    paths = [
+        tuple(name.split("/"))
+        for _, _, within in files
+        for name in within
+        if name.lower().endswith(endings)
+    ]
     # Folders may hold files that are no images.
     named = layouts.find_parts([*paths, *((name, "") for name in classes)])
     parts = {x[0] for x in named if len(x) == 1} | {
@@ -271,8 +283,12 @@ def _check_classes(root, files, endings):
 
 def _refuse(root, reason, places, endings=ENDINGS):
     """Raises for a folder that is in neither layout, with what to write."""
-    files = [path for place in places for path in find_visible(place)]
-    names = ["/".join(x) for x in _list_parts(root, files, endings)]
+    names = list[str]()
+    for place in places:
+        start = place.relative_to(root).as_posix()
+        start = "" if start == "." else f"{start}/"
+        within = [start + name for name in find_names(place)]
+        names += [name for name in within if name.lower().endswith(endings)]
 
     def make(rows):
         classes = sorted({row["class"] for row in rows})
@@ -280,16 +296,15 @@ def _refuse(root, reason, places, endings=ENDINGS):
         dataset = make_dataset(rows, splits, classes, {}, root)
         return dataset, check_splits(dataset)
 
-    visible = find_visible(root)
+    visible = find_names(root)
     tables = find_tables(root, names, visible, make)
-    every_name = ["/".join(x) for x in _list_parts(root, visible, endings)]
+    every_name = [name for name in visible if name.lower().endswith(endings)]
     proposals = propose_classes(root, names, every_name, make)
     beside = 0
     is_flat = not any("/" in name for name in names)
     if is_flat and not proposals and not tables:
         beside = _count_folders(root.parent)
-    unread = [x for x in visible if x.suffix.lower() in MAY_HAVE_CLASSES]
-    unread = [x.relative_to(root).as_posix() for x in unread]
+    unread = [x for x in visible if x.lower().endswith(MAY_HAVE_CLASSES)]
     advice = "No pattern was found. Pass a CSV file or data frame of images"
     if unread:
         advice += f" and classes, as {_checks.first_few(unread)} may say"
@@ -324,11 +339,6 @@ def _count_folders(parent):
         folders = _list_folders(parent)
         return sum(any(is_image(y.name) for y in x.iterdir()) for x in folders)
     return 0
-
-
-def _list_parts(root, files, endings):
-    files = [file for file in files if file.name.lower().endswith(endings)]
-    return [file.relative_to(root).parts for file in files]
 
 
 def enter_folder(folder: pathlib.Path) -> pathlib.Path:

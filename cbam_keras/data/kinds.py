@@ -15,6 +15,9 @@ KINDS = {
 }
 
 
+# Moments are summed up over so many numbers at once, 8 MiB as float64.
+NUMBERS_AT_ONCE = 2**20
+
 # The shape of an example, or of each of several inputs by its name.
 InputShape = tuple[int, ...] | dict[str, tuple[int, ...]]
 
@@ -108,11 +111,40 @@ def measure_channels(
     }
 
 
-def moments(values: np.ndarray) -> tuple[list[float], list[float]]:
+def moments(values: Any) -> tuple[list[float], list[float]]:
     """Returns mean and variance by the last axis, as float32."""
-    axes = tuple(range(values.ndim - 1))
-    mean = values.mean(axes, dtype="float64").astype("float32")
-    variance = values.var(axes, dtype="float64").astype("float32")
+    mean, deviation = moments_of(values)
+    variance = np.square(deviation).astype("float32")
+    axes = tuple(range(len(values.shape) - 1))
+    parts = _divide_rows(values)
+    ends = [(part.min(axes), part.max(axes)) for part in parts]
+    lowest = np.min([low for low, _ in ends], axis=0)
+    highest = np.max([high for _, high in ends], axis=0)
     # A channel that is constant is not divided.
-    variance[values.min(axes) == values.max(axes)] = 1
-    return mean.tolist(), variance.tolist()
+    variance[lowest == highest] = 1
+    return mean.astype("float32").tolist(), variance.tolist()
+
+
+def moments_of(values: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation by the last axis, float64.
+
+    In parts: `numpy.var` needs twice the memory of float32 values.
+    """
+    axes = tuple(range(len(values.shape) - 1))
+    count = max(1, int(np.prod(values.shape[:-1])))
+    mean = np.zeros(values.shape[-1])
+    for part in _divide_rows(values):
+        mean += part.sum(axes, dtype="float64")
+    mean /= count
+    squares = np.zeros(values.shape[-1])
+    for part in _divide_rows(values):
+        squares += np.square(part - mean).sum(axes)
+    return mean, np.sqrt(squares / count)
+
+
+def _divide_rows(values):
+    """Yields some rows at a time."""
+    count = max(1, int(np.prod(values.shape[1:])))
+    step = max(1, NUMBERS_AT_ONCE // count)
+    for first in range(0, len(values), step):
+        yield values[first : first + step]

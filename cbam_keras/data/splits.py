@@ -163,6 +163,8 @@ def number_folds(splits: Mapping[str, Any]) -> dict[str, Any]:
 def pool(dataset: Dataset) -> Dataset:
     """Returns a dataset whose training images are those of all splits."""
     parts = [*dataset.splits.values()]
+    if len(parts) == 1:
+        return dataset
     pooled = {
         name: np.concatenate([vars(part)[name] for part in parts])
         for name, values in vars(parts[0]).items()

@@ -14,7 +14,7 @@ from cbam_keras.data.arrays import read_arrays
 from cbam_keras.data.beside import map_names
 from cbam_keras.data.decoding import ENDINGS, keep_readable
 from cbam_keras.data.examples import Dataset, digest
-from cbam_keras.data.folders import ARRAYS, find_visible, make_dataset
+from cbam_keras.data.folders import ARRAYS, find_names, make_dataset
 from cbam_keras.data.formats import find_ending
 from cbam_keras.data.layouts import name_splits
 from cbam_keras.data.splits import SPLITS, by_split
@@ -271,7 +271,7 @@ def _locate(names, root, column):
 
 def _advise_paths(names, root, column):
     """Returns how to pass the folder of images, or code that finds them."""
-    files = [x.relative_to(root).as_posix() for x in find_visible(root)]
+    files = find_names(root)
     mapping = map_names(names, files)
     if mapping is None:
         # Pictures of sounds are called as these, but for the ending.
