@@ -60,12 +60,18 @@ def _avg_pool(x, axis, keepdims):
     return total / ops.cast(size, "float64")
 
 
+def _lse_pool(x, axis, keepdims):
+    # For symbolic features, Keras 3.10 takes axes in a sequence alone.
+    axes = (axis,) if isinstance(axis, int) else axis
+    return ops.logsumexp(x, axis=axes, keepdims=keepdims)
+
+
 # The pools that `pool_types` may name.
 POOLS = {
     "avg": _avg_pool,
     "max": maximum,
     "lp": _lp_pool,
-    "lse": ops.logsumexp,
+    "lse": _lse_pool,
 }
 
 
