@@ -176,7 +176,8 @@ def ablation():
     """Returns the errors of the paper's comparisons in one table."""
     records = [*map(find_record, ABLATIONS)]
     rows = [
-        {"Table": str(number)} | {key: row[key] for key in ABLATION_COLUMNS}
+        {"Table": str(number)}
+        | {heading: row[key] for key, heading in ABLATION_COLUMNS.items()}
         for number, record in enumerate(records, 1)
         for row in record["rows"]
     ]
@@ -195,7 +196,12 @@ def simulated():
 # They are not meant for every block.
 SPARSE = ("bam", "scse")
 ABLATIONS = [f"ablation-{number}" for number in range(1, 4)]
-ABLATION_COLUMNS = ("description", "top-1 error (%)", "difference (95 %)")
+# What records call the columns, and what they are called here.
+ABLATION_COLUMNS = {
+    "description": "description",
+    "top-1 error (%)": "top-1 error (%)",
+    "difference (95 %)": "difference (95%)",
+}
 TABLES = {
     "job": job,
     "networks": functools.partial(

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cbam_keras import study
-from cbam_keras.study.results import predictions
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("pandas")
@@ -129,9 +128,7 @@ def test_logits_are_said_and_never_guessed(logits, labels, options):
         study.results_of({"a": logits}, labels)
 
 
-def test_several_labels_are_those_of_scikit_learn(tmp_path, monkeypatch):
-    # Intervals are not what is tested here.
-    monkeypatch.setattr(predictions, "RESAMPLED", predictions.AT_ONCE)
+def test_several_labels_are_those_of_scikit_learn(tmp_path):
     labels = rng.integers(0, 2, (80, 4))
     scores = 1 / (1 + np.exp(-2 * labels + 1 - rng.normal(size=(80, 4))))
     given = {"a": scores, "b": scores**2}

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from cbam_keras import study
-from cbam_keras.study.results.predictions import _areas, bootstrap
 from cbam_keras.study.results.statistics import mcnemar_p
 
 metrics = pytest.importorskip("sklearn.metrics")
@@ -159,29 +158,14 @@ def test_numbers_are_compared_by_paired_errors():
     assert "new improved test MAE by" in found.verdict
 
 
-def test_areas_are_those_of_scikit_learn_on_the_same_images():
-    rounded = np.round(NONE, 1)
-    times = rng.multinomial(400, np.full(400, 1 / 400), size=5)
-    found = _areas(rounded, LABELS == 1, times)
-    for row, area in zip(times, found, strict=True):
-        drawn = np.repeat(np.arange(400), row)
-        expected = metrics.roc_auc_score(LABELS[drawn], rounded[drawn])
-        assert area == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("groups", [None, np.arange(400) // 8])
-def test_auc_is_compared_by_a_bootstrap(groups):
+def test_auc_is_compared_by_the_placements_of_examples(groups):
     given = {"none": NONE, "cbam": CBAM}
     options = {"measure": "auc", "groups": groups}
     results = study.results_of(given, LABELS, **options)
     row = results.rows[1]
     areas = [metrics.roc_auc_score(LABELS, x) for x in (NONE, CBAM)]
     assert row.difference == pytest.approx(areas[1] - areas[0])
-    kept = [results.tested[x][study.Run(0)] for x in given]
-    drawn = np.subtract(*bootstrap(kept[::-1], "auc"))
-    assert row.interval == pytest.approx(
-        tuple(np.quantile(drawn, (0.025, 0.975)))
-    )
     # That of DeLong et al. (1988), by the placements of both classes.
     first, second = (
         (x[LABELS == 1, None] > x[LABELS == 0]).astype(float)
@@ -192,11 +176,12 @@ def test_auc_is_compared_by_a_bootstrap(groups):
         placements.mean(axis=x).var(ddof=1) / placements.shape[1 - x]
         for x in (0, 1)
     )
+    assert row.differ == (400 if groups is None else 50)
     if groups is None:
-        assert drawn.std() == pytest.approx(np.sqrt(variance), rel=0.1)
-        assert row.over == "bootstrap over 400 test examples"
+        assert row.standard_error == pytest.approx(np.sqrt(variance), rel=0.01)
+        assert row.over == "400 test examples"
     else:
-        assert row.over == "bootstrap over 50 groups of test examples"
+        assert row.over == "50 groups of test examples"
     assert "CBAM improved " in results.verdict
 
 

@@ -202,7 +202,7 @@ def test_a_comparison_is_by_the_measure_beside_the_accuracy(tmp_path):
     text = shown_by(results)
     assert "test macro F1 (%)" in text and "test accuracy (%)" in text
     assert "points of test macro F1" in results.verdict
-    # The number of images tells nothing of how such a measure varies.
+    # Without predictions, only seeds tell how such a measure varies.
     differences = [a - b for a, b in zip(se.values, none.values, strict=True)]
     student = stats.ttest_1samp(differences, 0).confidence_interval(0.95)
     assert se.interval == pytest.approx(tuple(student))

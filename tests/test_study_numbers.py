@@ -168,7 +168,8 @@ def test_several_labels_of_each_example(tmp_path):
         assert frame[key].to_numpy() == pytest.approx(np.mean(by_run, axis=0))
     expected = metrics.average_precision_score(kept.labels, kept.probabilities)
     assert ends.values[2] == pytest.approx(expected)
-    assert ends.over == "3 seeds, these 16 test vectors"
+    assert ends.over == "3 seeds and 16 test vectors"
+    assert ends.reason.startswith("only ") and "test vectors" in ends.reason
     page = report.write(tmp_path).read_text(encoding="utf-8")
     assert "AP" in page and "Confusion" not in page
     assert "cannot be read" not in page

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks import arguments, measured
-from benchmarks.simulations import studies
+from benchmarks.simulations import measures, studies
 from benchmarks.simulations.search import search, search_with_folds
 from cbam_keras.study.results.statistics import BY_CHANCE, Measured, holm
 
@@ -113,7 +113,7 @@ def _changes(random, inputs, target, count):
 
 
 def _percent(claimed):
-    return f"{100 * np.mean(claimed):.1f} %"
+    return f"{100 * np.mean(claimed):.1f}%"
 
 
 TABLES = {
@@ -126,13 +126,16 @@ TABLES = {
     "detectable": studies.detectable,
     "sensitivity": studies.sensitivity,
     "scores": studies.scores,
+    "measures": measures.find_claims,
+    "areas": measures.find_areas,
 }
+# Others simulate so many, or a part of them.
+STUDIES, OF_TABLE = 20_000, {"measures": 200, "areas": 200}
 
 
 def main(command=None):
     parser = argparse.ArgumentParser(
         description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -141,12 +144,13 @@ def main(command=None):
     parser.add_argument(
         "--studies",
         type=arguments.positive_integer,
-        default=20_000,
-        help="how many of each kind are simulated",
+        help=f"how many of each kind are simulated (default: {STUDIES:,}; "
+        f"{OF_TABLE['measures']} of measures and areas)",
     )
     options = parser.parse_args(command)
     for name in options.tables:
-        rows = [*TABLES[name](options.studies)]
+        count = options.studies or OF_TABLE.get(name, STUDIES)
+        rows = [*TABLES[name](count)]
         print(f"## {name}\n\n{measured.markdown(rows)}\n", flush=True)
 
 

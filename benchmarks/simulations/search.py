@@ -77,7 +77,7 @@ def search(count):
         row = {"networks": name, "truth (better, bias, true gain)": truth}
         for way, found in outcomes.items():
             better, bias, true = np.mean(found, axis=0)
-            row[way] = f"{100 * better:.1f} %, {bias:+.2f}, {true:.2f}"
+            row[way] = f"{100 * better:.1f}%, {bias:+.2f}, {true:.2f}"
         yield row
 
 

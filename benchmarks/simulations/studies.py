@@ -97,14 +97,14 @@ def groups(studies):
                     row["claimed without a difference"] = _range(equal)
                     for pair in ((0.9, 0.95), (0.7, 0.8)):
                         first, second = (f"{100 * x:g}" for x in pair)
-                        heading = f"found: {first} against {second} %"
-                        row[heading] = f"{100 * claimed[pair]:.0f} %"
+                        heading = f"found: {first} against {second}%"
+                        row[heading] = f"{100 * claimed[pair]:.0f}%"
             yield row
 
 
 def _range(fractions):
     low, high = (100 * x for x in (min(fractions), max(fractions)))
-    return f"{low:.1f} to {high:.1f} %"
+    return f"{low:.1f} to {high:.1f}%"
 
 
 def detectable(studies):
@@ -116,7 +116,7 @@ def detectable(studies):
     random = np.random.default_rng(4)
     images_and_accuracies = itertools.product((50, 200, 1000), (0.75, 0.9))
     for images, accuracy in images_and_accuracies:
-        row = {"images": f"{images:,}", "accuracy": f"{100 * accuracy:g} %"}
+        row = {"images": f"{images:,}", "accuracy": f"{100 * accuracy:g}%"}
         for (name, kind), seeds in itertools.product(KINDS.items(), SEEDS):
             found = {1: [], -1: []}
             pilots = max(studies // 200, 10)
@@ -170,8 +170,8 @@ def sensitivity(studies):
         yield {
             "patients x images": f"{patients} x {images}",
             "correlation": f"{correlation}",
-            "sensitivity": f"{100 * truth:g} %",
-            **{k: f"{100 * np.mean(x):.1f} %" for k, x in covered.items()},
+            "sensitivity": f"{100 * truth:g}%",
+            **{k: f"{100 * np.mean(x):.1f}%" for k, x in covered.items()},
         }
 
 
@@ -181,8 +181,8 @@ def scores(studies):
     for images, seeds in itertools.product((20, 50, 200, 1000), (5, 20)):
         covered = []
         for _ in range(max(studies // 20, 10)):
-            # One network fails on 5 % of images, with each seed; both fail on
-            # another 2 %. Elsewhere they differ by a point.
+            # One network fails on 5% of images, with each seed; both fail on
+            # another 2%. Elsewhere they differ by a point.
             draws = random.random(images)
             mean = 0.85 + 0.05 * random.standard_normal(images)
             noise = 0.02 * random.standard_normal((2, seeds, images))
@@ -197,5 +197,5 @@ def scores(studies):
         yield {
             "images": f"{images:,}",
             "seeds": f"{seeds}",
-            "covered": f"{100 * np.mean(covered):.1f} %",
+            "covered": f"{100 * np.mean(covered):.1f}%",
         }

@@ -17,7 +17,7 @@ ACCURACY = "test_accuracy"
 FRACTIONS = (ACCURACY,)
 # What is a mean over examples: drawing these counts in intervals.
 SCORE = "score"
-MEANS = (*FRACTIONS, "mae", SCORE)
+MEANS = (*FRACTIONS, "mae", "brier", SCORE)
 # Others, which are no fractions of images, and what sentences call them.
 MEASURES = {
     "balanced_accuracy": "balanced accuracy",
@@ -33,6 +33,8 @@ SHOWN_AS: dict[str, dict[str, Any]] = {
     "brier": {"lower_is_better": True, "scale": 1, "unit": "", "digits": 4},
 }
 OF_SEVERAL = ("average_precision", "macro_f1", "auc")
+# Some are of a curve over all thresholds, for each class against the others.
+OF_CURVES = ("auc", "average_precision")
 # Measures of numbers: what sentences call them, and scikit-learn.
 FOR_NUMBERS = {
     "mae": ("MAE", "mean_absolute_error"),
@@ -151,15 +153,8 @@ def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
     metrics = _checks.require("sklearn.metrics", extra="plot")
     if measure in SHOWN_AS:
         return measure_calibration(measure, scores, labels)
-    of_curves = {
-        "auc": metrics.roc_auc_score,
-        "average_precision": metrics.average_precision_score,
-    }
-    present = find_present(labels).tolist()
-    if measure in of_curves:
-        # A class that all images have has no curve.
-        present = [x for x in present if not is_of(labels, x).all()]
-    if not present:
+    averaged = find_averaged(measure, labels, scores.shape[1])
+    if not averaged:
         alone = f"of class {labels[0]} alone"
         if labels.ndim == 2:
             alone = f"each with the same {labels[0].sum()} classes"
@@ -168,20 +163,32 @@ def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
             "others lack. Received: "
             f"{_checks.count(len(labels), 'image')} {alone}"
         )
-    if measure not in of_curves:
+    if measure not in OF_CURVES:
         # The mean recall is the balanced accuracy.
         function = metrics.f1_score
         if measure == "balanced_accuracy":
             function = metrics.recall_score
         predicted = predict(scores, labels)
         options = {"average": "macro", "zero_division": 0}
-        return float(function(labels, predicted, labels=present, **options))
-    # Two classes have the same area.
-    is_binary = scores.shape[1] == 2 and labels.ndim == 1
+        return float(function(labels, predicted, labels=averaged, **options))
+    area_of = metrics.roc_auc_score
+    if measure == "average_precision":
+        area_of = metrics.average_precision_score
     return statistics.fmean(
-        float(of_curves[measure](is_of(labels, one), scores[:, one]))
-        for one in ([1] if is_binary else present)
+        float(area_of(is_of(labels, one), scores[:, one])) for one in averaged
     )
+
+
+def find_averaged(measure: str, labels: np.ndarray, classes: int) -> list[int]:
+    """Returns the classes, of so many, that a measure is the mean over."""
+    present = find_present(labels).tolist()
+    if measure not in OF_CURVES:
+        return present
+    # A class that all images have has no curve.
+    present = [x for x in present if not is_of(labels, x).all()]
+    # Two classes have the same area.
+    is_binary = classes == 2 and labels.ndim == 1
+    return [1] if is_binary and present else present
 
 
 def is_of(labels: np.ndarray, index: int) -> np.ndarray:
@@ -284,19 +291,20 @@ def measure_calibration(
         bins = reliability(probabilities, labels)
         gaps = (bins["right"] - bins["confidence"]).abs()
         return float(np.average(gaps, weights=bins["images"]))
-    return _brier_score(probabilities, labels)
+    return float(brier_of_each(probabilities, labels).mean())
 
 
-def _brier_score(probabilities, labels):
-    """Returns what `sklearn.metrics.brier_score_loss` gives since 1.7.
+def brier_of_each(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Returns the Brier score of each example; that of all is their mean.
 
-    Before, it took no more than two classes. Of two classes it is the error of
-    one of them, of more the sum over all.
+    It is what `sklearn.metrics.brier_score_loss` gives since 1.7. Before, it
+    took no more than two classes. Of two classes it is the error of one of
+    them, of more the sum over all.
     """
     classes = probabilities.shape[1]
     errors = probabilities.astype("float64") - np.eye(classes)[labels]
-    score = np.mean(np.sum(errors**2, axis=1))
-    return float(score / 2 if classes == 2 else score)
+    scores = np.square(errors).sum(axis=1)
+    return scores / 2 if classes == 2 else scores
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> DataFrame:

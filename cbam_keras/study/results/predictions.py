@@ -1,8 +1,6 @@
 """What networks predict for the test images, judged by scikit-learn."""
 
 import collections
-import contextlib
-from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -26,8 +24,6 @@ from cbam_keras.study.results.kept import (
 # On fewer images a perfectly calibrated network has a large calibration error:
 # 8% on 200, 24% on 22.
 MANY_IMAGES = 1_000
-# How often a bootstrap draws the test images, and how often at once.
-RESAMPLED, AT_ONCE = 1_000, 50
 
 
 def frame_of(
@@ -166,8 +162,10 @@ def thresholds(results: Tested) -> DataFrame:
     `sensitivity`, `specificity`, `ppv`, `npv` (the predictive values: the
     fractions of positive and negative answers that are right) and the `auc` of
     the ROC curve, with the ends of their 95% intervals, `sensitivity_low` and
-    so on: Wilson's, with the design effect of groups such as patients, and a
-    bootstrap over images or groups for the AUC. The threshold is 0.5 by
+    so on: Wilson's, with the design effect of groups such as patients; for the
+    AUC, of the logit by the variance of DeLong et al. (1988), of groups by that
+    of Obuchowski (1997). The AUC has none with less than 20 images of a class
+    or 5 groups that hold it, and where it is 0 or 1. The threshold is 0.5 by
     default, or if the validation images lack a class.
     """
     pandas = _checks.require("pandas", extra="plot")
@@ -198,11 +196,12 @@ def thresholds(results: Tested) -> DataFrame:
                 record[name] = float(is_right[rows].mean())
                 record[f"{name}_low"], record[f"{name}_high"] = ends
         if len(x.present) == 2 and not x.are_answers:
-            areas = bootstrap([x], "auc")[0]
             record["auc"] = x.compute("auc")
-            record["auc_low"], record["auc_high"] = statistics.quantiles_of(
-                areas
+            of_area = statistics.interval_of_area(
+                x.labels == 1, x.probabilities[:, 1], x.groups
             )
+            if of_area is not None:
+                record["auc_low"], record["auc_high"] = of_area
         records.append(record)
     return pandas.DataFrame(records)
 
@@ -237,102 +236,12 @@ def mcnemar(results: Tested) -> DataFrame:
     return pandas.DataFrame(records)
 
 
-def changes_of(
-    results: Tested, pair: tuple[str, str], runs: Sequence[Run]
-) -> tuple[list[np.ndarray], list[int]]:
-    """Returns for each run the differences between two networks by image.
-
-    They are 1 or -1 where one alone is right; of numbers, those of absolute
-    errors. Images of one group are summed, over images by group; the second
-    list has the images of each. Both are empty unless all have predictions for
-    the same images.
-    """
-    try:
-        found = [[results.tested[x][run] for x in pair] for run in runs]
-    except KeyError:
-        return [], []
-    if len({x.images.tobytes() for of_one in found for x in of_one}) > 1:
-        return [], []
-    names, columns = np.unique(found[0][0].groups, return_inverse=True)
-    changes = [
-        np.bincount(columns, x.of_each - y.of_each) * len(names) / len(columns)
-        for x, y in found
-    ]
-    return changes, np.bincount(columns).tolist()
-
-
-def bootstrap(kept: Sequence[Kept], measure: str) -> np.ndarray:
-    """Returns a measure on resampled groups of images, `(networks, times)`."""
-    names, group_of = np.unique(kept[0].groups, return_inverse=True)
-    chances, rng = np.full(len(names), 1 / len(names)), np.random.default_rng(0)
-    values: list[list[np.ndarray]] = [[] for _ in kept]
-    for _ in range(RESAMPLED // AT_ONCE):
-        drawn = rng.multinomial(len(names), chances, size=AT_ONCE)
-        times = drawn[:, group_of]
-        for x, of_one in zip(kept, values, strict=True):
-            scores = (
-                x.probabilities if isinstance(x, Predictions) else x.numbers
-            )
-            is_binary = x.kind == CLASSES and scores.shape[1] == 2
-            if measure == "auc" and is_binary:
-                found = _areas(scores[:, 1], x.labels == 1, times)
-            else:
-                found = [_measure(x, row, measure) for row in times]
-            of_one.append(np.asarray(found))
-    return np.array([np.concatenate(x) for x in values])
-
-
-def _areas(scores, is_positive, times):
-    """Returns the area under the ROC curve, with each image so many times."""
-    order = np.argsort(scores, kind="stable")
-    times = times[:, order].astype("float64")
-    positive = times * is_positive[order]
-    _, starts = np.unique(scores[order], return_index=True)
-    above, all_of = (
-        np.add.reduceat(x, starts, axis=1) for x in (positive, times)
-    )
-    negative = all_of - above
-    # Half of the pairs with equal scores count as in order.
-    below = np.cumsum(negative, axis=1) - negative / 2
-    pairs = positive.sum(axis=1) * negative.sum(axis=1)
-    pairs[pairs == 0] = np.nan
-    return (above * below).sum(axis=1) / pairs
-
-
-def _measure(kept, times, measure):
-    """Returns a measure with each image so many times, or NaN."""
-    rows = np.repeat(np.arange(len(times)), times)
-    labels = kept.labels[rows]
-    if not isinstance(kept, Predictions):
-        numbers = kept.numbers[rows]
-        return measures.measure_numbers("mae", numbers, labels)[measure]
-    # One class has no curve.
-    with contextlib.suppress(ValueError):
-        return measures.compute(measure, kept.probabilities[rows], labels)
-    return np.nan
-
-
 def _find_pair(results, pair, run):
     """Returns predictions of two networks, if for the same images."""
     kept = [results.tested.get(name, {}).get(run) for name in pair]
     if any(x is None for x in kept):
         return None
     return kept if np.array_equal(kept[0].images, kept[1].images) else None
-
-
-def compare_one_run(
-    results: Tested, pair: tuple[str, str], run: Run, measure: str
-) -> tuple[np.ndarray, str] | None:
-    """Returns resampled differences of two runs, and of what, or `None`."""
-    kept = _find_pair(results, pair, run)
-    ours = {*measures.MEASURES, *measures.FOR_NUMBERS}
-    if kept is None or measure not in ours:
-        return None
-    groups, drawn = kept[0].groups, f"test {results.noun}s"
-    count = len(np.unique(groups))
-    if count < len(groups):
-        drawn = f"groups of {drawn}"
-    return np.subtract(*bootstrap(kept, measure)), f"{count:,} {drawn}"
 
 
 def _of_classes(results: Tested) -> dict[str, dict[Run, Predictions]]:

@@ -18,12 +18,12 @@ from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.plans.measures import (
     ACCURACY,
     FRACTIONS,
-    MEANS,
     as_measure,
     validation_key,
 )
 from cbam_keras.study.plans.study import Measure, Run, runs_of
 from cbam_keras.study.results import learning, predictions, statistics, tables
+from cbam_keras.study.results.changes import explain_no_interval, find_changes
 from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.kept import Tested
 from cbam_keras.study.results.ranking import Ranking
@@ -299,38 +299,52 @@ class Results(Tested, _terminal.Tabular):
         return {}
 
     def _compare(self, measure):
-        baseline, compared = self.baseline, {}
-        others = self.values(baseline, measure)
+        compared = {}
+        of_baseline = self.values(self.baseline, measure)
         for name in self.variants:
             values = self.values(name, measure)
-            shared = [x for x in values if x in others and name != baseline]
-            changes = [values[run] - others[run] for run in shared]
-            sizes = []
-            # Other measures have no value for each image.
-            if measure.key in MEANS and self.folds is None and shared:
-                pair = name, baseline
-                by_image, sizes = predictions.changes_of(self, pair, shared)
-                changes = by_image or changes
-            if values:
-                tested, each = self.sizes.get("test", 0), [*values.values()]
-                compared[name] = Measured.of(
-                    each,
-                    changes,
-                    tested,
-                    self.folds,
-                    are_counts=measure.key in FRACTIONS,
-                    drawn=f"test {self.noun}s",
-                    sizes=sizes,
+            if not values:
+                continue
+            shared = [run for run in values if run in of_baseline]
+            if name == self.baseline:
+                shared = []
+            differences = [values[run] - of_baseline[run] for run in shared]
+            by_example = None
+            if shared and self.folds is None:
+                pair = name, self.baseline
+                by_example = find_changes(
+                    self, pair, shared, measure.key, differences
                 )
-            is_compared = measure == self.measures[0]
-            has_mean = measure.key in MEANS
-            if len(shared) == 1 and is_compared and not has_mean:
-                found = predictions.compare_one_run(
-                    self, (name, baseline), shared[0], measure.key
-                )
-                if found is not None and self.folds is None:
-                    compared[name] = compared[name].resampled(*found)
+            found = Measured.of(
+                [*values.values()],
+                differences if by_example is None else by_example.by_group,
+                self.sizes.get("test", 0),
+                self.folds,
+                are_counts=measure.key in FRACTIONS,
+                drawn=f"test {self.noun}s",
+                sizes=by_example.sizes if by_example else (),
+                differ=by_example.differ if by_example else None,
+                degrees=by_example.degrees if by_example else None,
+            )
+            if reason := self._explain_no_interval(name, shared, measure.key):
+                found = found.without_interval(reason)
+            compared[name] = found
         return compared
+
+    def _explain_no_interval(self, name, runs, key):
+        """Returns why a measure has no interval, or an empty string."""
+        if not runs:
+            return ""
+        tested = self.tested.get(name, {})
+        # The folds of one seed have tested all examples.
+        of_one_seed = [
+            tested[run]
+            for run in runs
+            if run.seed == runs[0].seed and run in tested
+        ]
+        return explain_no_interval(
+            key, of_one_seed, self.noun, self.class_names
+        )
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""

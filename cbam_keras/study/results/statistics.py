@@ -14,6 +14,7 @@ import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras.study.plans.measures import TEST_ACCURACY, Measure
+from cbam_keras.study.results.pseudo_values import find_placements
 
 # Fewer seeds may give like differences by chance: they are not judged.
 MIN_SEEDS = 3
@@ -21,6 +22,9 @@ MIN_SEEDS = 3
 MOST_SEEDS = 10_000
 # Where fewer images differ, intervals of one run each cover less than 92%.
 LEAST_DIFFER = 5
+# Fewer examples of a class, or groups that hold it, leave the variance of an
+# area unknown.
+LEAST_OF_AREA, LEAST_GROUPS_OF_CLASS = 20, 5
 # Metrics are computed in float32: equal differences differ by a smaller part.
 METRIC_ROUNDING = 1e-6
 # The significance level, and the power.
@@ -51,6 +55,8 @@ class Measured:
     drawn: str = "test images"
     differ: int | None = None
     mid_p: float | None = None
+    reason: str = ""
+    image_degrees: float | None = None
 
     @classmethod
     def of(
@@ -62,6 +68,8 @@ class Measured:
         are_counts: bool = True,
         drawn: str = drawn,
         sizes: Sequence[int] = (),
+        differ: int | None = None,
+        degrees: float | None = None,
     ) -> "Measured":
         """Returns the statistics of values, one per seed, or per fold.
 
@@ -72,7 +80,10 @@ class Measured:
         mean size. Of images that are right or wrong, `are_counts`, two more
         with +1/2 and -1/2 widen intervals of few that differ (Bonett and Price,
         2012, https://doi.org/10.3102/1076998611411915). The interval of one
-        seed is that of these two networks, over images alone.
+        seed is that of these two networks, over images alone; their predictions
+        `differ` on so many images or groups, by default where differences do.
+        The variance between images has so many `degrees` of freedom, by default
+        and at most one less than there are columns.
 
         Trainings of different folds share training images: by Nadeau and
         Bengio, 2003 (https://doi.org/10.1023/A:1024068626366), the variance of
@@ -86,7 +97,9 @@ class Measured:
         mean, over = float(changes.mean()), describe_runs(pairs, folds)
         parts = weights = np.ones(1)
         if pairs == 1 and changes.size > 1:
-            differ, mid_p = int(np.count_nonzero(changes)), None
+            mid_p = None
+            if differ is None:
+                differ = int(np.count_nonzero(changes))
             if are_counts and changes.size == tested:
                 mid_p = mcnemar_p((changes > 0).sum(), (changes < 0).sum())[0]
             found = dataclasses.replace(found, differ=differ, mid_p=mid_p)
@@ -123,7 +136,9 @@ class Measured:
             share = 1 / pairs + (1 / (folds - 1) if folds else 0)
             by_seeds = float(of_seed.var(ddof=1)) * share
         variances = {"by_seeds": by_seeds, "by_images": by_images}
-        found = dataclasses.replace(found, columns=columns, **variances)
+        found = dataclasses.replace(
+            found, columns=columns, image_degrees=degrees, **variances
+        )
         error = found.standard_error
         if error <= METRIC_ROUNDING * max(map(abs, values)):
             return found
@@ -133,17 +148,15 @@ class Measured:
         ends = mean - half, mean + half
         return dataclasses.replace(found, interval=ends, p_value=p_value)
 
-    def resampled(self, differences: np.ndarray, over: str) -> "Measured":
-        """Returns it with the quantiles of differences on resampled images."""
-        if not np.nan_to_num(differences).any():
-            return self
-        tail = min((differences <= 0).mean(), (differences >= 0).mean())
+    def without_interval(self, reason: str) -> "Measured":
+        """Returns it without interval, p-value and error, for this reason."""
         return dataclasses.replace(
             self,
-            interval=quantiles_of(differences),
-            p_value=min(1.0, 2 * float(tail)),
-            differ=int(np.count_nonzero(differences)),
-            over=f"bootstrap over {over}",
+            interval=None,
+            p_value=None,
+            by_seeds=0.0,
+            by_images=0.0,
+            reason=reason,
         )
 
     @property
@@ -154,7 +167,10 @@ class Measured:
     @property
     def degrees(self) -> float:
         """The degrees of freedom of this error, by Satterthwaite."""
-        parts = self.by_images**2 / max(self.columns - 1, 1)
+        of_images = max(self.columns - 1, 1)
+        if self.image_degrees is not None:
+            of_images = min(of_images, self.image_degrees)
+        parts = self.by_images**2 / of_images
         if self.pairs > 1:
             parts += self.by_seeds**2 / (self.pairs - 1)
         return self.standard_error**4 / parts if parts else math.inf
@@ -270,9 +286,50 @@ def interval_of_fraction(
     return float(center - half), float(center + half)
 
 
-def quantiles_of(resampled: np.ndarray) -> tuple[float, float]:
-    """Returns the 95% interval of resampled values, without those of NaN."""
-    ends = np.nanquantile(resampled, [BY_CHANCE / 2, 1 - BY_CHANCE / 2])
+def interval_of_area(
+    is_positive: np.ndarray, scores: np.ndarray, groups: np.ndarray
+) -> tuple[float, float] | None:
+    """Returns the 95% confidence interval of the area under a ROC curve.
+
+    The variance is that of the placements of examples (DeLong et al., 1988,
+    https://doi.org/10.2307/2531595), of groups that of their sums (Obuchowski,
+    1997, https://doi.org/10.2307/2533958). The interval is of the logit, by
+    Student's t with the degrees of freedom of Welch and Satterthwaite for the
+    two classes. There is none with fewer than `LEAST_OF_AREA` examples of a
+    class or `LEAST_GROUPS_OF_CLASS` groups that hold it, or where the area is 0
+    or 1.
+    """
+    special = _checks.require("scipy.special", extra="plot")
+    _, group_of = np.unique(groups, return_inverse=True)
+    placements = find_placements(is_positive, scores)
+    area = float(placements[is_positive].mean())
+    if not 0 < area < 1:
+        return None
+    sums, variances, degrees = [], [], []
+    for of_class in (is_positive, ~is_positive):
+        examples = int(of_class.sum())
+        count = len(np.unique(group_of[of_class]))
+        if examples < LEAST_OF_AREA or count < LEAST_GROUPS_OF_CLASS:
+            return None
+        parts = np.where(of_class, placements - area, 0.0) / examples
+        sums.append(np.bincount(group_of, parts))
+        variances.append(np.square(sums[-1]).sum() * count / (count - 1))
+        degrees.append(count - 1)
+    every = len(sums[0])
+    # Zero where each example is a group, and where a group is of one class.
+    covariance = (sums[0] * sums[1]).sum() * every / (every - 1)
+    variance = sum(variances) + 2 * covariance
+    if variance <= 0:
+        return None
+    parts = sum(
+        x**2 / count for x, count in zip(variances, degrees, strict=True)
+    )
+    # Groups that hold both classes are counted once.
+    freedom = min(sum(variances) ** 2 / parts, every - 1)
+    logit = math.log(area / (1 - area))
+    half = math.sqrt(variance) / (area * (1 - area))
+    half *= float(special.stdtrit(freedom, 1 - BY_CHANCE / 2))
+    ends = special.expit([logit - half, logit + half])
     return float(ends[0]), float(ends[1])
 
 
@@ -369,7 +426,10 @@ def verdict(
             f"Significance is Holm-corrected for {len(others)} comparisons; "
             "the intervals are not."
         )
-    if most < MIN_SEEDS:
+    if all(x.reason for x in others.values()):
+        # More seeds give no interval.
+        pass
+    elif most < MIN_SEEDS:
         differ = {x.differ for x in others.values()} - {None}
         of_one = most == 1 and bool(differ)
         sentences.append(_ask_for_more(of_one, folds, are_given))
@@ -411,7 +471,7 @@ def _judge(network, found, baseline, measure, is_clear):
         text += f" {than} {baseline}"
         # The interval is of the same amount, without its sign.
         ends, sign = sorted(map(abs, ends)), ""
-    elif of_one and found.differ < LEAST_DIFFER:
+    elif of_one and found.differ < LEAST_DIFFER and not found.reason:
         text = f"Too few predictions differ to compare {network} with "
         text += f"{baseline}: {amount}"
     elif found.p_value is not None:
@@ -421,6 +481,8 @@ def _judge(network, found, baseline, measure, is_clear):
     if ends is not None:
         low, high = (measure.number(end, sign) for end in ends)
         limits = f"95% CI {low} to {high}; {over}"
+    elif found.reason:
+        limits = f"no CI: {found.reason}"
     elif of_one:
         limits = f"they differ on {found.differ} of {over}"
     if found.mid_p is not None:

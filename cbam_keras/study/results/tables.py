@@ -45,6 +45,8 @@ class Row(Measured):
         interval, p_value: Tuple of two numbers, the 95% confidence interval of
             the difference, and number, less than 0.05 where it excludes zero.
             `None` for a single seed, and where no difference varies.
+        reason: String, why there is no interval, such as `"only 7 positive test
+            images; at least 20 are needed"`, or empty.
         over: String, what the interval is about, such as `"5 seeds and 1,000
             test images"`; without a value of each image it is `"5 seeds, these
             1,000 test images"`.
@@ -125,8 +127,17 @@ def networks_table(results: Any, title: str) -> Table:
     """Returns a table with a row per network, compared by the first measure."""
     rows, baseline = results.rows, results.baseline
     first, *others = results.measures
-    # No network may have one.
-    further = {x: found for x in others if (found := results.compared(x))}
+    further = {}
+    for measure in others:
+        by_name = {x: results.values(x, measure) for x in results.variants}
+        # They are shown, not compared; no network may have one.
+        summaries = {
+            name: Measured.of([*values.values()])
+            for name, values in by_name.items()
+            if values
+        }
+        if summaries:
+            further[measure] = summaries
     difference = "difference"
     if baseline is not None:
         label = results.labels.get(baseline, baseline)
@@ -199,7 +210,12 @@ def note_of(
     if unit and most.pairs:
         sentences.append(f"Differences are in {unit}.")
     if any(row.interval for row in rows):
-        sentences.append("Brackets: 95% CI.")
+        brackets = "Brackets: 95% CI."
+        if most.pairs == 1:
+            brackets = "Brackets: 95% CI, which does not cover other seeds."
+        sentences.append(brackets)
+    reasons = dict.fromkeys(row.reason for row in rows if row.reason)
+    sentences += [f"No CI: {reason}." for reason in reasons]
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
         sentences.append("It does not cover failures too rare to occur here.")
     sentences += [
