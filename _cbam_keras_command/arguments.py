@@ -498,9 +498,16 @@ def add_check(parser: Group) -> None:
         help="your own layers, without which Keras cannot load a model",
     )
     parser.add_argument(
+        "--format",
+        choices=["table", "json", "github"],
+        default="table",
+        help="print a table, JSON, or annotations that GitHub shows beside "
+        "the lines (default: %(default)s)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
-        help="print the result as JSON, each module with its file and line",
+        help="as --format json: each module with its file and line",
     )
 
 

@@ -142,7 +142,10 @@ SENTENCES = [
         "does not multiply features by factors",
     ),
     (over_positions, "features shrink to 1/72 (softmax over positions)"),
-    (of_windows, "pools over windows of (2, 3), not over all positions"),
+    (
+        of_windows,
+        "factors by rows, columns, channels from windows of (2, 3), not",
+    ),
     (
         squeezed(lambda x: ops.std(x, axis=(1, 2), keepdims=True)),
         "unlike ours: factors by channels, 0.",

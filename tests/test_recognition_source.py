@@ -1,11 +1,18 @@
 """`check_source`: definitions of source, executed and checked."""
 
+import dataclasses
 import json
 
 import pytest
 
-from cbam_keras.cli import main
+from cbam_keras.cli import command, main
 from cbam_keras.insertion import check_source
+from cbam_keras.recognition import formats, source
+from cbam_keras.recognition.reports import (
+    CheckedGate,
+    CheckReport,
+    not_analyzed,
+)
 from cbam_keras.recognition.source import process
 
 pytest.importorskip("tensorflow")
@@ -177,6 +184,88 @@ def se_block(x):
     y = Dense(4, "relu")(GlobalAveragePooling2D()(x))
     return multiply([x, Dense(32, "sigmoid")(y)])
 """,
+    "sequential.py": """
+import keras
+from keras import ops
+from keras.layers import *
+
+def cbam_block(x, ratio=8):
+    mlp = keras.Sequential([Dense(32 // ratio, "relu"), Dense(32)])
+    s = mlp(ops.max(x, (1, 2), keepdims=True))
+    x = x * ops.sigmoid(s + mlp(ops.mean(x, (1, 2), keepdims=True)))
+    y = [f(x, 3, keepdims=True) for f in (ops.mean, ops.max)]
+    y = Conv2D(1, 7, padding="same")(ops.concatenate(y, 3))
+    return x * ops.sigmoid(y)
+
+def train(data):
+    inputs = keras.Input((16, 16, 3))
+    model = keras.Model(inputs, cbam_block(Conv2D(32, 1)(inputs)))
+    history = model.fit(data)
+    return history
+""",
+    "shapes.py": """
+import tensorflow as tf
+from tensorflow import keras
+from tensorflow.keras.layers import *
+
+def AttnGatingBlock(x, g, inter_shape):
+    small = Conv2D(inter_shape, 2, strides=2, padding="same")(x)
+    steps = small.shape[1] // g.shape[1]
+    g = Conv2D(inter_shape, 1)(g)
+    g = Conv2DTranspose(inter_shape, 3, strides=steps, padding="same")(g)
+    factors = Conv2D(1, 1, activation="sigmoid")(tf.nn.relu(g + small))
+    sides = x.shape[1] // factors.shape[1], x.shape[2] // factors.shape[2]
+    return multiply([x, UpSampling2D(sides)(factors)])
+
+def attention_gate(g, s, num_filters):
+    y = Conv2D(num_filters, 1)(g) + Conv2D(num_filters, 1)(s)
+    return Conv2D(1, 1, activation="sigmoid")(tf.nn.relu(y)) * s
+
+def _squeeze(inputs, hidden_channel, ratio, block_id):
+    y = GlobalAveragePooling2D(keepdims=True)(inputs)
+    y = Dense(32 // ratio, activation="relu")(y)
+    return multiply([inputs, Dense(hidden_channel, "sigmoid")(y)])
+
+def SEBlock(x: keras.Model):
+    y = GlobalAveragePooling2D(keepdims=True)(x)
+    return x * Dense(32, "sigmoid")(Dense(4, "relu")(y))
+
+class Network:
+    def __init__(self, shape, unusual):
+        self.shape = shape
+
+    def se_block(self, inputs):
+        return SEBlock(inputs)
+""",
+    "places.py": """
+import keras
+from keras.layers import *
+
+if keras.__version__:
+    def eca_block(x):
+        return x * Dense(32, "sigmoid")(x)
+
+def network():
+    def cbam_block(x):
+        return x * Dense(32, "sigmoid")(x)
+    return [cbam_block]
+
+class SEBlock(Layer):
+    def __init__(self):
+        super().__init__()
+        def call(self, x):
+            return x
+
+class ECALayer(Layer):
+    def forward(self, x):
+        return x
+
+def test_cbam():
+    keras.Input(cbam_block)
+
+def load_cbam(path):
+    return open(path)
+""",
     "plain.py": "import keras\ndef block(x):\n    return x",
     "of_torch.py": "import torch\nclass SE(torch.nn.Module):\n    pass",
     "first.py": """
@@ -204,8 +293,12 @@ CELLS = [
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
-    """The report of all forms."""
+def reports(tmp_path_factory):
+    """Reports of all forms, of one function of a module, and of a file.
+
+    One process checks them all.
+    """
+    begun: list[tuple] = []
     folder = tmp_path_factory.mktemp("forms")
     for name, text in FILES.items():
         path = folder / name
@@ -213,9 +306,24 @@ def report(tmp_path_factory):
         path.write_text(text.replace("MARKER", repr(str(folder / "marker"))))
     cells = [{"cell_type": "code", "source": x} for x in CELLS]
     (folder / "forms.ipynb").write_text(json.dumps({"cells": cells}))
+    module = folder / "package" / "module.py"
+    module.parent.mkdir()
+    module.write_text(FILES["used.py"])
     before = {*folder.rglob("*")}
-    report = check_source(folder)
+    paths = [str(folder), "package.module:build", "whole.py"]
+    with pytest.MonkeyPatch.context() as context:
+        context.chdir(folder)
+        reports = source.check_paths(paths, lambda *x: begun.append(x))
     assert {*folder.rglob("*")} == before
+    numbers = [*range(1, len(begun) + 1)]
+    assert [number for _, number, _ in begun] == numbers
+    return dict(zip(paths, reports, strict=True)), folder
+
+
+@pytest.fixture(scope="module")
+def report(reports):
+    """The report of all forms."""
+    (report, *_), folder = reports[0].values(), reports[1]
     assert report.place == str(folder)
     return report
 
@@ -326,7 +434,7 @@ def test_cells_of_notebooks_are_in_order_without_magics(report):
 
 def test_files_without_a_gate_are_counted(report):
     names = {x.file.rpartition("/")[2] for x in report.rows}
-    assert names == {*FILES, "forms.ipynb"} - {
+    assert names == {*FILES, "forms.ipynb", "module.py"} - {
         "plain.py",
         "of_torch.py",
         ".hidden/gate.py",
@@ -335,7 +443,9 @@ def test_files_without_a_gate_are_counted(report):
         "own/pyvenv.cfg",
     }
     assert report.note == (
-        "1 file without attention. 1 file is PyTorch, not Keras."
+        "1 file without attention. 1 file is PyTorch, not Keras: "
+        "`load_torch_weights` reads checkpoints, and examples/one_file/cbam.py "
+        "is CBAM to compare with."
     )
     assert report.verdict.endswith(report.note)
     assert f"{report.place}/used.py" in str(report)
@@ -347,8 +457,8 @@ def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
     (tmp_path / "gate.py").write_text("import torch")
     report = check_source(tmp_path / "gate.py")
     assert not report.passed and not report.rows
-    assert report.verdict == (
-        f"No attention in {tmp_path}/gate.py. 1 file is PyTorch, not Keras."
+    assert report.verdict.startswith(
+        f"No attention in {tmp_path}/gate.py. 1 file is PyTorch, not Keras: "
     )
 
 
@@ -359,15 +469,27 @@ def test_paths_without_source_are_refused(name, tmp_path, monkeypatch):
         check_source(name)
 
 
-def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
-    (tmp_path / "package").mkdir()
-    (tmp_path / "package" / "module.py").write_text(FILES["used.py"])
-    (tmp_path / "halves.py").write_text(FILES["halves.py"])
-    (tmp_path / "whole.py").write_text(FILES["whole.py"])
-    monkeypatch.chdir(tmp_path)
-    paths = ["package.module:build", "whole.py"]
-    assert main(["check", *paths, "--json"]) == 1
-    found = json.loads(capsys.readouterr().out)
+@pytest.fixture
+def run_command(reports, monkeypatch, capsys):
+    """Returns a function that runs `check` on what was checked already."""
+    by_path, _ = reports
+    monkeypatch.setattr(
+        command, "check_paths", lambda paths, tell: [by_path[x] for x in paths]
+    )
+
+    def run(*arguments):
+        paths = ["package.module:build", "whole.py"]
+        status = main(["check", *paths, *arguments])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+@pytest.mark.parametrize("option", [["--json"], ["--format", "json"]])
+def test_command_checks_one_function_of_a_module(option, run_command):
+    status, output = run_command(*option)
+    assert status == 1
+    found = json.loads(output)
     assert found["passed"] is False
     assert {(x["file"], x["gate"]) for x in found["gates"]} == {
         ("package/module.py", "se_block"),
@@ -377,6 +499,93 @@ def test_command_checks_one_function_of_a_module(tmp_path, monkeypatch, capsys):
         ("halves.py", "pool_gate"),
         ("halves.py", "place_gate"),
     }
+    fields = {x.name for x in dataclasses.fields(CheckedGate)} | {"passed"}
+    assert {*found["gates"][0]} == fields
+    cbam = next(x for x in found["gates"] if x["gate"] == "cbam")
+    assert (cbam["state"], cbam["line"]) == ("not as called", 10)
+
+
+def test_command_annotates_lines_for_github(run_command):
+    status, output = run_command("--format", "github")
+    assert status == 1
+    line = next(x for x in output.splitlines() if "line=10," in x)
+    assert line.startswith(
+        "::error file=whole.py,line=10,title=cbam%3A not as called::"
+        "called CBAM, is its channel half; replace it by `CBAM("
+    )
+    # What passed is not annotated.
+    assert "halves.py" not in output
+
+
+def test_the_table_ends_with_a_next_step(run_command):
+    _, output = run_command()
+    assert "Next: change what the verdict names." in output
+
+
+def test_annotations_have_one_line_of_escaped_characters():
+    row = not_analyzed("a,b", "50%\nof: it", "C:file.py", 3)
+    assert formats.as_annotations([CheckReport((row,))]) == (
+        "::warning file=C%3Afile.py,line=3,title=a%2Cb%3A not analyzed::"
+        "not analyzed: 50%25%0Aof: it"
+    )
+    nothing = formats.as_annotations([CheckReport((), "here")])
+    assert nothing == "::error::No attention in here."
+
+
+def test_mentioning_a_sequential_is_not_building_a_network(report):
+    row = find(report, "sequential.py")
+    assert row.gate == "cbam_block" and row.state == "sound"
+    assert row.verdict.startswith("CBAM(reduction_ratio=8")
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("AttnGatingBlock", "unlike ours: factors by rows, columns"),
+        ("attention_gate", "unlike ours: factors by rows, columns"),
+        ("_squeeze", "SqueezeExcite(reduction_ratio=8)"),
+        ("SEBlock", "SqueezeExcite(reduction_ratio=8)"),
+        ("se_block", "SqueezeExcite(reduction_ratio=8)"),
+    ],
+)
+def test_any_signature_and_methods_have_a_row(report, name, words):
+    row = find(report, "shapes.py", name)
+    assert row.state == "sound" and row.verdict.startswith(words)
+
+
+@pytest.mark.parametrize(
+    "name, state, verdict",
+    [
+        (
+            "eca_block",
+            "not analyzed",
+            "not analyzed: it is inside of an `if`",
+        ),
+        (
+            "cbam_block",
+            "not analyzed",
+            "not analyzed: it is inside of `network`",
+        ),
+        (
+            "SEBlock",
+            "wrong",
+            "computes nothing: its `call` is inside of `__init__`",
+        ),
+        (
+            "ECALayer",
+            "wrong",
+            "computes nothing: Keras calls `call`, not `forward`",
+        ),
+    ],
+)
+def test_nothing_called_attention_is_passed_over(report, name, state, verdict):
+    row = find(report, "places.py", name)
+    assert (row.state, row.verdict) == (state, verdict)
+
+
+def test_what_tests_or_loads_attention_is_none(report):
+    gates = {x.gate for x in report.rows if x.file.endswith("/places.py")}
+    assert gates == {"eca_block", "cbam_block", "SEBlock", "ECALayer"}
 
 
 @pytest.mark.exhaustive

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import importlib
-import json
 import logging
 import os
 import pathlib
@@ -28,6 +27,8 @@ from cbam_keras import (
 )
 from cbam_keras._files import STUDY
 from cbam_keras._terminal import say
+from cbam_keras.recognition import formats
+from cbam_keras.recognition.source import check_paths
 from cbam_keras.study import comparison, interrupts
 
 # Options that are arguments of the attention layers.
@@ -163,23 +164,38 @@ def write_report(options: Options) -> None:
 
 def run_check(options: Options) -> int:
     """Prints what attention computes; 1 if some is not what it is called."""
-    reports = [_check(options, path) for path in options.paths]
-    passed = all(report.passed for report in reports)
-    if options.json:
-        rows = [row.record for report in reports for row in report.rows]
-        # JSON has no NaN.
-        gates = [{k: None if x != x else x for k, x in y.items()} for y in rows]
-        say(json.dumps({"passed": passed, "gates": gates}, indent=2))
+    models = [x for x in options.paths if _is_model(x)]
+    sources = [x for x in options.paths if not _is_model(x)]
+    if sources:
+        options.refuse(["classes"], "for source")
+    reports = {path: _check_model(options, path) for path in models}
+    # All files share one process, whose start takes seconds.
+    checked = check_paths(sources, _show_file) if sources else []
+    reports.update(zip(sources, checked, strict=True))
+    in_order = [reports[path] for path in options.paths]
+    passed = all(report.passed for report in in_order)
+    if options.json or options.format == "json":
+        say(formats.as_json(in_order))
+    elif options.format == "github":
+        say(formats.as_annotations(in_order))
     else:
-        say("\n\n".join(map(str, reports)))
+        texts = [*map(str, in_order), *formats.next_steps(in_order)]
+        say("\n\n".join(texts))
     return int(not passed)
 
 
-def _check(options, path):
-    """Returns the report on a model, or on source."""
-    if pathlib.Path(path).suffix not in (".keras", ".h5"):
-        options.refuse(["classes"], "for source")
-        return insertion.check_source(path)
+def _is_model(path):
+    return pathlib.Path(path).suffix in (".keras", ".h5")
+
+
+def _show_file(path, number, total):
+    """Prints which of several files is checked."""
+    if total > 1:
+        say(f"{number} of {total}: {path}", file=sys.stderr)
+
+
+def _check_model(options, path):
+    """Returns the report on a saved model."""
     kind = "MODULE:CLASS, a class in the file"
     classes = [_find_object("classes", x, kind) for x in options.classes]
     try:

@@ -1,6 +1,7 @@
 """What attention of any model or source computes.
 
 - `reports`: `check`, whether it computes what its name says.
+- `formats`: these reports as JSON, and as annotations of GitHub.
 - `source`: `check_source`, the same of files of source.
 - `gates`: the gates of a model, measured, and what is around them.
 - `cuts`: the parts of a network that may be such attention.

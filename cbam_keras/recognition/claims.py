@@ -80,6 +80,8 @@ def claim_of(name: str) -> str:
 def is_meant(name: str) -> bool:
     """Returns whether a class of this name is meant to be attention."""
     several = "attention|attn|att|gated?|excitation|excite"
+    # Public code has them with these typing errors, too.
+    several += "|attetion|atention|attension|attenion"
     return bool(claim_of(name)) or _has(name, several)
 
 

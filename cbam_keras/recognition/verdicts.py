@@ -42,7 +42,8 @@ class Finding(enum.Enum):
     )
     WINDOW = (
         CheckState.SOUND,
-        "pools over windows of {probes.window}, not over all positions",
+        "factors by {probes.axes} from windows of {probes.window}, not from "
+        "all positions",
     )
     UNLIKE = (
         CheckState.SOUND,
@@ -59,6 +60,7 @@ class Finding(enum.Enum):
     NONE = CheckState.MISNAMED, "called {claim}, is none: {what}"
     CHANGED = CheckState.MISNAMED, "called {claim}; not the paper's: {what}"
 
+    NO_CALL = CheckState.WRONG, "computes nothing: {why}"
     RANDOM = (
         CheckState.WRONG,
         "differs from call to call: new weights, or randomness at inference",

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -42,16 +42,18 @@ TYPICAL: dict[str, Any] = {
     r"h|height": 12,
     r"w|width": 10,
     r".*bias|include_top|is_?[a-z].*|use_.*": True,
+    r".*_(id|idx|no|num)|id|idx": 1,
 }
 # The first argument of a function of features, and another tensor, in whose
-# place the same features are.
+# place the same features are, or some at half the size with other channels.
 _NO_NUMBER = "(?!.*(shape|size|dim|name|channel|filter|unit))"
 FIRST_TENSORS = re.compile(
     f"x|y|ip|net|fm|z|u|{_NO_NUMBER}.*(input|tensor|feature|layer|inp|map).*",
     re.I,
 )
 OTHER_TENSORS = re.compile(
-    f"g|{_NO_NUMBER}.*(input|tensor|inp_|_map|gating|skip|hidden|query).*", re.I
+    f"g|s|x|{_NO_NUMBER}.*(input|tensor|inp_|_map|gating|skip|hidden|query).*",
+    re.I,
 )
 SAME_FEATURES = object()
 # Methods that use a model, and are not run.
@@ -133,13 +135,9 @@ def build_model(builder: Callable[..., Any], calls: list[Call]) -> keras.Model:
     problem: Exception | None = None
     count = len(calls)
     for shape in IMAGE_SHAPES:
-        usual = {
-            ".*(shape|(input|img|image)_(size|dim)).*": shape,
-            ".*(height|width|rows|cols|size)|h|w": shape[0],
-            ".*channels?": shape[-1],
-        }
+        usual = usual_arguments(shape)
         try:
-            model = builder(**arguments_for(builder, 0, usual | TYPICAL))
+            model = builder(**arguments_for(builder, 0, usual))
             if isinstance(model, keras.Model):
                 return model
         except Used as stop:
@@ -149,6 +147,16 @@ def build_model(builder: Callable[..., Any], calls: list[Call]) -> keras.Model:
             problem = problem or error
         del calls[count:]
     raise problem or Unknown("builds no model")
+
+
+def usual_arguments(shape: Sequence[int]) -> dict[str, Any]:
+    """Returns values of arguments of networks of images of a shape."""
+    images = {
+        ".*(shape|(input|img|image)_(size|dim)).*": shape,
+        ".*(height|width|rows|cols|size)|h|w": shape[0],
+        ".*channels?": shape[-1],
+    }
+    return images | TYPICAL
 
 
 def arguments_for(
@@ -192,7 +200,9 @@ def ways_to_call(
     if ranks_of(definition) == {"3"}:
         first = SHAPES[2]
     for shape in sorted(SHAPES, key=lambda x: x is not first):
-        yield functools.partial(_with_usual, definition.value, shape), shape
+        yield functools.partial(_with_usual, definition.value, _same), shape
+    if any(map(OTHER_TENSORS.fullmatch, definition.arguments)):
+        yield functools.partial(_with_usual, definition.value, _half), first
     for called, args, kwargs, _ in calls:
         tensors = symbols_in((args, kwargs))
         if len(tensors) == 1 and args and args[0] is tensors[0]:
@@ -200,24 +210,49 @@ def ways_to_call(
             yield make, tensors[0].shape[1:]
 
 
-def _with_usual(value, shape):
-    """Returns a layer of a class, or a function, with usual arguments."""
+def _same(x):
+    return x
+
+
+def _half(x):
+    """Returns features at half the size, with twice the channels."""
+    rank = len(x.shape) - 2
+    pools = {
+        1: keras.layers.AveragePooling1D,
+        2: keras.layers.AveragePooling2D,
+        3: keras.layers.AveragePooling3D,
+    }
+    small = pools[rank](2)(x)
+    return keras.layers.Concatenate()([small, small])
+
+
+def _with_usual(value, other):
+    """Returns a layer of a class, or a function, with usual arguments.
+
+    `other` makes the second tensor from the features.
+    """
     if inspect.isclass(value):
         layer = value(**arguments_for(value, 0, TYPICAL))
         arguments = arguments_for(layer.call, 1, TYPICAL)
-        return _of_features(layer, (), arguments) if arguments else layer
-    first = next(iter(inspect.signature(value).parameters))
-    if FIRST_TENSORS.fullmatch(first):
-        return _of_features(value, (), arguments_for(value, 1, TYPICAL))
+        if arguments:
+            return _of_features(layer, (), arguments, other)
+        return layer
+    first = next(iter(inspect.signature(value).parameters), "")
+    if FIRST_TENSORS.fullmatch(first) or OTHER_TENSORS.fullmatch(first):
+        arguments = arguments_for(value, 1, TYPICAL)
+        return _of_features(value, (), arguments, other)
     # It may return a function of features.
     return value(**arguments_for(value, 0, TYPICAL))
 
 
-def _of_features(function, args, kwargs):
+def _of_features(function, args, kwargs, other=_same):
     """Returns a function of features alone."""
 
     def gate(x):
-        named = {k: x if y is SAME_FEATURES else y for k, y in kwargs.items()}
+        named = {
+            name: other(x) if value is SAME_FEATURES else value
+            for name, value in kwargs.items()
+        }
         return function(x, *args, **named)
 
     default = type(function).__name__

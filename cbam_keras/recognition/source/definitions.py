@@ -218,6 +218,10 @@ class Code:
         # Definitions may raise anything, or end the process.
         except (Exception, SystemExit) as error:
             reason = self.reason(error)
+            is_module = str(error).startswith("module() takes at most")
+            if isinstance(node, ast.ClassDef) and is_module:
+                bases = ", ".join(f"`{ast.unparse(x)}`" for x in node.bases)
+                reason = f"its base {bases} is a module, not a class"
             self._forget(node, reason)
             if is_definition:
                 self._add(node, missing=reason)

@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from cbam_keras import _checks
 from cbam_keras.recognition.reports import (
@@ -65,9 +66,42 @@ def check_source(path: str | os.PathLike) -> CheckReport:
         ValueError: If there is no such file, or none in the folder.
         RuntimeError: If the process does not start.
     """
-    target = Target.at(str(path))
-    checked = check_files(target.jobs)
-    return target.report([row for _, row in checked.rows], checked.lacking)
+    (report,) = check_paths([str(path)])
+    return report
+
+
+def check_paths(
+    paths: Sequence[str],
+    tell: Callable[[str, int, int], None] | None = None,
+) -> list[CheckReport]:
+    """Returns the reports of several paths, which one process checks.
+
+    Args:
+        paths: Sequence of strings, as `check_source` takes them.
+        tell: Function of a file that is begun, which one it is, and of how
+            many.
+    """
+    targets = [Target.at(path) for path in paths]
+    jobs = {target.path: target.jobs for target in targets}
+    every = [job for x in jobs.values() for job in x]
+    numbers = itertools.count(1)
+
+    def begin(job):
+        if tell:
+            tell(job.path, next(numbers), len(every))
+
+    checked = check_files(every, begin)
+    return [
+        target.report(
+            [
+                row
+                for job, row in checked.rows
+                if any(job is x for x in jobs[target.path])
+            ],
+            checked.lacking,
+        )
+        for target in targets
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +196,11 @@ class Target:
             notes.append(f"{files} without attention.")
         if self.num_torch:
             files = _checks.count(self.num_torch, "file", "are")
-            notes.append(f"{files} PyTorch, not Keras.")
+            notes.append(
+                f"{files} PyTorch, not Keras: `load_torch_weights` reads "
+                "checkpoints, and examples/one_file/cbam.py is CBAM to compare "
+                "with."
+            )
         if lacking:
             what = ", ".join(lacking)
             notes.append(f"This system does not refuse to code in C: {what}.")

@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import inspect
 import pathlib
-import re
 from typing import Any
 
 import keras
@@ -14,11 +13,9 @@ from cbam_keras.recognition.claims import claim_of, is_meant
 from cbam_keras.recognition.gates import gates_of
 from cbam_keras.recognition.reports import CheckedGate, not_analyzed, row_of
 from cbam_keras.recognition.source.calls import (
-    FIRST_TENSORS,
     OTHER_TENSORS,
     Call,
     build_model,
-    is_layer,
     ranks_of,
     recorded,
     symbols_in,
@@ -29,9 +26,16 @@ from cbam_keras.recognition.source.definitions import (
     Definition,
     Unknown,
 )
+from cbam_keras.recognition.source.looks import (
+    builds_model,
+    definitions_elsewhere,
+    is_gate_by_words,
+    lacks_call,
+    may_be_gate,
+    methods_of,
+    multiplies,
+)
 from cbam_keras.recognition.verdicts import CheckState, Finding
-
-PRODUCT = re.compile("multiply|mul|scale|dot", re.I)
 
 
 def check_text(
@@ -74,13 +78,16 @@ class TextReader:
             define = lambda value: recorded(value, self.calls)  # noqa: E731
             source = Code(path, text, self.sources, define)
         definitions = [y for x in source.closure() for y in x.definitions]
-        gates = [x for x in definitions if _may_be_gate(x)]
+        gates = [x for x in definitions if may_be_gate(x)]
+        for definition in definitions:
+            if definition not in gates:
+                gates += methods_of(definition)
         builders = [
             x
             for x in definitions
-            if _builds_model(x) and only in ("", x.name)
+            if builds_model(x) and only in ("", x.name)
             if imports or x.source is source
-            if gates or _multiplies(x) or any(map(is_meant, x.names))
+            if gates or multiplies(x) or any(map(is_meant, x.names))
         ]
         del self.calls[:]
         models, failed = self._build(builders)
@@ -111,7 +118,20 @@ class TextReader:
                 if gate not in self.examined:
                     self.examined[gate] = self._examine(gate, calls)
                 rows += [_unused(unused, x) for x in self.examined[gate]]
+        if not only:
+            rows += self._elsewhere(source, {*gates, *models})
         return rows
+
+    def _elsewhere(self, source, analyzed):
+        """Returns rows of definitions that are called attention, and not run.
+
+        They are inside of a function, or of an `if`.
+        """
+        nodes = {x.node for x in analyzed}
+        return [
+            not_analyzed(node.name, reason, str(source.path), node.lineno)
+            for node, reason in definitions_elsewhere(source, nodes)
+        ]
 
     def _build(self, builders):
         """Returns models by their builders, and rows of those that failed."""
@@ -136,6 +156,9 @@ class TextReader:
         """
         if gate.value is None:
             return [_failed(gate, gate.missing)]
+        if why := lacks_call(gate):
+            verdict = Finding.NO_CALL.say(why=why)
+            return [_failed(gate, "").with_verdict(verdict)]
         names = gate.names & gate.source.namespace.keys() - {gate.name}
         has_gates = any(map(is_meant, names))
         problem: Exception | None = None
@@ -176,45 +199,9 @@ class TextReader:
         # The gates of a block of several tensors have rows of their own.
         is_of_several = any(map(OTHER_TENSORS.fullmatch, gate.arguments[1:]))
         is_block = has_gates and (is_of_several or isinstance(problem, Unknown))
-        is_gate = claim_of(gate.name) or (
-            is_meant(gate.name) and _multiplies(gate)
-        )
+        is_gate = claim_of(gate.name) or is_gate_by_words(gate)
+        is_gate = is_gate or is_meant(gate.name) and multiplies(gate)
         return [_failed(gate, problem)] if is_gate and not is_block else []
-
-
-def _may_be_gate(definition):
-    """Returns whether it looks like a gate, by its name or by a product."""
-    is_named = is_meant(definition.name)
-    if isinstance(definition.node, ast.FunctionDef):
-        # It may be a function that returns one of features.
-        has_function = any(
-            isinstance(x, ast.FunctionDef) for x in definition.node.body
-        )
-        is_of_features = any(
-            map(FIRST_TENSORS.fullmatch, definition.arguments[:1])
-        )
-        is_kind = is_of_features or has_function and is_named
-        is_kind = is_kind and not _builds_model(definition)
-    elif definition.value is None:
-        is_kind = is_named
-    else:
-        is_kind = is_layer(definition.value)
-    return bool(is_kind and (is_named or _multiplies(definition)))
-
-
-def _multiplies(definition):
-    """Returns whether there is a product in it."""
-    nodes = ast.walk(definition.node)
-    is_product = any(isinstance(x, ast.Mult) for x in nodes)
-    return is_product or any(map(PRODUCT.fullmatch, definition.names))
-
-
-def _builds_model(definition):
-    """Returns whether it may be a function that returns a model."""
-    kinds = {type(x) for x in ast.walk(definition.node)}
-    is_function = isinstance(definition.node, ast.FunctionDef)
-    has_model = bool({"Model", "Sequential"} & definition.names)
-    return is_function and has_model and ast.Return in kinds
 
 
 def _has_option(builder):
