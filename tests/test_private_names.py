@@ -22,7 +22,7 @@ MODULES = re.compile(
 # Functions whose second argument is the name of an attribute.
 READERS = {"getattr", "setattr", "hasattr", "delattr", "_find", "_read"}
 # Names of Python's own library that begin with an underscore.
-OF_PYTHON = {"_exit", "_getframe", "_replace", "_Unpickler"}
+OF_PYTHON = {"_exit", "_fields", "_getframe", "_replace", "_Unpickler"}
 NAMES = {
     "_private.py": {
         "_flatten_layers",

@@ -443,7 +443,7 @@ def figure():
     left, right = drawn.subplots(1, 2, width_ratios=(1.15, 1))
     draw_pooled(left, rows)
     draw_funnel(right, rows)
-    style.add_legend(drawn, [left], ncols=3)
+    style.add_legend(drawn, [left], columns=3)
     return drawn
 
 

@@ -172,7 +172,7 @@ def forest():
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_xlabel("Percentage points above no attention")
     style.style_axes(axes, "x")
-    legend = style.add_legend(drawn, [axes], ncols=1)
+    legend = style.add_legend(drawn, [axes], columns=1)
     for handle in legend.legend_handles:
         handle.set_markerfacecolor(handle.get_color())
     return drawn
