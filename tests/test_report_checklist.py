@@ -89,14 +89,14 @@ def test_methods_say_what_was_fixed_and_where_it_was_trained(tmp_path):
     for sentence in (
         "All variants share this recipe; none was tuned separately in this "
         "run. Nothing in this run was chosen on the test images: no epoch, ",
-        "The plan was written on 2026-01-02 12:03 UTC, before the first",
+        "The settings were recorded on 2026-01-02 12:03 UTC, when the run",
         "Hardware: 4 cores of a processor, 2 x a GPU (a minute of training).",
     ):
         assert sentence in methods
     written = [*MADE["plans"], {"written": "2026-01-03 09:00 UTC"}]
     change(folder, plans=written)
     text = report.write(folder).read_text("utf-8")
-    assert "was trained, and changed on 2026-01-03 09:00 UTC." in text
+    assert "the run began, and changed on 2026-01-03 09:00 UTC." in text
 
 
 GIVEN = {
