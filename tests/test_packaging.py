@@ -21,8 +21,6 @@ DATA = (
     "cbam_keras/py.typed",
     "cbam_keras/convert/names.toml",
     *(f"cbam_keras/report/page.{kind}" for kind in ("css", "html")),
-    "cbam_keras/report/page.methods.txt",
-    "cbam_keras/report/page.checklist.csv",
     "cbam_keras/report/page.texts.toml",
 )
 FILES = ("README.md", "CHANGELOG.md", "CITATION.cff", "LICENSE")

@@ -1,6 +1,5 @@
 """What a page says that checklists ask for, and how a run knows it."""
 
-import csv
 import html
 import itertools
 import json
@@ -14,7 +13,8 @@ from report_checks import KINDS, change, network, quick
 from test_report_judged import judged
 
 from cbam_keras import report, study
-from cbam_keras.report.checklist import QUESTIONS, YOURS, describe_making
+from cbam_keras.report.checklist import ITEMS, YOURS
+from cbam_keras.report.summary import describe_time
 from cbam_keras.study.files import machines
 
 pytest.importorskip("sklearn")
@@ -41,11 +41,10 @@ def with_answers(found):
     return {item for item, answer in found.items() if answer != YOURS}
 
 
-def test_each_row_is_of_lists_that_exist():
-    with QUESTIONS.open(encoding="utf-8", newline="") as file:
-        rows = [*csv.DictReader(file)]
-    assert 30 <= len(rows) == len({row["asked for"] for row in rows}) <= 40
-    every = [[x.split()[0] for x in r["lists"].split("; ")] for r in rows]
+def test_each_item_is_of_lists_that_exist():
+    asked = [item.asked_for for item in ITEMS]
+    assert 30 <= len(asked) == len({*asked}) <= 40
+    every = [[x.split()[0] for x in y.lists.split("; ")] for y in ITEMS]
     assert every == [[x for x in LISTS if x in names] for names in every]
     assert {*itertools.chain(*every)} == {*LISTS}
 
@@ -168,12 +167,11 @@ def test_networks_that_runs_have_chosen_are_counted_once():
         outcomes=[outcome(None, 1800), outcome(0.1, 3600)],
         candidates=[outcome(0.1, 3600), outcome(0.3, 1800)],
     )
-    assert describe_making(results, {})["took"] == "2.0 hours"
+    assert describe_time(results) == "2.0 hours"
     results.candidates = []
-    assert describe_making(results, {})["took"] == "30 minutes"
+    assert describe_time(results) == "30 minutes"
     results.outcomes = []
-    nothing = {"plans": [], "machines": [], "took": ""}
-    assert describe_making(results, {}) == nothing
+    assert describe_time(results) == ""
 
 
 def test_gpus_are_called_what_their_driver_calls_them(tmp_path, monkeypatch):

@@ -2,6 +2,9 @@
 
 - `report`: `write`, and what the page says of each kind of run.
 - `page`: what a page holds, and the file that it becomes.
+- `summary`: what methods and checklist say, as plain values.
+- `methods`: the methods of a run as sentences.
+- `checklist`: what checklists of reviewers ask for, and what answers it.
 - `given`: `write_given`, the folder and the page of predictions.
 - `looking`: some test images, and what networks see in them, drawn.
 """

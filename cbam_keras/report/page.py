@@ -10,13 +10,9 @@ import hashlib
 import io
 import pathlib
 import tomllib
-from typing import TYPE_CHECKING
 
 from cbam_keras import _checks
 from cbam_keras._terminal import Table
-
-if TYPE_CHECKING:
-    import jinja2
 
 FOLDER = pathlib.Path(__file__).parent
 # The resolution of figures, in dots per inch.
@@ -86,24 +82,18 @@ class Page:
     as_pdf: bool = False
 
 
-def find_template(name: str, *, autoescape: bool = True) -> "jinja2.Template":
-    """Returns one of the templates beside this file."""
+def render(page: Page) -> str:
+    """Returns a page as HTML."""
     jinja2 = _checks.require("jinja2", extra="plot")
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=autoescape,
+        autoescape=True,
         undefined=jinja2.StrictUndefined,
-        # A text has a space for each line break.
-        trim_blocks=autoescape,
+        trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name)
-
-
-def render(page: Page) -> str:
-    """Returns a page as HTML."""
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return find_template("page.html").render(
+    return environment.get_template("page.html").render(
         page=page, style=style, style_hash=f"'sha256-{digest}'"
     )

@@ -1,25 +1,18 @@
 """`write`: reads an output folder and writes its page."""
 
-import collections
 import json
 import os
 import pathlib
-import re
 import statistics
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
 from cbam_keras.report import looking
-from cbam_keras.report.checklist import add_checklist, describe_making
+from cbam_keras.report.checklist import add_checklist
 from cbam_keras.report.judged import add_judged
-from cbam_keras.report.page import (
-    TEXTS,
-    Figure,
-    Page,
-    Section,
-    find_template,
-    render,
-)
+from cbam_keras.report.methods import describe_methods
+from cbam_keras.report.page import TEXTS, Figure, Page, Section, render
+from cbam_keras.report.summary import describe_sizes, summarize
 from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
 from cbam_keras.study.plans.measures import validation_key
 from cbam_keras.study.results.figures.curves import draw_curves
@@ -27,7 +20,6 @@ from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels
 from cbam_keras.study.results.results import read_results
 
-SPLIT_WORDS = {"train": "training", "test": "testing"}
 RESUME = "The same command resumes the run."
 
 
@@ -141,7 +133,7 @@ def _add_question(page, results, content):
     seeds = content["seeds"]
     page.facts |= {
         "data": str(data["name"]),
-        f"{results.noun}s": _describe_sizes(results),
+        f"{results.noun}s": describe_sizes(results),
         "data fingerprint": str(data.get("fingerprint", "unknown")),
         "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
         **({"folds": str(folds)} if folds else {}),
@@ -151,7 +143,7 @@ def _add_question(page, results, content):
 def _add_data(page, results, content):
     """The data."""
     section = Section("Data")
-    names, sizes = content["class_names"], _describe_sizes(results)
+    names, sizes = content["class_names"], describe_sizes(results)
     classes = f"{len(names)} classes; " if names else ""
     section.texts.append(f"{classes}{sizes}.")
     section.texts += [f"{text}." for text in content.get("notes") or ()]
@@ -285,45 +277,10 @@ def _add_methods(page, results, content):
     is_known = results.networks() or results.are_given
     if content["kind"] == "tune" or not is_known:
         return
-    reasons = (run.selected_by for run in results.runs)
-    known = describe_making(results, content) | dict(
-        results=results,
-        data=next(iter(results.settings["data"].values())),
-        sizes=_describe_sizes(results),
-        networks=[
-            _describe_network(results, name, options)
-            for name, options in results.settings["variants"].items()
-        ],
-        controls={
-            results.labels.get(name, name): options["control"]
-            for name, options in results.settings["variants"].items()
-            if "control" in options
-        },
-        tested=collections.Counter(filter(None, reasons)).most_common(),
-        over=next((x.over for x in results.rows if x.interval), ""),
-        has_heat=(results.output / EXPLANATIONS / looking.HEAT).exists(),
-        versions=content["versions"],
-        notes=content.get("notes") or (),
-    )
-    template = find_template("page.methods.txt", autoescape=False)
-    text = template.render(known)
-    text = re.sub(r" +(?=[.,:;])", "", " ".join(text.split()))
+    summary = summarize(results, content)
+    text = " ".join(describe_methods(summary))
     page.sections.append(Section("Methods in words", texts=[text]))
-    add_checklist(page, results, content, known)
-
-
-def _describe_sizes(results):
-    """Returns how many images there are for what."""
-    sizes = results.sizes.items()
-    counts = [f"{n:,} for {SPLIT_WORDS.get(x, x)}" for x, n in sizes if n]
-    return ", ".join(counts).replace(" for", f" {results.noun}s for", 1)
-
-
-def _describe_network(results, name, options):
-    parameters = {x.parameters for x in results.runs if x.variant == name}
-    facts = [f"{x}={y}" for x, y in options.items() if x != "control"]
-    facts += [f"{count:,} parameters" for count in parameters - {None}]
-    return {"label": results.labels.get(name, name), "facts": facts}
+    add_checklist(page, summary)
 
 
 # In the order of the page.
