@@ -209,6 +209,8 @@ def test_a_call_returns_the_maps_it_multiplies_by(variant):
         assert_all_close([to_numpy(outputs)], [product], 1e-5, cast=True)
 
 
+# Keras 3.10 warns of loaded models that are called with an array.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning")
 @every_backend
 def test_maps_in_a_model_follow_its_weights(tmp_path):
     inputs = keras.Input(SHAPE[1:])

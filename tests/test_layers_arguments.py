@@ -198,6 +198,8 @@ class Offset(TrainableAttention):
         return self._gate(x[..., :1] + self.bias + self.offset)
 
 
+# Keras 3.10 warns of loaded models that are called with an array.
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`:UserWarning")
 @pytest.mark.parametrize(
     "layer",
     [

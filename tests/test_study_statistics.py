@@ -1,6 +1,7 @@
 """Means, paired differences, their error and power, and verdicts."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -321,16 +322,36 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     # The mean over the deviations that five seeds may have measured.
     power, _ = integrate.quad(density_of_found, 0, 60, limit=200)
     assert power == pytest.approx(0.8, abs=1e-3)
+    # What the true deviation may be in 80% of studies, by chi-square.
+    deviations = error * np.sqrt(5 * 4 / stats.chi2.ppf([0.9, 0.1], 4))
+    fewest, most = (study.seeds_needed(float(x), 0.01, 3) for x in deviations)
     seen = (
         "Minimum detectable difference at 80% power: about "
-        f"{100 * found.detectable:.2f} points; detecting 1 point needs about "
-        f"{study.seeds_needed(found, 0.01, 3)} seeds."
+        f"{100 * found.detectable:.2f} points; detecting 1 point needs "
+        f"{fewest} to {most} seeds."
     )
     assert f"{seen} Trained for 2 epochs on 7,200 images" in found.verdict
     assert "power" not in found.tables()[0].note
     # Ten seeds are not few.
     assert "at 80% power: 1." in results_of(2, 10).verdict
-    assert results_of(2, 2).detectable is None
+    # Fewer than five say nothing of others.
+    assert results_of(2, 4).detectable is None
+    assert "power" not in results_of(2, 4).verdict
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(5, 0.7), (10, 0.7)])
+def test_a_range_of_seeds_holds_the_number_that_is_needed(seeds, least):
+    random = np.random.default_rng(0)
+    needed = study.seeds_needed(0.02, 0.01)
+    held = 0
+    for _ in range(100):
+        square = random.normal(0, 0.02, seeds).var(ddof=1)
+        pilot = Measured(pairs=seeds, by_seeds=square / seeds)
+        words = pilot.describe_seeds(0.01).replace(",", "")
+        numbers = [int(x) for x in re.findall(r"\d+", words)]
+        held += numbers[0] <= needed <= numbers[-1]
+    # 80% were expected, with a standard error of 4%.
+    assert held / 100 >= least
 
 
 @pytest.mark.parametrize(
@@ -385,16 +406,22 @@ def test_seeds_needed_are_those_of_statsmodels(arguments, expected):
 
 
 def test_impossible_differences_are_not_told():
-    wild = {"none": {0: 0.9, 1: 0.3, 2: 0.9}, "cbam": {0: 0.2, 1: 0.95, 2: 0.9}}
+    wild = {
+        name: dict(enumerate(values))
+        for name, values in {
+            "none": [0.9, 0.1, 0.9, 0.1, 0.9],
+            "cbam": [0.0, 1.0, 0.9, 0.9, 0.1],
+        }.items()
+    }
     found = made(wild, sizes={"test": 20})
     assert found.rows[1].interval[1] > 1
     assert found.detectable is None
     assert (
-        "95% CI -100.00 to +100.00; 3 seeds, these 20 test images), not "
+        "95% CI -100.00 to +100.00; 5 seeds, these 20 test images), not "
         "statistically significant. Power is below 80% even if a network "
         "reached 100%; detecting 1 point needs more than 10,000 seeds."
     ) in found.verdict
-    assert "-1.67 [-100.00, +100.00]" in shown_by(found)
+    assert "+0.00 [-100.00, +100.00]" in shown_by(found)
     # Of a measure that is no percentage anything is possible.
     psnr = study.Measure("psnr", "PSNR", scale=1, unit="dB")
     free = made(wild, measures=(psnr,), sizes={"test": 20})

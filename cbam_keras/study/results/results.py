@@ -71,8 +71,8 @@ class Results(Tested, _terminal.Tabular):
         verdict: String, the differences from the baseline, after networks that
             have collapsed, or that no network has learned.
         detectable: Number, the minimum detectable difference at 80% power, in
-            units of the metric: 0.01 is one point. `None` with too few seeds,
-            or if even the largest gain is not detectable.
+            units of the metric: 0.01 is one point. `None` with two to four
+            seeds, or if even the largest gain is not detectable.
     """
 
     @staticmethod

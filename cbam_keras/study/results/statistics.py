@@ -31,6 +31,11 @@ METRIC_ROUNDING = 1e-6
 BY_CHANCE, POWER = 0.05, 0.8
 # Below so many seeds, a number of seeds or images is a rough one.
 FEW_SEEDS = 10
+# The fewest seeds from which a number of seeds is said, or the minimum
+# detectable difference, which with three is 3.7 to 22.8 points (10% to 90%).
+LEAST_TO_PLAN = 5
+# The parts of a chi-square distribution above the limits of a range.
+SEEDS_RANGE = (0.1, 0.9)
 # What sentences call variants that are named after an attention type.
 IN_WORDS = {"none": "No attention", "cbam": "CBAM", "se": "SE", "eca": "ECA"}
 # The quantiles by which means over a chi-square distribution are taken.
@@ -176,20 +181,26 @@ class Measured:
         return self.standard_error**4 / parts if parts else math.inf
 
     def find_power(
-        self, difference: float, comparisons: int = 1, seeds: int | None = None
+        self,
+        difference: float,
+        comparisons: int = 1,
+        seeds: int | None = None,
+        *,
+        is_error_known: bool = False,
     ) -> float:
         """Returns how many studies find a true difference, as a fraction.
 
         They have so many `seeds`, by default as many as this one, and test at
         the level of the smallest p-value in Holm's method. It is the mean over
-        the distribution of the true error, given the one that was measured.
+        the distribution of the true error, given the one that was measured,
+        unless that is the true one.
         """
         special = _checks.require("scipy.special", extra="plot")
         by_seeds = self.by_seeds * self.pairs / (seeds or self.pairs)
         known = dataclasses.replace(self, by_seeds=by_seeds)
         planned = dataclasses.replace(known, pairs=seeds or self.pairs)
         shifts = np.array([difference / known.standard_error])
-        if math.isfinite(known.degrees):
+        if math.isfinite(known.degrees) and not is_error_known:
             squares = special.chdtri(known.degrees, QUANTILES)
             shifts = shifts * np.sqrt(squares / known.degrees)
         limit = special.stdtrit(
@@ -213,12 +224,7 @@ class Measured:
         self, difference: float, comparisons: int = 1, power: float = POWER
     ) -> tuple[int | None, str]:
         """Returns how many seeds find a difference, or images, in words."""
-        seeds = bisect.bisect_left(
-            range(MOST_SEEDS + 1),
-            power,
-            MIN_SEEDS,
-            key=lambda x: self.find_power(difference, comparisons, x),
-        )
+        seeds = self._seeds_for(power, difference, comparisons)
         if seeds <= MOST_SEEDS:
             return seeds, f"{seeds:,} seeds"
         if not self.by_images:
@@ -227,6 +233,47 @@ class Measured:
         shift = (z(1 - BY_CHANCE / comparisons / 2) + z(power)) / difference
         images = 2 * shift**2 * self.by_images * self.columns
         return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}"
+
+    def describe_seeds(self, difference: float, comparisons: int = 1) -> str:
+        """Returns in words how many seeds find a difference, as a range.
+
+        The true deviation between seeds lies within what a chi-square
+        distribution gives for its square, from the 10% to the 90% quantile.
+        """
+        special = _checks.require("scipy.special", extra="plot")
+        degrees = self.pairs - 1
+        counts = []
+        for part in SEEDS_RANGE:
+            square = float(special.chdtri(degrees, part))
+            by_seeds = self.by_seeds * degrees / square
+            true = dataclasses.replace(self, by_seeds=by_seeds)
+            counts.append(
+                true._seeds_for(
+                    POWER, difference, comparisons, is_error_known=True
+                )
+            )
+        fewest, most = counts
+        if fewest > MOST_SEEDS:
+            _, words = self.needed(difference, comparisons)
+            return words
+        if most > MOST_SEEDS:
+            return f"{fewest:,} seeds or more"
+        if fewest == most:
+            return f"about {_checks.count(fewest, 'seed')}"
+        return f"{fewest:,} to {most:,} seeds"
+
+    def _seeds_for(
+        self, power, difference, comparisons, *, is_error_known=False
+    ):
+        """Returns how many seeds have this power; one more than the most."""
+        return bisect.bisect_left(
+            range(MOST_SEEDS + 1),
+            power,
+            MIN_SEEDS,
+            key=lambda seeds: self.find_power(
+                difference, comparisons, seeds, is_error_known=is_error_known
+            ),
+        )
 
 
 def _variance_by_columns(changes, weights, parts):
@@ -498,7 +545,7 @@ def find_detectable(
 ) -> float | None:
     """Returns the minimum detectable difference at 80% power, if any."""
     found, comparisons = pooled(compared)
-    if found is None:
+    if found is None or _are_too_few(found):
         return None
     seen, best = found.detectable(comparisons), math.inf
     # No percentage is better than the baseline by more than that lacks.
@@ -514,7 +561,7 @@ def describe_power(
     """Returns the minimum detectable difference as a sentence, or nothing."""
     compared = [*compared]
     found, comparisons = pooled(compared)
-    if found is None:
+    if found is None or _are_too_few(found):
         return ""
     about = "about " if found.pairs < FEW_SEEDS else ""
     seen, point = find_detectable(compared, measure), 1 / measure.scale
@@ -525,6 +572,19 @@ def describe_power(
         amount = f"{about}{measure.in_points(measure.number(seen))}"
         text = f"Minimum detectable difference at 80% power: {amount}"
     if measure.unit == "%" and folds is None and (seen or 1) > point:
-        seeds, words = found.needed(point, comparisons)
-        text += f"; detecting 1 point needs {about if seeds else ''}{words}"
+        if found.pairs == 1:
+            # Only examples were sampled.
+            _, words = found.needed(point, comparisons)
+        else:
+            words = found.describe_seeds(point, comparisons)
+        text += f"; detecting 1 point needs {words}"
     return f"{text}."
+
+
+def _are_too_few(found: Measured) -> bool:
+    """Returns whether runs are too few to say what others would find.
+
+    The deviation between three seeds is one of 7 to 213 seeds that a difference
+    needs, so that nothing is said. One run has none, but that of examples.
+    """
+    return 1 < found.pairs < LEAST_TO_PLAN
