@@ -6,7 +6,7 @@ take are in `options`.
 
 import argparse
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any
 
 from _cbam_keras_command.options import (
     ALL_MEASURES,
@@ -35,13 +35,8 @@ POSITIVE: dict[str, Any] = {"type": positive, "metavar": "N"}
 WHOLE: dict[str, Any] = {"type": whole, "metavar": "N"}
 # One or several values, also of an option that is repeated.
 SEVERAL: dict[str, Any] = {"action": "extend", "nargs": "+"}
-
-
-class Group(Protocol):
-    """A parser, a group of one, or a group of which one option is allowed."""
-
-    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
-        """Adds an option."""
+# A group of a parser has the same `add_argument`.
+Group = argparse.ArgumentParser
 
 
 def add_network(parser: Group) -> None:

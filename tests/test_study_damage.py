@@ -173,7 +173,7 @@ def test_a_state_that_cannot_be_written_stays_as_it_is(tmp_path, monkeypatch):
 
     monkeypatch.setattr(_files, "write_json", full)
     with pytest.raises(OSError, match="full"):
-        save_state(tmp_path, state, latest="epoch-1.keras")
+        save_state(tmp_path, state, {"latest": "epoch-1.keras"})
     assert state.latest is None
 
 

@@ -11,7 +11,7 @@ import math
 import pathlib
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -134,10 +134,15 @@ def peek_state(folder: pathlib.Path) -> State | None:
     return None
 
 
-def save_state(folder: pathlib.Path, state: State, **changed: Any) -> None:
-    """Writes a changed state whole, then deletes what it does not name."""
+def save_state(
+    folder: pathlib.Path, state: State, changes: Mapping[str, Any]
+) -> None:
+    """Writes a changed state whole, then deletes what it does not name.
+
+    `state` itself is changed only once the file is there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    after = dataclasses.replace(state, **changed)
+    after = dataclasses.replace(state, **changes)
     _files.write_json(folder / STATE, dataclasses.asdict(after))
     vars(state).update(vars(after))
     for path in leftovers(folder, state):
@@ -234,13 +239,15 @@ class CheckpointEachEpoch(keras.callbacks.Callback):
         save_state(
             self.folder,
             state,
-            history=history,
-            latest=latest,
-            best=latest if is_best else state.best,
-            random=[
-                keras.ops.convert_to_numpy(variable).tolist()
-                for variable in _graph.random_states(self.model)
-            ],
+            {
+                "history": history,
+                "latest": latest,
+                "best": latest if is_best else state.best,
+                "random": [
+                    keras.ops.convert_to_numpy(variable).tolist()
+                    for variable in _graph.random_states(self.model)
+                ],
+            },
         )
         if lost_patience(state.history, self.recipe, self.measure):
             self.model.stop_training = True

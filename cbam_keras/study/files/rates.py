@@ -75,4 +75,4 @@ def delete_checkpoints(folder: pathlib.Path) -> None:
     """Deletes the network of a candidate, once its run has one."""
     state = peek_state(folder)
     if state is not None and state.ended and state.latest:
-        save_state(folder, state, latest=None, best=None)
+        save_state(folder, state, {"latest": None, "best": None})

@@ -472,7 +472,7 @@ class Queue:
             ):
                 state = self.folder.new_state(variant, run, self.load(run))
                 ended = {"file": None, "status": ERROR, "message": message}
-                checkpoints.save_state(place, state, ended=ended)
+                checkpoints.save_state(place, state, {"ended": ended})
 
     def _choose(self, variant, run, state):
         """Returns the candidate that a run tests, its state and its folder."""
@@ -483,7 +483,7 @@ class Queue:
             message = f"Learning rate {best.learning_rate:g}: {best.message}"
             ended = {"status": best.status, "message": message, "file": None}
             checkpoints.save_state(
-                folder.place(variant.name, run), state, ended=ended
+                folder.place(variant.name, run), state, {"ended": ended}
             )
             return None
         trained = checkpoints.read_state(place)

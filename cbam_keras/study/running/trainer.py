@@ -93,7 +93,7 @@ class Training:
         changed: _files.Json = {"ended": {**fields, "seconds": sum(seconds)}}
         if fields["file"] is not None or fields["status"] == DIVERGED:
             changed |= {"latest": None, "best": None}
-        checkpoints.save_state(self.folder, self.state, **changed)
+        checkpoints.save_state(self.folder, self.state, changed)
 
     @property
     def recipe(self) -> Recipe:
