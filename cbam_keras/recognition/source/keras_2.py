@@ -81,32 +81,85 @@ def on_symbols(function: Callable) -> Callable:
     return call
 
 
-def install() -> None:
-    """Lets this process run source for Keras 2, and use no files."""
+def install() -> list[str]:
+    """Lets this process run source for Keras 2, and use no files.
+
+    A newer Keras or TensorFlow may lack a name that one of these changes needs.
+    The others are made all the same: most source needs none of them.
+
+    Returns:
+        List of strings, the changes that could not be made, in words.
+    """
+    changes = [
+        ("shapes of symbolic tensors with `as_list`", _change_shapes),
+        ("modules such as `keras.layers.core`", _add_modules),
+        ("layers with a number of units such as 4.0", _change_units),
+        ("networks of `keras.applications` without files", _drop_files),
+    ]
+    if keras.backend.backend() == "tensorflow":
+        changes += [
+            ("eager `tf.function`s", _run_eagerly),
+            ("`get_shape` of symbolic tensors", _add_get_shape),
+            ("functions of `tf.keras.backend`", _change_backend),
+            ("functions of TensorFlow on symbolic tensors", _add_dispatcher),
+        ]
+    failed = []
+    for words, change in changes:
+        try:
+            change()
+        # What is gone is an attribute, a module, or an argument.
+        except (AttributeError, ImportError, KeyError, TypeError):
+            failed.append(words)
+    return failed
+
+
+def _change_shapes():
     given = keras.KerasTensor.shape.fget
     shape = property(lambda self: Shape(given(self)))
     for name in ("shape", "_keras_shape", "keras_shape", "_shape_val"):
         setattr(keras.KerasTensor, name, shape)
+
+
+def _add_modules():
     for name in MODULES:
         setattr(keras.layers, name, Old(f"keras.layers.{name}"))
+
+
+def _change_units():
     for layer in (keras.layers.Dense, keras.layers.Conv1D, keras.layers.Conv2D):
         layer.__init__ = _with_whole_units(layer.__init__)
-    # Networks of `keras.applications` keep random weights.
+
+
+def _drop_files():
+    """Lets networks of `keras.applications` keep random weights."""
     keras.Model.load_weights = lambda self, *args, **kwargs: None
     files = sys.modules[keras.utils.get_file.__module__]
     setattr(files, "get_file", lambda *args, **kwargs: "")  # noqa: B010
-    if keras.backend.backend() != "tensorflow":
-        return
+
+
+def _run_eagerly():
     import tensorflow as tf
 
     # What is traced would keep values of weights.
     tf.config.run_functions_eagerly(True)
+
+
+def _add_get_shape():
     keras.KerasTensor.get_shape = lambda self: self.shape
+
+
+def _change_backend():
+    import tensorflow as tf
+
     for name, function in [*vars(tf.keras.backend).items()]:
         if inspect.isfunction(function) and name[0] != "_":
             new = function if name in PURE else on_symbols(function)
             setattr(tf.keras.backend, name, new)
             setattr(keras.backend, name, new)
+
+
+def _add_dispatcher():
+    import tensorflow as tf
 
     class Dispatcher(tf.__internal__.dispatch.GlobalOpDispatcher):
         """Gives functions of TensorFlow symbolic tensors, as Keras 2 did."""

@@ -15,7 +15,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+import keras
+
 from cbam_keras.recognition.reports import CheckedGate, not_analyzed
+from cbam_keras.recognition.verdicts import CheckState
 
 # A process ends after so many seconds of its own work on one file.
 SECONDS = 60
@@ -211,7 +214,7 @@ def main(lacking: list[str], protect: Callable[[str], None]) -> None:
     def write(**values):
         print(json.dumps(values), file=file)
 
-    keras_2.install()
+    failed = keras_2.install()
     calls.stop_uses()
     protect(os.getcwd())
     write(lacking=lacking)
@@ -230,5 +233,13 @@ def main(lacking: list[str], protect: Callable[[str], None]) -> None:
             reason = f"{type(error).__name__}: {error}"
             rows = [not_analyzed(path.name, reason, job.path)]
         for row in rows:
-            write(row=row.record)
+            write(row=_name_failed(row, failed).record)
         write(begins=False)
+
+
+def _name_failed(row: CheckedGate, failed: Sequence[str]) -> CheckedGate:
+    """Adds to a row that is not analyzed what this Keras lacks for Keras 2."""
+    if not failed or row.state != CheckState.NOT_ANALYZED:
+        return row
+    lacks = f"Keras {keras.__version__} lacks {', '.join(failed)}"
+    return dataclasses.replace(row, verdict=f"{row.verdict} ({lacks})")
