@@ -198,7 +198,10 @@ def test_sentences_have_other_numbers_of_the_studies():
     assert f"CBAM took {100 * longer:.0f}% longer on the GPU" in page
     studies = recompute.read()
     for name, where in (
-        ("photographs-again", "above {:.1f} points on these 2,000 photographs"),
+        (
+            "photographs-again",
+            "above {:.1f} points on these 2,000 images of CIFAR-10",
+        ),
         ("solar-cells-again", "above {:.1f} on solar cells"),
         ("few", "above {:.1f} points ruled out on these 10,000 test images"),
     ):

@@ -25,8 +25,8 @@ TITLES = MEASURED_TITLES | {
         f"cbam-stage-{x}": f"CBAM in stage {x.replace(',', ' and ')}"
         for x in ("1", "2", "3", "1,2", "1,3", "2,3")
     },
-    "photographs-frozen": "photographs of CIFAR-10, frozen, at one rate",
-    "photographs-frozen-chosen": "photographs of CIFAR-10, kept frozen",
+    "photographs-frozen": "CIFAR-10 enlarged to 96 pixels, frozen, at one rate",
+    "photographs-frozen-chosen": "CIFAR-10 enlarged to 96 pixels, kept frozen",
     "digits-stages": "digits among clutter, again",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
@@ -36,22 +36,22 @@ TITLES = MEASURED_TITLES | {
     "cifar10-again": "CIFAR-10, new seeds",
     "cifar10-pooled": "CIFAR-10, 15 epochs",
     "cifar10-converged": "CIFAR-10, 60 epochs",
-    "photographs-again": "photographs of CIFAR-10, pretrained network",
-    "photographs": "photographs of CIFAR-10, best epoch tested",
+    "photographs-again": "CIFAR-10 enlarged to 96 pixels, pretrained network",
+    "photographs": "CIFAR-10 enlarged to 96 pixels, best epoch tested",
     "solar-cells-again": "solar cells, pretrained network",
     "solar-cells": "solar cells, best epoch tested",
     "camvid": "CamVid, U-Net",
     "bccd": "blood cells, detection",
     "top-solar-cells": "solar cells, frozen network",
-    "top-photographs": "photographs of CIFAR-10, frozen network",
+    "top-photographs": "CIFAR-10 enlarged to 96 pixels, frozen network",
     "top-clothes": "Fashion-MNIST, frozen network",
     "top-digits": "handwritten digits, frozen network",
     "top-solar-cells-chosen": "solar cells, rates chosen",
-    "top-photographs-chosen": "photographs of CIFAR-10, rates chosen",
+    "top-photographs-chosen": "CIFAR-10 enlarged to 96 pixels, rates chosen",
     "top-clothes-chosen": "Fashion-MNIST, rates chosen",
     "top-digits-chosen": "handwritten digits, rates chosen",
     "top-solar-cells-habit": "solar cells, two stages",
-    "top-photographs-habit": "photographs of CIFAR-10, two stages",
+    "top-photographs-habit": "CIFAR-10 enlarged to 96 pixels, two stages",
     **{
         f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
         for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
