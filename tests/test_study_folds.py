@@ -64,7 +64,7 @@ def test_differences_are_paired_by_fold_and_corrected(photos, tmp_path):
     mean, deviation = differences.mean(), differences.std(ddof=1)
     half = stats.t.ppf(0.975, 2) * deviation * np.sqrt(1 / 3 + 1 / 2)
     assert gated.interval == pytest.approx((mean - half, mean + half))
-    assert "; 3 folds), not statistically significant. Power" in found.verdict
+    assert "; 3 folds), not statistically significant. Trained" in found.verdict
     assert found.tables()[0].title == "Networks, mean over 3 folds"
     assert "20 images, each tested in one fold" in str(found)
     assert json.loads(found.json())["folds"] == 3
