@@ -298,5 +298,5 @@ def test_rearranged_predictions_have_the_same_accuracies_or_are_refused(
         folder.mkdir()
         read += check(draw(random), folder, random)
         shutil.rmtree(folder)
-    # What is refused is the exception.
-    assert read > DRAWS / 2
+    # Not even half are refused.
+    assert read >= DRAWS / 2
