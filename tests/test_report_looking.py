@@ -172,6 +172,10 @@ def _change_images(folder):
     change_images(folder, fingerprint="of other images")
 
 
+def _split_copies(folder):
+    change_images(folder, copies="split apart")
+
+
 @pytest.mark.parametrize(
     ("change_run", "message"),
     [
@@ -179,9 +183,10 @@ def _change_images(folder):
         (_forget, "its data are arrays or data frames"),
         (_reshape, r"its volumes are of shape \(8, 8, 8, 1\)"),
         (_change_images, "the data in .* have changed since"),
+        (_split_copies, "split the copies of images in .* in another way"),
         (lambda folder: keep(folder), "no network is finished yet"),
     ],
-    ids=["damaged", "arrays", "volumes", "changed", "unfinished"],
+    ids=["damaged", "arrays", "volumes", "changed", "copies", "unfinished"],
 )
 def test_what_cannot_be_drawn_is_a_warning(
     photos, tmp_path, change_run, message

@@ -13,6 +13,7 @@ import shutil
 import networks
 import pretended
 import pytest
+from data_checks import write_tree
 from folder_checks import (
     BOTH,
     COMMAND,
@@ -25,6 +26,7 @@ from folder_checks import (
     every_program,
     few,
     files,
+    killed_at,
     killed_before,
     kills,
     weights,
@@ -190,6 +192,65 @@ def test_changed_layers_are_named(tmp_path):
     with pytest.raises(ValueError, match='the layers of "linear"'):
         call("train", output, networks=changed)
     call("train", output)
+
+
+# What version 0.7 wrote of 20 images, and of as many with a copy of each.
+OF_0_7 = {
+    "name": "photos",
+    "input_shape": [28, 28, 1],
+    "classes": 2,
+    "batch_size": 35,
+    "seed": 0,
+    "augment": [],
+}
+ALONE_IN_0_7 = {
+    **OF_0_7,
+    "sizes": {"train": 14, "validation": 2, "test": 4},
+    "fingerprint": "8254021d11ccf400",
+}
+COPIED_IN_0_7 = {
+    **OF_0_7,
+    "sizes": {"train": 28, "validation": 4, "test": 8},
+    "fingerprint": "8093b17a2e495961",
+}
+
+
+def _begin_in_0_7(output, described):
+    """Rewrites a run of two epochs as one that version 0.7 began."""
+    study_file = output / "study.json"
+    content = json.loads(study_file.read_text())
+    content["settings"]["data"] = {"seed0": described}
+    study_file.write_text(json.dumps(content))
+    (state_file,) = output.glob("*/state.json")
+    state = json.loads(state_file.read_text()) | {"data": described}
+    state_file.write_text(json.dumps(state))
+
+
+def test_a_run_of_version_0_7_with_copies_of_images_is_not_resumed(tmp_path):
+    written = write_tree(tmp_path / "photos", "<ant|bee>/#.png", 10)
+    network = functools.partial(linear, classes=2)
+    options = {
+        "networks": {"linear": network},
+        "data": str(tmp_path / "photos"),
+        "recipe": dataclasses.replace(TWO, image_size=28),
+    }
+    alone, copied = tmp_path / "alone", tmp_path / "copied"
+    with killed_at("-2.keras", alone):
+        call("train", alone, **options)
+    _begin_in_0_7(alone, ALONE_IN_0_7)
+    with epochs() as trained:
+        call("train", alone, **options)
+    assert len(trained) == 1
+    for path in written:
+        shutil.copy(path, path.with_name(f"copy_{path.name}"))
+    with killed_at("-2.keras", copied):
+        call("train", copied, **options)
+    _begin_in_0_7(copied, COPIED_IN_0_7)
+    before = files(copied)
+    message = "changed: data.copies was None, is 'kept in one split, as of"
+    with pytest.raises(ValueError, match=message):
+        call("train", copied, **options)
+    assert files(copied) == before
 
 
 # Damaged.

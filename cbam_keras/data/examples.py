@@ -141,7 +141,8 @@ class Dataset:
     `shape` is the size of all images, `None` if they differ; `channels` are
     those to decode to, 0 until known; `grouped_by` is the argument by which
     images stay together; `left_out` are the numbers of files that are not read,
-    by the reason; `draw` makes images of what has been split, by a seed.
+    by the reason; `copies` say by which rule copies were split, `None` without
+    any; `draw` makes images of what has been split, by a seed.
     """
 
     # `Examples`, of which masks, groups and others may be `None`.
@@ -156,6 +157,7 @@ class Dataset:
     grouped_by: str = ""
     remarks: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
+    copies: str | None = None
     headers: Mapping[str, Header] = dataclasses.field(default_factory=dict)
     draw: Callable[[Examples, str, int], Examples] | None = None
 

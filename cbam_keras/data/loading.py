@@ -52,6 +52,8 @@ class ImageData:
         leaks: Tuple of strings, what inflates accuracy, such as copies.
         fingerprint: String, a short hash by which a resumed run notices other
             data, or another version of a dataset of TensorFlow Datasets.
+        copies: String, the rule by which copies of one image were split, or
+            `None` without copies. A resumed run compares it, too.
         commonest: Number in (0, 1], the fraction of the test images (with folds
             of all) in the majority class. `None` with masks.
         source: Dictionary of the arguments of `load` that say where the images
@@ -82,6 +84,7 @@ class ImageData:
     notes: tuple[str, ...] = ()
     leaks: tuple[str, ...] = ()
     fingerprint: str = ""
+    copies: str | None = None
     commonest: float | None = None
     source: dict[str, object] | None = None
     folds: int | None = None
@@ -168,6 +171,9 @@ class ImageData:
             "augment": list(self.augment),
             "fingerprint": self.fingerprint,
         }
+        # Runs of version 0.7 have no such key, and resume without copies.
+        if self.copies is not None:
+            description["copies"] = self.copies
         if self.folds is not None:
             description |= {"folds": self.folds, "fold": self.fold}
         return description
@@ -527,6 +533,7 @@ def load_source(
         notes=notes,
         leaks=dataset.leaks,
         fingerprint=dataset.fingerprint,
+        copies=dataset.copies,
         commonest=commonest,
         source=source.describe(),
         folds=folds,

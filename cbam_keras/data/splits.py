@@ -18,6 +18,9 @@ SPLITS = ("train", "validation", "test")
 # The fraction of the training images used for testing if a dataset has no
 # test images.
 TEST_FRACTION = 0.2
+# The rule by which copies are split. A run that was begun by another one, as by
+# version 0.7, is not resumed. Change the text with the rule.
+COPIES_RULE = "kept in one split, as of version 0.8"
 
 
 def by_split(data: Mapping) -> dict[str, Any]:
@@ -191,14 +194,14 @@ def complete(
     groups = train.groups if train.is_grouped else None
     options = groups, folds, fold, train.folds
     rows = stratify(train.strata, fraction, seed, test, *options)
-    remarks = dataset.remarks
+    remarks, copies = dataset.remarks, None
     if groups is None and train.folds is None:
         first = _find_first_copies(dataset, train)
         whole = _keep_copies_together(
             rows, train.strata, first, fraction, seed, test, folds, fold
         )
         if whole is not None:
-            rows = whole
+            rows, copies = whole, COPIES_RULE
             num_copies = len(first) - len({*first.tolist()})
             count = _checks.count(num_copies, dataset.noun, "are")
             remarks = (*remarks, f"{count} copies, kept in one split")
@@ -206,7 +209,9 @@ def complete(
     parts |= {split: splits[split] for split in splits if split != "train"}
     if dataset.draw is not None:
         parts = {x: dataset.draw(parts[x], x, seed) for x in parts}
-    return dataclasses.replace(dataset, splits=parts, remarks=remarks)
+    return dataclasses.replace(
+        dataset, splits=parts, remarks=remarks, copies=copies
+    )
 
 
 def _find_first_copies(dataset, examples):

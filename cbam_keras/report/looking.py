@@ -75,6 +75,11 @@ def _split(content, described):
     dataset = source.split(described["seed"], *folds)
     if described.get("fingerprint") not in (None, dataset.fingerprint):
         raise ValueError(f'the data in "{source.data}" have changed since')
+    if described.get("copies") != dataset.copies:
+        raise ValueError(
+            "another version of cbam_keras trained it, and split the copies "
+            f'of images in "{source.data}" in another way'
+        )
     return dataset
 
 
