@@ -144,6 +144,21 @@ def photographs(folder):
     return fine_tuning(splits, seeds=5)
 
 
+def photographs_chosen(folder):
+    """Plans CBAM and no attention, each at the rate that each run chooses.
+
+    The rates are a third of the one of `photographs`, that one, and three times
+    it, to see whether one rate for both is unfair to one of them.
+    """
+    planned = photographs(folder)
+    rates = (3e-4, 1e-3, 3e-3)
+    recipe = dataclasses.replace(planned.recipe, learning_rate=rates)
+    variants = [x for x in planned.variants if x.name in ("none", "cbam")]
+    return dataclasses.replace(
+        planned, variants=variants, recipe=recipe, seeds=range(20, 23)
+    )
+
+
 def frozen(attention):
     """Builds the pretrained network, of which only what is new is trained."""
     images = types.SimpleNamespace(input_shape=(96, 96, 3), output_shape=(10,))
@@ -494,6 +509,7 @@ PLANS = {
         f"{x}-chosen": functools.partial(top_chosen, y) for x, y in TOPS.items()
     },
     "photographs": photographs,
+    "photographs-chosen": photographs_chosen,
     "photographs-frozen": photographs_frozen,
     "photographs-frozen-chosen": photographs_frozen_chosen,
     "photographs-frozen-chosen-20-epochs": functools.partial(
