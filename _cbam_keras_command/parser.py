@@ -51,6 +51,7 @@ class Options(argparse.Namespace):
 class Parser(argparse.ArgumentParser):
     """A parser that takes no abbreviations and reports errors in one line."""
 
+    # Also subparsers, which `argparse` makes with arguments of its own.
     def __init__(self, **options: Any):
         super().__init__(
             allow_abbrev=False,

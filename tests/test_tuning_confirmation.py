@@ -223,14 +223,17 @@ def test_a_folder_is_read_as_what_its_search_returned(confirmed):
 
 
 def test_a_ranking_has_results_of_its_trials_and_of_its_confirmation(confirmed):
-    assert not isinstance(confirmed, study.Results)
-    assert confirmed.output == confirmed.results.output
-    assert confirmed.history == confirmed.results.history
+    trials = study.Results.of(
+        confirmed.output, study.read_content(confirmed.output)
+    )
+    assert type(trials) is study.Results
+    assert confirmed.history == trials.history
+    assert confirmed.runs == trials.runs
+    assert [row.mean for row in confirmed.rows] == [x.mean for x in trials.rows]
     rows = [row.mean for row in confirmed.confirmation]
     assert [row.mean for row in confirmed.retrained.rows] == rows
+    assert type(confirmed.retrained) is study.Results
     assert pickle.loads(pickle.dumps(confirmed)) == confirmed
-    with pytest.raises(AttributeError, match="no attribute 'winner'"):
-        confirmed.winner  # noqa: B018
 
 
 # What cannot be compared.

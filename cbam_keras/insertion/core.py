@@ -201,7 +201,10 @@ class _Part:
         return methods
 
     def call(self, kind, name, x, weights=(), **options):
-        """Calls a layer of Keras, which it makes the first time."""
+        """Calls a layer of Keras, which it makes the first time.
+
+        `options` are the arguments of the layer's class, `kind`.
+        """
         if name not in self.layers:
             options = {"dtype": self.part._gate_dtype, **options}
             layer = kind(name=name, **options)

@@ -27,6 +27,7 @@ def _needs_encoder(
 ) -> Callable[Arguments, keras.Model]:
     """Decorator that answers a call without an encoder with how to make one."""
 
+    # It takes all arguments, and so sees those that `build` has not.
     @functools.wraps(build)
     def call(
         *positional: Arguments.args, **options: Arguments.kwargs

@@ -360,7 +360,14 @@ class Regression(PredictionTask):
     metrics = ("loss", "mae", "val_loss", "val_mae")
     predicted = "numbers"
 
-    def __init__(self, data: Images, *, measure: Any = None, **options: Any):
+    def __init__(
+        self,
+        data: Images,
+        *,
+        measure: Any = None,
+        # The other arguments of `data.load`, which documents them.
+        **options: Any,
+    ):
         self.function = measure or "mae"
         self.score = self.measure = measures.check_measure_of_numbers(
             self.function

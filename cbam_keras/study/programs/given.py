@@ -34,7 +34,14 @@ from cbam_keras.study.results.results import Results
 
 @dataclasses.dataclass(frozen=True)
 class GivenResults(Results):
-    """Results of predictions that were given, see `results_of`."""
+    """Results of predictions that were given, see `results_of`.
+
+    All that `Results` tell of a run is told of these predictions. Only what was
+    read, and how, is more.
+
+    Attributes:
+        content: Dictionary, what `results.json` of a written folder holds.
+    """
 
     content: _files.Json = dataclasses.field(
         default_factory=dict, compare=False, repr=False

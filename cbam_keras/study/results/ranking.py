@@ -3,9 +3,10 @@
 import collections
 import dataclasses
 import json
+import pathlib
 import statistics
 from collections.abc import Sequence
-from typing import Any
+from typing import Self
 
 from cbam_keras import _checks, _terminal
 from cbam_keras._files import Json
@@ -16,6 +17,7 @@ from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans.measures import Measure
 from cbam_keras.study.results import tables
 from cbam_keras.study.results.figures import plot_comparison
+from cbam_keras.study.results.results import RESULTS_OF_KIND, Results
 from cbam_keras.study.results.statistics import describe_runs
 from cbam_keras.study.results.tables import Row
 
@@ -90,14 +92,13 @@ class ConfirmedRow(Row):
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranking(_terminal.Tabular):
+class Ranking(Results):
     """Results of a search: trials, and the best of them retrained.
 
-    `to_dataframe()` has a row per trial. What is not listed below are
-    attributes of `results`, such as `output`, `measures` and `history`.
+    A trial is a variant of these `Results`, which has one seed. `verdict` and
+    `plot` are of the search, and `to_dataframe()` has a row per trial.
 
     Attributes:
-        results: The `Results` of the trials.
         trials: Tuple of `Trial`, in order, all folds of which ended.
         ranked: List of the trials that finished, the best first.
         retrained: The `Results` of the confirmation, or `None`.
@@ -114,42 +115,42 @@ class Ranking(_terminal.Tabular):
         choice: Dictionary, what `results.json` holds of these.
     """
 
-    # `Results`, which imports this file.
-    results: Any
     trials: tuple[Trial, ...] = ()
     choice: Json = dataclasses.field(default_factory=dict)
     confirmation: tuple[ConfirmedRow, ...] = ()
-    retrained: Any = None
-
-    def __getattr__(self, name: str) -> Any:
-        # Copies are asked for others before they have any.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self.results, name)
+    retrained: Results | None = None
 
     @classmethod
-    def of(cls, results: Any, content: Json) -> "Ranking":
+    def of(
+        cls,
+        path: pathlib.Path,
+        content: Json,
+        variants: Sequence[str] | None = None,
+        seeds: Sequence[int] | None = None,
+    ) -> Self:
         """Returns a search of what its folder holds, not yet confirmed."""
-        trials, key = [], results.measures[0].key
-        variants = content["settings"]["variants"]
+        found = super().of(path, content, variants, seeds)
+        choice = {x: content[x] for x in CHOICE if x in content}
+        trials = found._read_trials(content["settings"]["variants"])
+        return dataclasses.replace(found, trials=tuple(trials), choice=choice)
+
+    def _read_trials(self, variants: dict[str, dict[str, OptionValue]]):
+        """Yields a trial for each network of which all folds have ended."""
+        key = self.measures[0].key
         for number, (name, values) in enumerate(variants.items(), 1):
-            runs = [x for x in results.outcomes if x.variant == name]
-            if len(runs) < len(results.planned_runs):
+            runs = [x for x in self.outcomes if x.variant == name]
+            if len(runs) < len(self.planned_runs):
                 continue
             outcome = join_folds(runs)
-            trials.append(
-                Trial(
-                    **vars(outcome),
-                    number=number,
-                    label=results.labels.get(name, name),
-                    values=values,
-                    score=outcome.metrics.get(key),
-                )
+            yield Trial(
+                **vars(outcome),
+                number=number,
+                label=self.labels.get(name, name),
+                values=values,
+                score=outcome.metrics.get(key),
             )
-        choice = {x: content[x] for x in CHOICE if x in content}
-        return cls(results, tuple(trials), choice)
 
-    def confirmed(self, entries: Sequence[Json] | None = None) -> "Ranking":
+    def confirmed(self, entries: Sequence[Json] | None = None) -> Self:
         """Returns it with what its subfolder holds of these, or of its own."""
         if entries is None:
             entries = self.choice.get("confirmation", ())
@@ -165,7 +166,7 @@ class Ranking(_terminal.Tabular):
             if options == trials[entry["trial"]].values
         ]
         seeds = entries[0]["seeds"]
-        retrained = type(self.results).of(path, content, names, seeds)
+        retrained = Results.of(path, content, names, seeds)
         rows = [
             ConfirmedRow(
                 **vars(row),
@@ -182,11 +183,15 @@ class Ranking(_terminal.Tabular):
     @property
     def ranked(self) -> list[Trial]:
         """The trials that finished, the best first."""
-        merit = self.measures[0].merit
-        return sorted(
-            (trial for trial in self.trials if trial.finished),
-            key=lambda x: (-merit(x.score), x.val_loss, x.parameters, x.number),
-        )
+        measure = self.measures[0]
+
+        def order(trial):
+            # The lower loss decides between equal scores, then the smaller
+            # network.
+            merit = measure.merit(trial.metrics[measure.key])
+            return -merit, trial.val_loss, trial.parameters, trial.number
+
+        return sorted((x for x in self.trials if x.finished), key=order)
 
     @property
     def best(self) -> Trial | None:
@@ -233,8 +238,6 @@ class Ranking(_terminal.Tabular):
     def title(self) -> str:
         """The data and the trials in words."""
         return f"{self.data}, {self.trials_in_words}"
-
-    latex = tables.latex
 
     def tables(self) -> list[Table]:
         """Returns the tables, without the names of folders."""
@@ -343,11 +346,11 @@ class Ranking(_terminal.Tabular):
 
     def plot(self) -> "style.Figure":
         """Returns a matplotlib figure of the scores of the trials."""
-        return plot_comparison(self.results, self.title)
+        return plot_comparison(self, self.title)
 
     def unfinished(self) -> list[str]:
         """Returns a line for what the search lacks."""
-        lines = self.results.unfinished()
+        lines = super().unfinished()
         if self.best is None:
             lines.insert(0, "The search is not finished.")
         return lines
@@ -360,3 +363,7 @@ class Ranking(_terminal.Tabular):
 def _short(measure):
     """Returns the heading of a column, e.g. "val accuracy (%)"."""
     return measure.column.replace("validation", "val", 1)
+
+
+# `Results` reads folders of searches by it, and cannot import this file.
+RESULTS_OF_KIND.update(tune=Ranking)

@@ -26,7 +26,6 @@ from cbam_keras.study.results import learning, predictions, statistics, tables
 from cbam_keras.study.results.changes import explain_no_interval, find_changes
 from cbam_keras.study.results.figures import plot_comparison
 from cbam_keras.study.results.kept import Tested
-from cbam_keras.study.results.ranking import Ranking
 from cbam_keras.study.results.statistics import Measured
 from cbam_keras.study.results.tables import Row
 
@@ -76,7 +75,7 @@ class Results(Tested, _terminal.Tabular):
     """
 
     @staticmethod
-    def read(folder: str | os.PathLike) -> "Results | Ranking":
+    def read(folder: str | os.PathLike) -> "Results":
         """Returns the results in an output folder, also of an unfinished run.
 
         A search returns a `Ranking`.
@@ -89,8 +88,7 @@ class Results(Tested, _terminal.Tabular):
         """
         path = pathlib.Path(folder)
         try:
-            found = read_results(path, read_content(path))
-            return found.confirmed() if isinstance(found, Ranking) else found
+            return read_results(path, read_content(path)).confirmed()
         except DAMAGE as error:
             raise ValueError(
                 "`folder` must be the output folder of a study. Received: "
@@ -141,6 +139,10 @@ class Results(Tested, _terminal.Tabular):
                 if x.original in variants and x.run in runs
             ),
         )
+
+    def confirmed(self) -> Self:
+        """Returns it with the confirmation that a search has in a subfolder."""
+        return self
 
     @property
     def are_classifiers(self) -> bool:
@@ -449,9 +451,10 @@ class Results(Tested, _terminal.Tabular):
     predictions = predictions.frame_of
 
 
-def read_results(path: pathlib.Path, content: _files.Json) -> Results | Ranking:
+# The class of what folders of a kind hold, where it is not `Results`.
+RESULTS_OF_KIND: dict[str, type[Results]] = {}
+
+
+def read_results(path: pathlib.Path, content: _files.Json) -> Results:
     """Returns what a folder holds, without the confirmation of a search."""
-    results = Results.of(path, content)
-    if content["kind"] == "tune":
-        return Ranking.of(results, content)
-    return results
+    return RESULTS_OF_KIND.get(content["kind"], Results).of(path, content)
