@@ -86,7 +86,7 @@ PARTS = {
             "cbam r=16 k=7\n90.00\n90.00 ± 0.00\n+10.00",
             f"error (RuntimeError: The loss was nan {EVIL})",
         ],
-        3,
+        4,
     ),
 }
 
@@ -95,8 +95,14 @@ PARTS = {
 def test_a_page_says_what_came_out_and_requests_nothing(command, tmp_path):
     page = written(FOLDERS[command](tmp_path / "run"))
     assert len(page.all("style")) == 1
-    for tag in ("script", "link", "iframe", "a"):
+    for tag in ("script", "link", "iframe"):
         assert not page.all(tag)
+    # Links are to sections of the page, each in its place.
+    sections = [section["id"] for section in page.all("section")]
+    assert [link["href"] for link in page.all("a")] == [
+        f"#{section}" for section in sections
+    ]
+    assert len({*sections}) == len(sections) >= 4
     for picture in page.all("img"):
         assert picture["alt"]
         assert picture["src"].startswith("data:image/")
@@ -166,7 +172,7 @@ def test_a_damaged_folder_has_a_page(content, tmp_path):
     assert "Not in this report" in written(tmp_path).text
 
 
-@pytest.mark.parametrize("name", ["curves.png", "explain/grad_cam.png"])
+@pytest.mark.parametrize("name", ["comparison.png", "explain/grad_cam.png"])
 def test_a_damaged_file_costs_only_its_part(name, tmp_path):
     folder = train(tmp_path / "run")
     (folder / name).write_bytes(b"PK damaged")

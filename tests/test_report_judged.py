@@ -42,19 +42,18 @@ def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
 
 def test_a_page_has_the_order_of_a_results_section(tmp_path):
     page = written(judged(tmp_path / "run"))
-    titles = re.findall(
-        r"^(Data|Results|Classes|Confusion|ROC and threshold|Calibration"
-        r"|What the networks look at|Methods in words|For your checklist"
-        r"|To repeat it)$",
-        page.text,
-        re.M,
-    )
-    assert titles == [
-        *("Data", "Results", "Classes", "ROC and threshold", "Confusion"),
-        "Calibration",
-        *("What the networks look at", "Methods in words"),
-        *("For your checklist", "To repeat it"),
+    titles = [
+        *("Results", "Learning curves", "Classes", "Confusion"),
+        *("What the networks look at", "Calibration", "ROC and threshold"),
+        *("Data", "Methods in words", "For your checklist", "Files"),
+        "To repeat it",
     ]
+    any_title = "|".join(titles)
+    found = re.findall(rf"^({any_title})$", page.text, re.M)
+    # The contents come first, then the sections.
+    assert found == titles * 2
+    contents = page.text.index("\nResults\nLearning curves\n")
+    assert page.text.index("CBAM vs. no attention") < contents
     assert "The threshold is 0.5, the default." in page.text
     assert "Not in this report" not in page.text
     captions = [picture["alt"] for picture in page.all("img")]
@@ -75,6 +74,73 @@ def test_tables_of_page_and_files_agree(tmp_path):
     assert (matrix.values == results.confusion("none").values).all()
     for f1 in results.per_class()["f1"]:
         assert f'<td class="right">{100 * f1:.1f}</td>' in text
+
+
+def cells_of(text, title):
+    """Returns the cells of the table with a title, by row."""
+    rows = text[text.index(f">{title}") :].split("<tbody>")[1]
+    rows = rows[: rows.index("</tbody>")].split("</tr>")[:-1]
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+
+
+def test_networks_stand_side_by_side_with_their_differences(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    tested = {
+        name: [rng.integers(0, 3, 90) for _ in range(3)]
+        for name in ("none", "cbam", "se")
+    }
+
+    def scores_of(answers, each, column):
+        # F1, precision and recall, by their definitions.
+        right = np.sum((answers == each) & (labels == each))
+        both = np.array([np.sum(answers == each), np.sum(labels == each)])
+        return 100 * [2 * right / both.sum(), *right / both][column]
+
+    for names in (["cbam", "none"], ["none", "cbam", "se"]):
+        results = study.results_of(
+            {x: [np.eye(3)[y] for y in tested[x]] for x in names},
+            labels,
+            baseline="none",
+        )
+        page = results.write(tmp_path / names[0]).read_text("utf-8")
+        for column, title in enumerate(("F1", "Precision", "Recall")):
+            for each, row in enumerate(cells_of(page, f"{title} per class")):
+                expected, of_none = [], None
+                for name in ["none", *(x for x in names if x != "none")]:
+                    found = [scores_of(x, each, column) for x in tested[name]]
+                    expected.append((np.mean(found), np.std(found, ddof=1)))
+                    if of_none is None:
+                        of_none = np.array(found)
+                        continue
+                    changes = found - of_none
+                    expected.append((changes.mean(), changes.std(ddof=1)))
+                assert row[:2] == [str(each), "30"]
+                numbers = [x.split(" \N{PLUS-MINUS SIGN} ") for x in row[2:]]
+                np.testing.assert_allclose(
+                    np.array(numbers, float), expected, atol=0.0501
+                )
+        # Answers without probabilities have no curves.
+        assert "AUC per class" not in page
+        heads = [">difference<"] if len(names) == 2 else ["se - none", "cbam -"]
+        assert all(page.count(head) == 3 for head in heads)
+
+
+def test_one_network_has_one_table_of_all_scores(tmp_path):
+    answers = np.eye(3)[[0, 1, 2, 0] * 5]
+    results = study.results_of({"cbam": answers}, [0, 1, 2, 1] * 5)
+    page = results.write(tmp_path / "out").read_text("utf-8")
+    row = cells_of(page, "Per class")[1]
+    assert row[:2] == ["cbam", "1"] and row[3:6] == ["100.0", "50.0", "66.7"]
+    assert ">difference<" not in page
+
+
+def test_equal_counts_of_classes_are_folded(tmp_path):
+    folder = judged(tmp_path / "run")
+    title = "Images of each class, seed 0"
+    assert f"<summary>{title}</summary>" in report.write(folder).read_text()
+    change(folder, class_counts=[9, 10])
+    assert f"<h3>{title}</h3>" in report.write(folder).read_text()
 
 
 def test_latex_is_what_the_page_shows(tmp_path):
@@ -99,7 +165,9 @@ def test_what_is_wrong_with_data_is_on_the_first_screen(tmp_path):
     names = ("cat", "<b>", "dog")
     folder = judged(tmp_path / "run", names, absent=[1], leaks=[leak])
     page = written(folder)
-    first = page.text[: page.text.index("\nData\n")]
+    # The first section is the second to be called so, after the contents.
+    before, contents, *_ = page.text.split("\nResults\n")
+    first = before + contents
     assert leak in first and 'No test image is of class "<b>"' in first
 
 
@@ -107,9 +175,11 @@ def test_more_than_forty_classes_fold_their_tables(tmp_path):
     names = [f"class {number}" for number in range(41)]
     folder = judged(tmp_path / "run", names)
     page = written(folder)
-    summaries = re.findall(r"^(Per class.*|Images of each.*)$", page.text, re.M)
+    summaries = re.findall(
+        r"^(\S+ per class.*|Images of each.*)$", page.text, re.M
+    )
     # The settings and what checklists ask are folded, too.
-    assert len(page.all("details")) == 2 + len(summaries) == 4
+    assert len(page.all("details")) == 2 + len(summaries) == 8
     assert (folder / "report.html").stat().st_size < 3e6
 
 

@@ -133,6 +133,25 @@ def test_a_history_shows_all_numbers_of_its_networks():
     assert shown == [*lines(loss)]
 
 
+def test_a_history_of_several_runs_shows_their_mean_and_range():
+    # The last run stopped earlier, and the second one diverged.
+    longer = [[0.1, 0.2, 0.6], [0.3, 0.5, float("nan")], [0.5, 0.8]]
+    rows = [
+        epoch("cbam", number, 1.0, 0.2, 1.0, value)
+        for run in longer
+        for number, value in enumerate(run, 1)
+    ]
+    figure = plotting.plot_history(rows)
+    _, axes = figure.axes
+    drawn = lines(axes)["cbam, validation"]
+    assert drawn == [[1, pytest.approx(30)], [2, pytest.approx(50)], [3, 60.0]]
+    (band,) = axes.collections
+    box = band.get_datalim(axes.transData)
+    assert box.get_points().ravel() == pytest.approx([1, 10, 3, 80])
+    # A single run has no band.
+    assert not plotting.plot_history(ROWS).axes[1].collections
+
+
 # What a study compares.
 
 

@@ -5,6 +5,8 @@
 - `summary`: what methods and checklist say, as plain values.
 - `methods`: the methods of a run as sentences.
 - `checklist`: what checklists of reviewers ask for, and what answers it.
+- `classes`: scores of each class, networks side by side.
+- `judged`: what predictions say of classes, curves and calibration.
 - `given`: `write_given`, the folder and the page of predictions.
 - `looking`: some test images, and what networks see in them, drawn.
 """

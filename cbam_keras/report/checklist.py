@@ -50,7 +50,7 @@ def add_checklist(page: Page, summary: Summary) -> None:
     answered = sum(row["answer"] != YOURS for row in rows)
     title = f"{len(rows)} items, {answered} answered at least in part"
     table = Table(title, rows)
-    section = Section("For your checklist", [LISTS], [table], is_folded=True)
+    section = Section("For your checklist", [LISTS], folded=[table])
     page.sections.append(section)
 
 
@@ -96,7 +96,8 @@ def answer_outcome(summary: Summary, page: Page) -> str:
         if summary.predicts == LABELS:
             kind = "labels, of which several may apply"
         text = f"{len(summary.class_names)} {kind}"
-        if any(x.title == "Data" and x.tables for x in page.sections):
+        data = [x for x in page.sections if x.title == "Data"]
+        if any(x.tables or x.folded for x in data):
             text += '; "Data" counts them by split'
         return f"{text}."
     if summary.predicts == OF_SCORES:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from cbam_keras import _files, _terminal
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
+from cbam_keras.report.classes import score_tables
 from cbam_keras.report.page import MAX_NETWORKS, TEXTS, Figure, Page, Section
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import figures, predictions
@@ -31,8 +32,8 @@ def add_judged(page: Page, results: Results, content: Json) -> None:
         figure = _write(page, results, "numbers.png", drawn, caption)
         page.sections.append(Section("Regression", figures=[figure]))
     if results.predicts in OF_CLASSES:
-        classes = Section("Classes", [NOTES["classes"]], [tables["per_class"]])
-        page.sections += [classes, _curves(page, results, frames, tables)]
+        page.sections.append(_classes(results, tables["per_class"]))
+        page.sections.append(_curves(page, results, frames, tables))
     if results.predicts == CLASSES:
         page.sections.append(_confusion(page, results, tables))
         for name in results.tested:
@@ -69,6 +70,15 @@ def _write(page, results, name, drawn, caption):
     path = results.output / name
     _files.write_figure(path, drawn, as_pdf=page.as_pdf)
     return Figure.read(path, caption)
+
+
+def _classes(results, table):
+    """Returns the section of the scores of each class."""
+    section = Section("Classes", [NOTES["classes"]], [table])
+    if len(results.tested) > 1:
+        section.tables, section.folded = [], score_tables(results, table.note)
+        section.tables.append(section.folded.pop(0))
+    return section
 
 
 def _curves(page, results, frames, tables):

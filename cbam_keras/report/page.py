@@ -21,6 +21,25 @@ DPI = 150
 TEXTS = tomllib.loads((FOLDER / "page.texts.toml").read_text("utf-8"))
 # Figures of more networks make a page too long.
 MAX_NETWORKS = 6
+# The titles of sections in the order of the page: first what answers the
+# question, then what it was computed from.
+SECTIONS = (
+    "Results",
+    "Learning curves",
+    "Regression",
+    "Classes",
+    "Confusion",
+    "What the networks look at",
+    "Calibration",
+    "ROC",
+    "ROC and threshold",
+    "Threshold",
+    "Data",
+    "Methods in words",
+    "For your checklist",
+    "Files",
+)
+REPEAT = "To repeat it"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,13 +71,19 @@ class Section:
     title: str
     texts: list[str] = dataclasses.field(default_factory=list)
     tables: list[Table] = dataclasses.field(default_factory=list)
+    # These tables are seen only when they are opened.
+    folded: list[Table] = dataclasses.field(default_factory=list)
     listings: dict[str, str] = dataclasses.field(default_factory=dict)
     figures: list[Figure] = dataclasses.field(default_factory=list)
-    # Whether its tables are seen only when they are opened.
-    is_folded: bool = False
 
     def __bool__(self) -> bool:
-        return any((self.texts, self.tables, self.listings, self.figures))
+        shown = self.texts, self.tables, self.folded, self.listings
+        return any((*shown, self.figures))
+
+    @property
+    def anchor(self) -> str:
+        """What links to the section name."""
+        return anchor_of(self.title)
 
 
 @dataclasses.dataclass
@@ -81,6 +106,27 @@ class Page:
     # Whether its figures are also written as PDF.
     as_pdf: bool = False
 
+    @property
+    def shown_sections(self) -> list[Section]:
+        """The sections that hold something, in the order of the page."""
+        sections = filter(None, self.sections)
+        return sorted(
+            sections, key=lambda section: SECTIONS.index(section.title)
+        )
+
+    @property
+    def contents(self) -> dict[str, str]:
+        """The titles of the sections, by what links to them name."""
+        titles = [section.title for section in self.shown_sections]
+        if self.facts:
+            titles.append(REPEAT)
+        return {anchor_of(title): title for title in titles}
+
+
+def anchor_of(title: str) -> str:
+    """Returns what links to a title name, such as "learning-curves"."""
+    return title.lower().replace(" ", "-")
+
 
 def render(page: Page) -> str:
     """Returns a page as HTML."""
@@ -95,5 +141,9 @@ def render(page: Page) -> str:
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return environment.get_template("page.html").render(
-        page=page, style=style, style_hash=f"'sha256-{digest}'"
+        page=page,
+        repeat=REPEAT,
+        repeat_anchor=anchor_of(REPEAT),
+        style=style,
+        style_hash=f"'sha256-{digest}'",
     )

@@ -3,19 +3,19 @@
 import json
 import os
 import pathlib
-import statistics
 
 from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
 from cbam_keras.report import looking
 from cbam_keras.report.checklist import add_checklist
+from cbam_keras.report.classes import add_ious
 from cbam_keras.report.judged import add_judged
 from cbam_keras.report.methods import describe_methods
 from cbam_keras.report.page import TEXTS, Figure, Page, Section, render
 from cbam_keras.report.summary import describe_sizes, summarize
 from cbam_keras.study.files.folder import EXPLANATIONS, REPORT, read_content
 from cbam_keras.study.plans.measures import validation_key
-from cbam_keras.study.results.figures.curves import draw_curves
+from cbam_keras.study.results.figures.curves import CURVES, draw_curves
 from cbam_keras.study.results.learning import rates_table
 from cbam_keras.study.results.predictions import count_labels
 from cbam_keras.study.results.results import read_results
@@ -167,7 +167,9 @@ def _add_data(page, results, content):
         has_masks = (content["source"] or {}).get("masks")
         noun = "pixel" if has_masks else results.noun
         title = f"{noun.capitalize()}s of each class, {which}"
-        section.tables.append(Table(title, rows))
+        are_equal = all(len({*x}) == 1 for x in counts.values())
+        tables = section.folded if are_equal else section.tables
+        tables.append(Table(title, rows))
     page.sections.append(section)
 
 
@@ -185,16 +187,26 @@ def _add_results(page, results, content):
             section.tables.append(rates)
         if code := getattr(results, "code", ""):
             section.listings["To use it"] = code
-        if by_class := _list_classes(results, content.get("class_names", ())):
-            section.tables.append(by_class)
     page.missing += [f"{line} {RESUME}" for line in results.unfinished()]
-    if page.as_pdf:
-        # Figures of the run are drawn again.
-        file = results.output / "comparison.png"
-        if file.exists():
-            _files.write_figure(file, results.plot(), as_pdf=True)
-        draw_curves(results, as_pdf=True)
-    section.figures = _read_figures(results.output, TEXTS["figures"])
+    caption = TEXTS["captions"]["comparison"]
+    file = results.output / "comparison.png"
+    if page.as_pdf and file.exists():
+        # A figure of the run is drawn again.
+        _files.write_figure(file, results.plot(), as_pdf=True)
+    section.figures = _read_figures(results.output, {file.name: caption})
+
+
+def _add_curves(page, results, content):
+    """The learning curves."""
+    if content["kind"] == "tune":
+        # The curves of many trials could not be told apart.
+        results = results.confirmed().retrained
+    # They are drawn again, since the curves of an unfinished run are not there,
+    # and older versions drew those of the first seed alone.
+    if results is not None and draw_curves(results, as_pdf=page.as_pdf):
+        captions = {CURVES: TEXTS["captions"]["curves"]}
+        figures = _read_figures(results.output, captions)
+        page.sections.append(Section("Learning curves", figures=figures))
 
 
 def _add_files(page, results, content):
@@ -218,21 +230,6 @@ def _add_files(page, results, content):
         page.sections.append(
             Section("Files", [TEXTS["notes"]["files"]], tables)
         )
-
-
-def _list_classes(results, class_names):
-    """Returns the IoU of each class of masks, as a table, if there are any."""
-    rows = []
-    for name in class_names:
-        row = {}
-        for variant in results.variants:
-            if found := results.values(variant, f"iou_{name}"):
-                label = results.labels.get(variant, variant)
-                row[label] = f"{100 * statistics.fmean(found.values()):.1f}"
-        if row:
-            rows.append({"class": str(name), **row})
-    title = f"IoU by class (%), {results.seeds_in_words}"
-    return Table(title, rows) if rows else None
 
 
 def _read_figures(folder, captions):
@@ -283,7 +280,8 @@ def _add_methods(page, results, content):
     add_checklist(page, summary)
 
 
-# In the order of the page.
+# The checklist names what the other parts have added. The page has an order of
+# its own.
 ABOUT = (_add_identity, _add_question, _add_data)
-FOUND = (_add_results, add_judged, _add_examples)
+FOUND = (_add_results, _add_curves, add_ious, add_judged, _add_examples)
 PAGE_PARTS = (*ABOUT, *FOUND, _add_files, _add_methods)

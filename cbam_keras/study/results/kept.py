@@ -89,8 +89,9 @@ class Predictions:
             return float(np.mean(self.of_each))
         return measures.compute(measure, self.probabilities, self.labels)
 
+    @functools.cached_property
     def by_class(self) -> dict[str, Sequence]:
-        """Returns images and scores of each class, NaN without images."""
+        """Images and scores of each class, NaN without images."""
         metrics = _checks.require("sklearn.metrics", extra="plot")
         classes = range(self.probabilities.shape[1])
         *scores, images = metrics.precision_recall_fscore_support(

@@ -95,10 +95,10 @@ def per_class(results: Tested) -> DataFrame:
         precision of one that is never predicted is 0.
     """
     pandas = _checks.require("pandas", extra="plot")
-    tested = _of_classes(results)
+    tested = of_classes(results)
     frames = [
         pandas.DataFrame(
-            {"variant": variant, "class": results.class_names, **x.by_class()}
+            {"variant": variant, "class": results.class_names, **x.by_class}
         )
         for variant, by_seed in tested.items()
         for x in by_seed.values()
@@ -123,7 +123,7 @@ def confusion(results: Tested, variant: str) -> DataFrame:
     """
     pandas = _checks.require("pandas", extra="plot")
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    tested = _of_classes(results)
+    tested = of_classes(results)
     _checks.one_of("variant", variant, tested)
     classes, names = range(len(results.class_names)), [*results.class_names]
     matrix = sum(
@@ -216,7 +216,7 @@ def mcnemar(results: Tested) -> DataFrame:
     """
     pandas = _checks.require("pandas", extra="plot")
     metrics = _checks.require("sklearn.metrics", extra="plot")
-    _of_classes(results)
+    of_classes(results)
     records = []
     for outcome in results.runs:
         names = outcome.variant, results.baseline
@@ -244,7 +244,7 @@ def _find_pair(results, pair, run):
     return kept if np.array_equal(kept[0].images, kept[1].images) else None
 
 
-def _of_classes(results: Tested) -> dict[str, dict[Run, Predictions]]:
+def of_classes(results: Tested) -> dict[str, dict[Run, Predictions]]:
     """Returns what classifiers predict, or raises if there is none."""
     if results.predicts not in OF_CLASSES:
         reasons = [*results.files_left_out.values()]
@@ -287,7 +287,7 @@ def with_probabilities(results: Tested) -> dict[str, dict[Run, Predictions]]:
     """Returns the predictions of networks that do not give classes alone."""
     return {
         variant: by_run
-        for variant, by_run in _of_classes(results).items()
+        for variant, by_run in of_classes(results).items()
         if not any(x.are_answers for x in by_run.values())
     }
 

@@ -1,14 +1,19 @@
 """Training curves, and what a study compares."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from cbam_keras import _checks, _files
 from cbam_keras.explain.figures import style
 from cbam_keras.study.files.outcomes import history_of
 from cbam_keras.study.results.kept import Tested
-from cbam_keras.study.results.statistics import ends_of
+from cbam_keras.study.results.statistics import describe_runs, ends_of
 
+# The file of the curves in an output folder.
+CURVES = "curves.png"
 # What history is drawn beside the loss: its heading, and what it is scaled by.
 HEADINGS = {
     "accuracy": ("Accuracy (%)", 100),
@@ -24,16 +29,16 @@ def plot_history(
     """Draws loss and accuracy over the epochs, a color per network.
 
     Args:
-        rows: Sequence of dictionaries, one per network and epoch, as in
+        rows: Sequence of dictionaries, one per network, run and epoch, as in
             `study.Results.history`. The keys are `"network"`, `"epoch"` (from
             1), `"loss"`, `"accuracy"`, `"val_loss"` and `"val_accuracy"`, or
             `"miou"` and `"val_miou"` (in [0, 1]), or `"mae"` and `"val_mae"`,
-            or losses alone.
+            or losses alone. Several rows for an epoch are drawn as their mean.
         title: String, written over the figure. Defaults to `""`.
 
     Returns:
         A `matplotlib.figure.Figure`. Training has thin lines, validation bold
-        lines and markers.
+        lines and markers, with bands from the lowest to the highest run.
 
     Raises:
         ValueError: If there are no rows.
@@ -60,21 +65,38 @@ def plot_history(
     ):
         for name, look in styles.items():
             history = [row for row in rows if row["network"] == name]
-            epochs = [row["epoch"] for row in history]
-            validation = [scale * row[f"val_{key}"] for row in history]
-            training = [scale * row[key] for row in history]
+            validation = _by_epoch(history, f"val_{key}", scale)
+            training = _by_epoch(history, key, scale)
+            epochs = [*validation]
+            means = [np.mean(runs) for runs in validation.values()]
             thick = {**look, "linewidth": 2, "markersize": 5}
-            axes.plot(epochs, validation, **thick, label=f"{name}, validation")
+            axes.plot(epochs, means, **thick, label=f"{name}, validation")
+            if len(history) > len(epochs):
+                low = [min(runs) for runs in validation.values()]
+                high = [max(runs) for runs in validation.values()]
+                band = {"color": look["color"], "alpha": 0.15, "lw": 0}
+                axes.fill_between(epochs, low, high, **band)
+            means = [np.mean(runs) for runs in training.values()]
             thin = {**look, "linewidth": 1, "alpha": 0.6, "mfc": "none"}
             if len(epochs) > 1:
                 thin["marker"] = ""
-            axes.plot(epochs, training, **thin, label=f"{name}, training")
+            axes.plot(epochs, means, **thin, label=f"{name}, training")
         axes.set(xlabel="Epoch", ylabel=heading)
         whole = ticker.MaxNLocator(integer=True, min_n_ticks=1)
         axes.xaxis.set_major_locator(whole)
         style.style_axes(axes, "both")
     style.add_legend(figure, panels, columns=min(4, len(styles)))
     return figure
+
+
+def _by_epoch(history, key, scale):
+    """Returns the values of all runs by epoch, those that are finite."""
+    values = {epoch: [] for epoch in sorted({x["epoch"] for x in history})}
+    for row in history:
+        if math.isfinite(row[key]):
+            values[row["epoch"]].append(scale * row[key])
+    # A loss may become infinite, or NaN, in the last epoch of a run.
+    return {epoch: runs or [math.nan] for epoch, runs in values.items()}
 
 
 def plot_comparison(results: Any, title: str = "") -> "style.Figure":
@@ -126,11 +148,14 @@ def _draw_rows(axes, rows, baseline, measure):
     style.style_axes(axes, "x")
 
 
-def draw_curves(results: Tested, *, as_pdf: bool = False) -> None:
-    """Writes the history of the networks of the first seed as a figure."""
-    first = results.planned_runs[0]
-    outcomes = [x for x in results.outcomes if x.run == first]
-    if rows := history_of(outcomes, are_several=False):
-        figure = plot_history(rows, f"{results.data}, {first}")
-        path = results.output / "curves.png"
-        _files.write_figure(path, figure, as_pdf=as_pdf)
+def draw_curves(results: Tested, *, as_pdf: bool = False) -> bool:
+    """Draws the history of all networks and runs, and tells if there is one."""
+    rows = history_of(results.outcomes, are_several=False)
+    if rows:
+        runs = {outcome.run for outcome in results.outcomes}
+        words = describe_runs(len(runs), results.folds)
+        if len(runs) == 1:
+            words = str(*runs)
+        figure = plot_history(rows, f"{results.data}, {words}")
+        _files.write_figure(results.output / CURVES, figure, as_pdf=as_pdf)
+    return bool(rows)
