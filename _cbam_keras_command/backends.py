@@ -50,12 +50,16 @@ def way_to_install(error: Exception) -> str:
         return f"{error}. Set KERAS_BACKEND to one of {listed}"
     if not isinstance(error, ImportError) or error.name not in BACKENDS:
         return ""
-    name, advice = error.name, "or set KERAS_BACKEND to one that is, of"
     if not any(map(importlib.util.find_spec, BACKENDS)):
-        name, advice = "jax", "the smallest, as there is none of"
+        return (
+            f"Keras needs a backend, one of {listed}, and none is installed. "
+            "In a clone of cbam_keras, install one: pip install '.[jax]' (the "
+            "smallest)"
+        )
     return (
-        f"Keras needs {error.name}, which is not installed: in a clone of "
-        f"cbam_keras, pip install '.[{name}]', {advice} {listed}"
+        f"Keras needs {error.name}, which is not installed. In a clone of "
+        f"cbam_keras, pip install '.[{error.name}]', or set KERAS_BACKEND to "
+        f"one of {listed} that is installed"
     )
 
 

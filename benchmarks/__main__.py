@@ -60,7 +60,7 @@ def parse(command=None):
     options, further = parser.parse_known_args(command)
     for name in options.names:
         if name not in SCRIPTS:
-            parser.error(f"`{name}` is none of {', '.join(SCRIPTS)}")
+            parser.error(f"`{name}` is not one of {', '.join(SCRIPTS)}")
     for mode in options.mode or ():
         if not is_installed(mode):
             backend = arguments.backend_of(mode)

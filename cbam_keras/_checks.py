@@ -48,13 +48,14 @@ NEXT_STEPS = (
     (
         "images",
         r"\[?'.*",
-        "Read files, by keras.utils.img_to_array(keras.utils.load_img(path))",
+        "Read the files with keras.utils.img_to_array(keras.utils.load_img("
+        "path))",
     ),
-    ("attention", "'.*,.*'", "Give several as a list of names"),
+    ("attention", "'.*,.*'", "Pass several names as a list"),
     (
         "class_weight",
         r"[{\[(].*",
-        "Weights of your own are those of a loss, loss=keras.losses."
+        "For your own class weights, pass a loss: loss=keras.losses."
         "CategoricalFocalCrossentropy(alpha=[...], gamma=0)",
     ),
 )
@@ -187,7 +188,7 @@ def shown(value: object) -> str:
     if any(package_of(kind) == "tf_keras" for kind in type(value).__mro__):
         return (
             "an object of tf_keras, which is Keras 2. Unset "
-            "TF_USE_LEGACY_KERAS, and build the model by `import keras`"
+            "TF_USE_LEGACY_KERAS, and build the model with `import keras`"
         )
     if shape := getattr(value, "shape", None):
         return f"an array of shape {tuple(shape)}"
@@ -266,7 +267,7 @@ class Named(dict[str, Value]):
 
     def __missing__(self, name: object) -> Value:
         listed = ", ".join(self)
-        raise KeyError(f"{name} is none of {listed}")
+        raise KeyError(f"{name} is not one of {listed}")
 
 
 def first_few(items: Sequence[object], most: int = 3) -> str:
@@ -278,7 +279,12 @@ def first_few(items: Sequence[object], most: int = 3) -> str:
 def count(number: int, noun: str, verb: str = "") -> str:
     """Returns a number with a noun, e.g. "1 image" or "2 images are"."""
     if number == 1:
-        verb = {"are": "is", "have": "has"}.get(verb, verb)
+        verb = {
+            "are": "is",
+            "have": "has",
+            "use": "uses",
+            "repeat": "repeats",
+        }.get(verb, verb)
     words = f"{number:,}", noun if number == 1 else f"{noun}s", verb
     return " ".join(filter(None, words))
 

@@ -129,7 +129,7 @@ def test_an_error_of_reading_is_named_and_is_no_damage(tmp_path, monkeypatch):
         joined(loaded.train)
     for path in paths:
         os.unlink(path)
-    with pytest.raises(ValueError, match="No such file.* again once it can"):
+    with pytest.raises(ValueError, match="No such file.* repeat the command"):
         joined(loaded.train)
 
     def fail(item):
@@ -155,7 +155,7 @@ DEEP_FILES = {
     "signed.tif": _tiff(SIGNED.astype("int16")),
     "unsigned_32.tif": _tiff(GREY.astype("uint32")),
 }
-REFUSED = "of more than 8 bits or other bands: save as RGB of 8 bits"
+REFUSED = "of more than 8 bits or with additional bands: convert to 8-bit RGB"
 
 
 def test_bands_beyond_color_are_named_and_read_as_the_message_says(tmp_path):

@@ -71,7 +71,7 @@ def test_a_seed_has_the_same_folds_again_and_another_one_others():
             {"folds": 6},
             "Each class must have at least 6 images for folds=6. Received: "
             'arrays, with fewer of class "0" (3). Number labels from 0 without '
-            "gaps, add images, or remove the class everywhere, or take fewer",
+            "gaps, add images, or remove the class everywhere, or use fewer",
         ),
     ],
 )

@@ -60,9 +60,17 @@ def test_arrays_of_any_rank_are_data(given, options, kind, input_shape):
         (numbers(12, 2), {}, r'images\[..., None\] .*kind="signals" \(--kind'),
         (numbers(12, 2, 3), {"kind": "signals"}, "Data must be signals"),
         (numbers(7), {"kind": "sound"}, '"signals".*Received: kind='),
-        (numbers(7), {"augment": "flip"}, "`augment` are for images"),
-        (BOTH, {"augment": keras.layers.GaussianNoise(1)}, "are for images"),
-        (numbers(7), {"image_size": 8}, "`image_size` and .* are for images"),
+        (
+            numbers(7),
+            {"augment": "flip"},
+            "augmentations work for images",
+        ),
+        (
+            BOTH,
+            {"augment": keras.layers.GaussianNoise(1)},
+            "for images only",
+        ),
+        (numbers(7), {"image_size": 8}, "`image_size` and .* work for images"),
         (numbers(7) * np.nan, {}, "infinite values in 40 vectors"),
         (BOTH | {"age": [1, 2]}, {}, r"all of one length N.*'age': \(2, 1\)"),
         (BOTH | {"age": ["old"] * 40}, {}, "no numbers"),
@@ -92,7 +100,7 @@ def test_class_folders_of_arrays_are_read_by_a_pattern(tmp_path):
         groups.append({number // 4 for number in numbers_of})
     assert not groups[0] & groups[1] and not groups[0] & groups[2]
     np.save(folder / "p0_99.npy", signals[0, 1:])
-    with pytest.raises(ValueError, match=r"arrays of one shape.*\(11, 2\)"):
+    with pytest.raises(ValueError, match=r"arrays of equal shape.*\(11, 2\)"):
         data.load(tmp_path / "data", **options)
 
 
@@ -199,7 +207,7 @@ def test_recordings_of_a_folder_stay_in_one_split(tmp_path):
     assert len(set.union(*groups)) == sum(map(len, groups)) == 8
     np.savez(tmp_path / "z.npz", x=SIGNALS[:, 1:], y=LABELS)
     with pytest.raises(
-        ValueError, match=r"x of one shape but for N.*\(11, 2\)"
+        ValueError, match=r"equal shapes except for N.*\(11, 2\)"
     ):
         data.load(tmp_path, kind="signals")
     np.savez(tmp_path / "z.npz", signal=SIGNALS)
@@ -242,16 +250,16 @@ def test_examples_of_one_group_stay_together(tmp_path):
         loaded = data.load(given, kind="signals", **options)
         groups = [{*part.groups} for part in loaded]
         assert len(set.union(*groups)) == sum(map(len, groups)) == 8
-    with pytest.raises(ValueError, match=r"`groups` must be a group for each"):
+    with pytest.raises(ValueError, match=r"`groups` must have one group per"):
         data.load((SIGNALS, LABELS), kind="signals", groups=SUBJECTS[1:])
-    with pytest.raises(TypeError, match="belong to is groups="):
+    with pytest.raises(TypeError, match="pass groups with groups="):
         data.load((SIGNALS, LABELS, SUBJECTS), kind="signals")
 
 
 @pytest.mark.parametrize("shape", [(7, 7, 7), (9, 8, 5)])
 def test_volumes_are_not_taken_for_images_of_many_channels(shape):
     volumes = LEVELS.repeat(20, 2)[:, :1, :1, None] * np.ones(shape, "uint8")
-    with pytest.raises(ValueError, match="`kind` must say what arrays of four"):
+    with pytest.raises(ValueError, match="4-D arrays are ambiguous"):
         data.load((volumes, LABELS))
     loaded = data.load((volumes, LABELS), kind="volumes")
     assert loaded.input_shape == (*shape, 1)

@@ -254,11 +254,11 @@ def test_a_refusal_draws_the_tree(tmp_path):
 @pytest.mark.parametrize(
     ("tree", "message"),
     [
-        ("<images|masks>/#.png", "no classes:(.|\n)*No pattern was found"),
+        ("<images|masks>/#.png", "not classes:(.|\n)*No pattern was found"),
         ("<cat|dog|unlabelled>/#.png", "'unlabelled'"),
         ("<a|b>/#<|_mask>.png", r"e.g. .a/0_mask.png(.|\n)*No pattern"),
-        ("<test|val>/#.png", '"test", "val" beside'),
-        ("train/<images|labels>/#.png", "'labels'.*no classes"),
+        ("<test|val>/#.png", '"test", "val" next to'),
+        ("train/<images|labels>/#.png", "'labels'.*not classes"),
         ("<train|val|valid>/cat/#.png", 'splits "train", "val", "valid'),
         ("", r"at least two classes, one subfolder each.*\[\]"),
         ("<cat|dog|cow/.hidden>/#.png", 'images in "train".*class "cow"'),
@@ -276,7 +276,7 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
         (
             {"pattern": "{patient}/*"},
             ValueError,
-            "Say {group} for what stays in one split",
+            "Use {group} for units that must stay in one split",
         ),
         ({"pattern": "{split}/*"}, ValueError, "with {class} in one"),
         ({"pattern": "a**/{class}/*"}, ValueError, "as a component"),
@@ -289,7 +289,7 @@ def test_what_makes_no_dataset_is_refused(tmp_path, tree, message):
         (
             {"pattern": "{split}/{class}_*_*"},
             ValueError,
-            '"cat", "dog". Name the folders',
+            '"cat", "dog". Rename these folders',
         ),
         (
             {"pattern": "{class}/{group}_*"},
@@ -321,7 +321,7 @@ def test_a_pattern_of_another_meaning_is_refused(
     [
         ("test_set/#.png", None, "2 in test_set/"),
         ("extra/<a/#|#>.png", None, "4 in extra/"),
-        ("train/#.png", None, "2 in no class folder"),
+        ("train/#.png", None, "2 not in a class folder"),
         (
             "a/b/cat/#.png <a|b>/#.png",
             "{split}/{class}/*",

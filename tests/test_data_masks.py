@@ -229,8 +229,8 @@ def test_other_folders_are_refused_with_patterns(
 def test_what_is_ignored_is_no_class(ignored, names):
     loaded = load_masks(IMAGES, TRUTH, ignore_index=ignored, batch_size=None)
     assert " ".join(loaded.class_names) == names
-    part = f"{100 * (TRUTH == ignored).mean():.3g}% of the pixels"
-    assert loaded.notes == (f"ignored: {part}",)
+    part = f"{100 * (TRUTH == ignored).mean():.3g}% of pixels ignored"
+    assert loaded.notes == (part,)
     values = {*np.unique(loaded.train[1])}
     assert values == {0, 1, loaded.ignore_index} == {0, 1, 255}
 
@@ -303,7 +303,7 @@ def _of(masks, **options):
         (
             {},
             _of(np.where(TRUTH, 255, MANY % 2)),
-            "values, 255 .*ignore_index= if",
+            "values, 255 .*pass ignore_index=",
         ),
         (
             {},
@@ -314,7 +314,7 @@ def _of(masks, **options):
         ({}, _of(0 * TRUTH), "2 to 255 classes.* 1 classes, 0, and 0 other"),
         ({}, _of(MANY), "256 classes"),
         ({}, _of(np.eye(2)[TRUTH % 2]), r"np.argmax\(masks, axis=-1\)"),
-        ({}, _of(TRUTH / 2), "without fractions"),
+        ({}, _of(TRUTH / 2), "masks must be integers"),
         # Files that do not fit.
         ({B: THIRD.T}, {}, "1 .*3.png. .6 x 8 for an image of 8 x 6"),
         ({A: _palette(THIRD), B: _palette(THIRD, RGB[::-1])}, {}, "same one"),
@@ -345,7 +345,7 @@ def _of(masks, **options):
         (
             {},
             COLORED | {"ignore_index": 3},
-            "position, from 0, in `colors`.*3 colors",
+            "zero-based index into `colors`.*3 colors",
         ),
         ({}, {"colors": {"a": 1, "b": (1, 1, 1)}}, "to different colors or"),
         ({"a.txt": "1 2 3 a\n4 5 6 b"}, FILE, "CVAT.*Received: {}"),
@@ -441,7 +441,7 @@ def test_few_numbers_of_objects_are_read_as_classes_but_not_in_silence():
     )
     _write(masks.astype("uint8"))
     (note,) = load_masks("images", "masks").notes
-    assert note.startswith("masks hold 0 to a maximum of each file, up to 2,")
+    assert note.startswith("masks hold 0 to a different maximum in each")
     # What the note advises reads them as one class.
     colors = {"background": 0, "foreground": "> 0"}
     named = (("colors", colors), ("class_names", NAMES))
@@ -457,7 +457,7 @@ def test_numbers_of_instances_are_no_classes():
         [np.arange(48).reshape(8, 6) % (i % 4 + 2) for i in range(10)]
     )
     _write(masks.astype("uint8"))
-    with pytest.raises(ValueError, match='"foreground": "> 0"} if they do'):
+    with pytest.raises(ValueError, match='"foreground": "> 0"}; otherwise'):
         load_masks("images", "masks")
     colors = {"background": 0, "gland": "> 0"}
     loaded = load_masks("images", "masks", colors=colors, batch_size=None)

@@ -245,7 +245,7 @@ def test_lists_beside_images_are_named(tmp_path):
     for name in ("meta/train.txt", "labels.csv", "README.txt"):
         (tmp_path / name).write_text("")
     loaded = data.load(tmp_path, pattern="images/{class}/*")
-    note = "found and not read: labels.csv, meta/train.txt; a table with"
+    note = "not used: labels.csv, meta/train.txt (pass splits as a table"
     assert [x for x in loaded.notes if x.startswith(note)]
 
 

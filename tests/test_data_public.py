@@ -152,7 +152,7 @@ def test_parts_of_names_are_offered_as_classes_below_one_folder(tmp_path):
     """As in UTKFace: age, sex, and so on."""
     names = [f"{20 + i % 4}_{i % 2}_2_2017{i:02}.jpg.chip" for i in range(48)]
     write_tree(tmp_path, " ".join(f"crop_part1/{name}.jpg" for name in names))
-    with pytest.raises(ValueError, match="in one folder alone") as caught:
+    with pytest.raises(ValueError, match="all images in one folder") as caught:
         data.load(tmp_path)
     assert 'pattern="crop_part1/*_{class}_*_*.jpg"' in str(caught.value)
 
@@ -336,7 +336,7 @@ def test_names_in_a_table_become_paths_by_the_code_shown(
         (
             "<train|test>/data/#.jpg",
             {"train/labels.json": json.dumps({"labels": {}})},
-            '"data", and not by class.*as train/labels.json may say',
+            '"data", not in class folders.*as train/labels.json may say',
         ),
         ("jpg/image_#.jpg", {"imagelabels.mat": "MATLAB"}, "imagelabels.mat"),
         (

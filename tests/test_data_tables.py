@@ -139,7 +139,7 @@ def test_copies_of_an_image_stay_together(forty):
     assert sum(loaded.sizes.values()) == 40 + 16
     assert sum(map(len, _names(loaded))) == 40
     assert loaded.notes == (
-        "16 rows with the image of another one, in the same split; class "
+        "16 rows repeat an image, in the same split; class "
         "weights count each row",
     )
     crossed = pandas.concat([ROWS, ROWS[:1].assign(split="test")])
@@ -282,7 +282,7 @@ def test_classes_are_the_texts_as_written(tmp_path, labels, names):
     assert [*loaded.class_names] == expected
 
 
-@pytest.mark.filterwarnings("ignore:.*lacks images")
+@pytest.mark.filterwarnings("ignore:.*has no images")
 def test_tables_of_a_source_share_one_rule_for_classes(tmp_path):
     tables = {
         "train": _write_labels(tmp_path, "train", ["0", "1", "other"], 8),

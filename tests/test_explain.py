@@ -132,7 +132,7 @@ def test_the_range_of_models_that_scale_is_checked(scale, offset):
     for wrong in (bytes_ - 127.0, 255.0 * bytes_):
         with pytest.raises(ValueError, match=r"\[0, 255\].*scales itself"):
             function(model, wrong)
-    with pytest.warns(UserWarning, match="rescale them before"):
+    with pytest.warns(UserWarning, match="rescale them beforehand"):
         function(model, bytes_ / 255)
     # What the model computes first may give that range.
     model = keras.Model(inputs, head(conv(4, "conv")(within(255 * x))))

@@ -161,7 +161,7 @@ def test_what_is_none_of_ours_stays_and_is_named():
     model = network(untied)
     same, report = adopt(model)
     assert same is model and not only(report).adopted
-    assert only(report).verdict.endswith("weights of its own for each pool")
+    assert only(report).verdict.endswith("separate weights for each pool")
 
 
 def of_dense(first, last=(), kind=layers.Dense, between=()):
@@ -217,9 +217,12 @@ FROZEN = {"trainable": False}
         (of_dense(L2), "L2 0.01"),
         (of_dense(OF_CONV, OF_CONV, layers.Conv2D), "MaxNorm 2"),
         (of_dense({"bias_constraint": "non_neg"}), "NonNeg"),
-        (of_dense({"use_bias": False}), "ours has a bias more"),
+        (
+            of_dense({"use_bias": False}),
+            "the cbam_keras layer has an additional bias",
+        ),
         (of_loss, "add_loss"),
-        (of_sum, "ours adds its bias for each pool"),
+        (of_sum, "the cbam_keras layer adds its bias once per pool"),
         (of_dense(FROZEN), "frozen weights"),
         (normalized(epsilon=1e-5, **FROZEN), "frozen weights"),
     ],
@@ -229,7 +232,7 @@ def test_what_trains_otherwise_stays_and_is_named(gate, reason):
     same, report = adopt(model)
     row = only(report)
     assert same is model and row.equals and not row.adopted
-    assert row.note.endswith(f"trains otherwise: {reason}")
+    assert row.note.endswith(f"trains differently: {reason}")
 
 
 def test_another_epsilon_predicts_otherwise_and_is_named():
@@ -270,7 +273,7 @@ class WithMaps(Weights):
     "gate, note",
     [
         (with_maps, "its factors are used elsewhere, too"),
-        (two_kinds, "shares weights with what is no such gate"),
+        (two_kinds, "shares weights with layers outside the module"),
         (lambda x: WithMaps()(x)[0], "returns 2 tensors"),
         (squared, ""),
     ],

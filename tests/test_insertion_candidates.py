@@ -206,7 +206,7 @@ WRONG = [
         small,
         {"attention": None},
         ValueError,
-        "must say what to insert. .*attention=None",
+        "must not be None. .*attention=None",
     ),
     (
         small,
@@ -240,7 +240,7 @@ WRONG = [
         wrapped_subclassed,
         {},
         ValueError,
-        '"frames" wraps model "own".*do the inner model first',
+        '"frames" wraps model "own".*process the inner model',
     ),
     (
         subclassed,

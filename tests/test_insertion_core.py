@@ -157,7 +157,7 @@ def test_precision_stays(dtype):
 
 def test_a_network_without_attention_is_copied():
     model = subclassed()
-    with warned("needs these classes still.*Subclassed"):
+    with warned("still needs these classes.*Subclassed"):
         core = to_core(model)
     x = data_for(core)
     np.testing.assert_array_equal(predictions(core, x), predictions(model, x))

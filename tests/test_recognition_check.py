@@ -106,7 +106,7 @@ SENTENCES = [
         ),
         "differs from call to call",
     ),
-    (outside, "weights of 1 arrays are not tracked"),
+    (outside, "weight arrays that Keras does not track, so neither"),
     (
         of_class(lambda x, gate: x),
         "does nothing: returns its input",
@@ -121,16 +121,17 @@ SENTENCES = [
     ),
     (
         of_class(lambda x, gate: x * ops.stop_gradient(gate)),
-        "weights of 4 arrays get no gradient",
+        "weight arrays without a gradient: 4",
     ),
-    (one_factor, "one factor for each image"),
+    (one_factor, "one factor per image"),
     (
         two_mlps,
-        f"cannot close: factors from {LEAST:.2f} to {MOST:.2f}",
+        f"cannot suppress features: factors stay between {LEAST:.2f} and "
+        f"{MOST:.2f}",
     ),
     (
         partial(channel, gate=lambda x: 0.9 * ops.sigmoid(x)),
-        "cannot open: factors from 0.00 to 0.90",
+        "cannot pass features on unchanged: factors stay between 0.00 and 0.90",
     ),
     (
         named_attention(lambda x: x * pooled(x)),
@@ -144,11 +145,11 @@ SENTENCES = [
     (over_positions, "features shrink to 1/72 (softmax over positions)"),
     (
         of_windows,
-        "factors by rows, columns, channels from windows of (2, 3), not",
+        "one factor per row, column and channel, from windows of (2, 3), not",
     ),
     (
         squeezed(lambda x: ops.std(x, axis=(1, 2), keepdims=True)),
-        "unlike ours: factors by channels, 0.",
+        "matches no cbam_keras layer: one factor per channel, 0.",
     ),
 ]
 
@@ -169,7 +170,7 @@ SENTENCES = [
 def test_the_nearest_of_ours_is_named_with_what_differs(gate, code, difference):
     report = check(network(gate))
     ours, what = only(report).verdict.split("; first difference: ")
-    assert ours.startswith(f"nearest of ours: {code}")
+    assert ours.startswith(f"closest cbam_keras layer: {code}")
     assert what.startswith(difference)
     assert report.passed and not only(report).equals
 
@@ -278,7 +279,7 @@ def formula(x, values, hidden, pools):
         (Weights(), "SqueezeExcite"),
         (both, "CBAM(reduction_ratio=4), as the paper"),
         (lambda x: channel(x, pools=("avg",)), "SqueezeExcite"),
-        (spatial, "SpatialAttention(), a spatial gate alone"),
+        (spatial, "SpatialAttention() (spatial attention only)"),
         (layers.Identity(), "does nothing"),
         (lambda x: x, "does nothing"),
         (lambda x: layers.Dense(3)(x[:, :, 0, 0, 0]), "could not be run"),
@@ -298,7 +299,7 @@ def test_factors_alone_are_told_from_features_times_factors():
 
     row = only(check(factors, (8, 9, CHANNELS)))
     assert row.equals == "cbam_keras.SqueezeExcite(reduction_ratio=4)"
-    assert row.note == "returns the factors alone"
+    assert row.note == "returns only the factors"
 
 
 def test_units_that_are_dead_with_these_weights_are_nothing_wrong():
@@ -342,9 +343,7 @@ def test_a_model_without_gates_has_another_sentence():
 def test_classes_that_cannot_be_loaded_are_noted():
     gate = of_class(lambda x, gate: x * gate)
     note = only(check(network(gate))).note
-    assert (
-        note == "get_config lacks `function`; does not load without its class"
-    )
+    assert note == "get_config lacks `function`; needs custom_objects to load"
 
 
 @pytest.mark.parametrize("policy", ["float64", "float16", "mixed_bfloat16"])
@@ -359,7 +358,7 @@ def test_all_precisions_are_compared(policy):
     "gate, status, words",
     [
         (both, 0, "as the paper"),
-        (two_mlps, 1, "cannot close"),
+        (two_mlps, 1, "cannot suppress features"),
     ],
 )
 def test_the_command_ends_with_what_it_finds(
@@ -386,4 +385,4 @@ def test_the_command_loads_classes_of_others(tmp_path, capsys):
     assert (
         cli.main(["check", path, "--classes", f"{__name__}:OwnAttention"]) == 0
     )
-    assert "1 attention module: 1 sound" in capsys.readouterr().out
+    assert "1 attention module: 1 passed" in capsys.readouterr().out

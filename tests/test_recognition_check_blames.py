@@ -144,6 +144,7 @@ def over_steps(x):
     return x * layers.Softmax(axis=1)(layers.Dense(1)(x))
 
 
+UNLIKE = "matches no cbam_keras layer: one factor per"
 EPSILON = "first difference: epsilon 0.001 of"
 
 
@@ -153,7 +154,7 @@ EPSILON = "first difference: epsilon 0.001 of"
         (partial(simam, regularization=1e-3), SHAPE, "SimAM(regularizat"),
         (partial(simam, regularization=1e-7), SHAPE, "SimAM(regularizat"),
         (simam, SHAPE, "SimAM()"),
-        (closed_bracket, SHAPE, "unlike ours: factors by rows, columns, ch"),
+        (closed_bracket, SHAPE, f"{UNLIKE} row, column and channel"),
         (eca_of_relu, SHAPE, "first difference: a convolution of one weig"),
         (eca_of_bias, SHAPE, "first difference: biases"),
         (normalized(eca_of_bias), SHAPE, "first difference: biases"),
@@ -161,9 +162,9 @@ EPSILON = "first difference: epsilon 0.001 of"
         (NormalizedGate(), SHAPE, "ChannelAttention(reduction_ratio=4)"),
         (both_hard, SHAPE, "CBAM(reduction_ratio=4, gate_activation='hard_s"),
         (ZeroScaled(), SHAPE, "does not multiply features by factors"),
-        (steps_of_mean, (20, CHANNELS), "unlike ours: factors by steps"),
-        (lambda x: (x + 3 * both(x)) / 4, SHAPE, "unlike ours: factors"),
-        (other_slopes, SHAPE, "unlike ours: factors by rows, columns, ch"),
+        (steps_of_mean, (20, CHANNELS), f"{UNLIKE} step"),
+        (lambda x: (x + 3 * both(x)) / 4, SHAPE, UNLIKE),
+        (other_slopes, SHAPE, f"{UNLIKE} row, column and channel"),
         (triplet, SHAPE, "TripletAttention()"),
         pytest.param(
             partial(triplet, order=(2, 0, 1)),
@@ -261,19 +262,19 @@ def test_factors_that_no_gate_has_fail_what_is_called_attention(
     function, words
 ):
     row = only(check(times(function), SHAPE))
-    assert row.verdict.startswith(words) and row.state == "wrong"
+    assert row.verdict.startswith(words) and row.state == "faulty"
     report = check(network(times(function)))
     is_doubled = words.startswith("adds")
     assert not report.passed and only(report).passed is not is_doubled
     if not is_doubled:
-        assert only(report).verdict.startswith("scales features, no attention")
+        assert only(report).verdict.startswith("scales features, but is not")
         assert report.verdict == "No attention in this model."
 
 
 def test_other_products_decide_nothing_beside_a_gate():
     report = check(network(lambda x: times(ops.tanh)(channel(x))))
     assert report.passed and report.verdict.startswith(
-        "1 attention module: 1 sound"
+        "1 attention module: 1 passed"
     )
 
 
@@ -306,8 +307,10 @@ def test_what_is_more_than_a_gate_equals_no_layer(gate):
 
 def test_the_half_that_is_wrong_has_a_row_in_parallel():
     report = check(network(before_relu))
-    assert [row.state for row in report.rows] == ["sound", "wrong"]
-    assert report.rows[1].verdict.startswith("cannot close: factors from 0.50")
+    assert [row.state for row in report.rows] == ["passed", "faulty"]
+    assert report.rows[1].verdict.startswith(
+        "cannot suppress features: factors stay between 0.50"
+    )
 
 
 class Masked(Weights):
@@ -339,17 +342,17 @@ def test_words_within_words_are_no_attention():
 @pytest.mark.parametrize(
     "gate, shape, words",
     [
-        (both, (1, 1, CHANNELS), "sees one position"),
-        (both, (1, CHANNELS), "sees one position"),
-        (Both(), (1, 1, CHANNELS), "sees one position"),
-        (CBAM(4), (1, 1, CHANNELS), "sees one position"),
-        (partial(both, hidden=1), (8, 9, 1), "sees one channel"),
+        (both, (1, 1, CHANNELS), "the features have one position"),
+        (both, (1, CHANNELS), "the features have one position"),
+        (Both(), (1, 1, CHANNELS), "the features have one position"),
+        (CBAM(4), (1, 1, CHANNELS), "the features have one position"),
+        (partial(both, hidden=1), (8, 9, 1), "the features have one channel"),
     ],
 )
 def test_a_place_without_positions_or_channels_is_wrong(gate, shape, words):
     report = check(gate, shape)
     assert only(report).verdict.startswith(words)
-    assert only(report).state == "wrong"
+    assert only(report).state == "faulty"
 
 
 def test_a_channel_gate_may_see_one_position():
@@ -361,7 +364,7 @@ def test_a_map_of_one_channel_may_be_an_activation():
     model = keras.Model(x, x * layers.Dense(1, activation="sigmoid")(x))
     assert not check(model).rows
     model = keras.Model(x, layers.multiply([x, spatial_map(channel(x))]))
-    assert {row.state for row in check(model).rows} <= {"wrong"}
+    assert {row.state for row in check(model).rows} <= {"faulty"}
 
 
 def test_a_gate_that_was_never_trained_is_noted():
@@ -371,7 +374,7 @@ def test_a_gate_that_was_never_trained_is_noted():
     assert not only(check(model)).note
     backbone.bias.assign(np.ones(CHANNELS))
     report = check(model)
-    assert only(report).note.startswith("as initialized: all biases are 0")
+    assert only(report).note.startswith("still has initial weights")
     assert report.passed
 
 

@@ -76,7 +76,8 @@ def of_relu(x):
 
 
 squeeze = partial(channel, pools=("avg",))
-PAPER = "; not the paper's: "
+HALF = "CBAM, but computes only its"
+PAPER = ", but differs from the paper: "
 
 
 @pytest.mark.parametrize(
@@ -85,53 +86,53 @@ PAPER = "; not the paper's: "
         (
             "cbam_block",
             partial(both, join="gates"),
-            f"CBAM{PAPER}a sigmoid for each pool, factors up to 2",
+            f"CBAM{PAPER}one sigmoid per pool, so factors reach 2",
         ),
-        ("cbam_block", channel, "CBAM, is its channel half"),
-        ("MyCBAM", squeeze, "CBAM, is its channel half"),
-        ("CBAM", spatial, "CBAM, is its spatial half"),
+        ("cbam_block", channel, f"{HALF} channel attention"),
+        ("MyCBAM", squeeze, f"{HALF} channel attention"),
+        ("CBAM", spatial, f"{HALF} spatial attention"),
         (
             "cbam",
             partial(both, spatial_options={"size": 1}),
-            f"CBAM{PAPER}a window of one position",
+            f"CBAM{PAPER}a kernel of size 1",
         ),
         (
             "cbam",
             partial(both, pools=("max",)),
-            f"CBAM{PAPER}positions pooled by the maximum alone",
+            f"CBAM{PAPER}positions pooled by the maximum only",
         ),
-        ("eca_block", squeeze, "ECA, is SE"),
-        ("SEBlock", efficient, "SE, is ECA"),
-        ("se", channel, "SE, is the channel half of CBAM"),
+        ("eca_block", squeeze, "ECA, but computes SE"),
+        ("SEBlock", efficient, "SE, but computes ECA"),
+        ("se", channel, "SE, but computes the channel attention of CBAM"),
         (
             "se_block",
             partial(squeeze, gate="tanh"),
-            f"SE{PAPER}a tanh in place of the sigmoid",
+            f"SE{PAPER}tanh instead of the sigmoid",
         ),
-        ("bam", both, "BAM, is CBAM"),
+        ("bam", both, "BAM, but computes CBAM"),
         (
             "channel_attention",
             spatial,
-            "channel attention, is none: factors of positions",
+            "channel attention, but is not: factors for positions",
         ),
         (
             "channel_attention",
             both,
-            "channel attention, is none: factors of channels and positions",
+            "channel attention, but is not: factors for channels and positions",
         ),
         (
             "spatial_attention",
             squeeze,
-            "spatial attention, is none: factors of channels",
+            "spatial attention, but is not: factors for channels",
         ),
     ],
 )
 def test_what_is_not_what_it_is_called_has_not_passed(name, gate, words):
     report = check(named(gate, name), SHAPE)
     row = report.rows[-1]
-    assert row.verdict == f"called {words}"
+    assert row.verdict == f"named {words}"
     assert (row.called, row.agrees, row.passed) == (name, False, False)
-    assert not report.passed and "1 not as called" in report.verdict
+    assert not report.passed and "1 misnamed" in report.verdict
     assert row.note.split(";")[0].endswith("rename it")
 
 
@@ -195,7 +196,7 @@ def test_names_of_layers_in_a_model_make_claims():
     report = check(network(gate))
     assert report.rows[0].called == "block1_eca_multiply"
     assert report.verdict == (
-        "1 attention module: 0 sound, 1 not as called, 0 wrong, 0 not analyzed."
+        "1 attention module: 0 passed, 1 misnamed, 0 faulty, 0 not analyzed."
     )
     frame = report.to_dataframe()
     assert [*frame["agrees"]] == [False]

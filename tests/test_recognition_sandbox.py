@@ -251,8 +251,8 @@ def test_what_stays_in_the_process_is_allowed(
 @pytest.mark.parametrize(
     "status, words",
     [
-        (3, "ends the process with exit status 3"),
-        (-9, "ends the process by SIGKILL"),
+        (3, "exits with status 3"),
+        (-9, "killed by SIGKILL"),
     ],
 )
 def test_the_end_of_a_process_says_why(status, words):

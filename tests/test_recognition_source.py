@@ -50,6 +50,7 @@ def build(input_shape, classes=3):
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(inputs, keras.layers.Dense(classes)(x))
 """
+BY_ROW = "matches no cbam_keras layer: one factor per row"
 SQUEEZE = """
 import keras
 from keras import layers
@@ -340,9 +341,9 @@ def test_gates_of_source_are_held_against_their_names(report):
     assert whole.passed and whole.verdict.startswith("CBAM(reduction_ratio=8")
     half = find(report, "whole.py", "cbam")
     assert (half.called, half.agrees, half.passed) == ("cbam", False, False)
-    assert half.verdict == "called CBAM, is its channel half"
+    assert half.verdict == "named CBAM, but computes only its channel attention"
     other = find(report, "whole.py", "eca_block")
-    assert other.verdict == "called ECA, is the channel half of CBAM"
+    assert other.verdict.endswith("computes the channel attention of CBAM")
     lines = [find(report, "whole.py", x).line for x in ("cbam_block", "cbam")]
     assert lines == [6, 10]
 
@@ -367,10 +368,10 @@ def test_calls_that_do_not_reach_an_output_are_counted(report):
 @pytest.mark.parametrize(
     "file, name, state, words",
     [
-        ("fragment.py", "", "sound", "SqueezeExcite(reduction_ratio=8)"),
-        ("forms.py", "eca_block", "sound", "EfficientChannelAttention("),
-        ("forms.py", "SEBlock", "sound", "SqueezeExcite(reduction_ratio=4)"),
-        ("forms.py", "attention_gate", "sound", "unlike ours: factors by rows"),
+        ("fragment.py", "", "passed", "SqueezeExcite(reduction_ratio=8)"),
+        ("forms.py", "eca_block", "passed", "EfficientChannelAttention("),
+        ("forms.py", "SEBlock", "passed", "SqueezeExcite(reduction_ratio=4)"),
+        ("forms.py", "attention_gate", "passed", BY_ROW),
     ],
 )
 def test_usual_forms_are_called(report, file, name, state, words):
@@ -380,7 +381,7 @@ def test_usual_forms_are_called(report, file, name, state, words):
 
 def test_factors_that_mix_images_are_wrong(report):
     (row,) = [x for x in report.rows if x.gate.startswith("eca_mixed")]
-    assert row.state == "wrong" and "mixes the images" in row.verdict
+    assert row.state == "faulty" and "mixes the images" in row.verdict
 
 
 def test_gates_without_a_definition_are_those_of_models(report):
@@ -400,7 +401,7 @@ def test_gates_without_a_definition_are_those_of_models(report):
         (
             "exits.py",
             "exits.py",
-            "ends the process with exit status 0",
+            "exits with status 0",
         ),
         ("asks.py", "SEBlock", "EOFError: EOF when reading a line"),
         ("raises.py", "SEBlock", "SystemExit: 1"),
@@ -443,7 +444,7 @@ def test_files_without_a_gate_are_counted(report):
         "own/pyvenv.cfg",
     }
     assert report.note == (
-        "1 file without attention. 1 file is PyTorch, not Keras: "
+        "No attention in 1 file. 1 file uses PyTorch, not Keras: "
         "`load_torch_weights` reads checkpoints, and examples/one_file/cbam.py "
         "is CBAM to compare with."
     )
@@ -457,9 +458,7 @@ def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
     (tmp_path / "gate.py").write_text("import torch")
     report = check_source(tmp_path / "gate.py")
     assert not report.passed and not report.rows
-    assert report.verdict.startswith(
-        f"No attention in {tmp_path}/gate.py. 1 file is PyTorch, not Keras: "
-    )
+    assert "/gate.py. 1 file uses PyTorch, not Keras: " in report.verdict
 
 
 @pytest.mark.parametrize("name", ["missing.py", "no:name", "model.keras", "."])
@@ -502,7 +501,7 @@ def test_command_checks_one_function_of_a_module(option, run_command):
     fields = {x.name for x in dataclasses.fields(CheckedGate)} | {"passed"}
     assert {*found["gates"][0]} == fields
     cbam = next(x for x in found["gates"] if x["gate"] == "cbam")
-    assert (cbam["state"], cbam["line"]) == ("not as called", 10)
+    assert (cbam["state"], cbam["line"]) == ("misnamed", 10)
 
 
 def test_command_annotates_lines_for_github(run_command):
@@ -510,8 +509,8 @@ def test_command_annotates_lines_for_github(run_command):
     assert status == 1
     line = next(x for x in output.splitlines() if "line=10," in x)
     assert line.startswith(
-        "::error file=whole.py,line=10,title=cbam%3A not as called::"
-        "called CBAM, is its channel half; replace it by `CBAM("
+        "::error file=whole.py,line=10,title=cbam%3A misnamed::"
+        "named CBAM, but computes only its channel attention; replace it with"
     )
     # What passed is not annotated.
     assert "halves.py" not in output
@@ -534,15 +533,15 @@ def test_annotations_have_one_line_of_escaped_characters():
 
 def test_mentioning_a_sequential_is_not_building_a_network(report):
     row = find(report, "sequential.py")
-    assert row.gate == "cbam_block" and row.state == "sound"
+    assert row.gate == "cbam_block" and row.state == "passed"
     assert row.verdict.startswith("CBAM(reduction_ratio=8")
 
 
 @pytest.mark.parametrize(
     "name, words",
     [
-        ("AttnGatingBlock", "unlike ours: factors by rows, columns"),
-        ("attention_gate", "unlike ours: factors by rows, columns"),
+        ("AttnGatingBlock", f"{BY_ROW} and column"),
+        ("attention_gate", f"{BY_ROW} and column"),
         ("_squeeze", "SqueezeExcite(reduction_ratio=8)"),
         ("SEBlock", "SqueezeExcite(reduction_ratio=8)"),
         ("se_block", "SqueezeExcite(reduction_ratio=8)"),
@@ -550,7 +549,7 @@ def test_mentioning_a_sequential_is_not_building_a_network(report):
 )
 def test_any_signature_and_methods_have_a_row(report, name, words):
     row = find(report, "shapes.py", name)
-    assert row.state == "sound" and row.verdict.startswith(words)
+    assert row.state == "passed" and row.verdict.startswith(words)
 
 
 @pytest.mark.parametrize(
@@ -559,21 +558,21 @@ def test_any_signature_and_methods_have_a_row(report, name, words):
         (
             "eca_block",
             "not analyzed",
-            "not analyzed: it is inside of an `if`",
+            "not analyzed: it is inside an `if`",
         ),
         (
             "cbam_block",
             "not analyzed",
-            "not analyzed: it is inside of `network`",
+            "not analyzed: it is inside `network`",
         ),
         (
             "SEBlock",
-            "wrong",
-            "computes nothing: its `call` is inside of `__init__`",
+            "faulty",
+            "computes nothing: its `call` is inside `__init__`",
         ),
         (
             "ECALayer",
-            "wrong",
+            "faulty",
             "computes nothing: Keras calls `call`, not `forward`",
         ),
     ],
@@ -595,6 +594,6 @@ def test_what_never_ends_is_ended(tmp_path, monkeypatch):
     (tmp_path / "loops.py").write_text(loop.format("while True: pass"))
     (tmp_path / "used.py").write_text(FILES["used.py"])
     report = check_source(tmp_path)
-    reason = "not analyzed: takes more than 8 s of CPU time"
+    reason = "not analyzed: needs more than 8 s of CPU time"
     assert find(report, "loops.py").verdict == reason
     assert "called 2 times" in find(report, "used.py").verdict

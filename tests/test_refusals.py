@@ -393,9 +393,12 @@ photo = partial(explain.grad_cam, image_input="photo")
 elsewhere = layers.Conv2D(4, 3, name="elsewhere")
 EXPLAINED = [
     (lambda: cam(x=X[:0]), r"not be empty.*images.shape=\(0, 8, 8, 3\)"),
-    (lambda: cam(x=X * np.nan), "must be finite numbers.*384 that are NaN"),
-    (lambda: cam(x=X[0]), r"\(B, 8, 8, 3\).*\(8, 8, 3\). Give.*images\[None\]"),
-    (lambda: cam(x=[X[0], X[0, 1:]]), "of one size: resize.*several sizes"),
+    (lambda: cam(x=X * np.nan), "only finite numbers.*384 NaN"),
+    (lambda: cam(x=X[0]), r"\(B, 8, 8, 3\).*\(8, 8, 3\). Pass.*images\[None\]"),
+    (
+        lambda: cam(x=[X[0], X[0, 1:]]),
+        "have the same size.*several sizes.*[Rr]esize",
+    ),
     (lambda: cam(class_index=5), "from 0 to 4.*class_index=5"),
     (lambda: cam(class_index=[1, 2, 3]), r"one per image \(2 here\)"),
     (lambda: cam(class_index=1.5), "integer.*1.5"),
@@ -423,12 +426,12 @@ EXPLAINED = [
     (lambda: photo(several(), [X, X, X]), r'Input "age".*\(B, 4\).*\(2, 8, 8'),
     (
         lambda: photo(several(), [X[:1, 0, :4, 0], X[..., :1], X]),
-        r"one number of samples.*\[1, 2\]",
+        r"same number of samples.*\[1, 2\]",
     ),
     (lambda: cam(keras.Model()), r"functional.*type Model.*model.call\("),
     (
         lambda: cam(per_class(wrapped_subclassed()), VIDEOS),
-        'feature map.*"frames" wraps model "own".*inner model first',
+        'feature map.*"frames" wraps model "own".*inner model',
     ),
     (lambda: cam(functional(conv(4, "c")), X, 4), "from 0 to 3.*class_index=4"),
     (
@@ -507,7 +510,7 @@ SEARCHED = [
     ),
     (lambda: recipe(frozen=True, frozen_epochs=1), "must be 0 with frozen"),
     (lambda: recipe(class_weight={1: 2}), "loss=keras.losses.Categorical"),
-    (lambda: recipe(unfreeze=3), "must be some"),
+    (lambda: recipe(unfreeze=3), "must then be at least 1"),
     (lambda: recipe(unfreeze=0, frozen_epochs=1), "unfreeze"),
     (lambda: recipe(unfreeze=1.5, frozen_epochs=1), "unfreeze"),
     (lambda: space(model="resnet19"), "one of .*resnet19"),

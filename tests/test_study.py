@@ -223,7 +223,7 @@ def test_a_variant_that_fails_is_recorded_and_the_others_go_on(
         *(study.Variant("bad", build), NARROW),
         baseline="narrow",
     )
-    with pytest.warns(UserWarning, match=f'out, "bad" with seed 0: {status}'):
+    with pytest.warns(UserWarning, match=f'out: "bad" with seed 0: {status}'):
         results = study.run(failing, tmp_path)
     assert statuses(results) == [status, "finished"]
     assert message in results.outcomes[0].message
@@ -256,7 +256,7 @@ def test_if_all_fail_the_error_is_raised_and_nothing_is_left(
     assert not [*tmp_path.iterdir()]
     lost = study.Variant("lost", diverging)
     with pytest.raises(
-        RuntimeError, match="None of the 1 training runs finished"
+        RuntimeError, match=r"No training run finished \(1 failed\)"
     ):
         study.run(planned(lost), tmp_path)
 

@@ -200,13 +200,16 @@ def test_a_baseline_that_fails_stays_the_baseline(tmp_path):
             raise ZeroDivisionError
         return networks.linear()
 
-    with warned('left out, "none" with seed'):
+    with warned('left out: "none" with seed'):
         results = compare(model=failing, seeds=3, output=tmp_path)
     first, *others = results.rows
     assert (first.label, first.mean) == ("none", None)
     assert [row.label for row in others] == ["cbam"]
     assert not any(row.difference or row.interval for row in results.rows)
-    assert "A comparison with no attention needs another" in results.verdict
+    assert (
+        "A comparison with the network without attention needs another"
+        in results.verdict
+    )
     assert results.to_dataframe()["difference"].isna().all()
     (axes,) = results.plot().axes
     assert "mean of the baseline" not in axes.get_legend_handles_labels()[1]

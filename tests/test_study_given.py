@@ -163,7 +163,7 @@ def test_scores_need_no_labels():
     for folded, folds in ((parts, halves), (pairs, 2)):
         found = study.results_of(folded, task="scores", folds=folds)
         assert found.test_images == 80
-    note = "It does not cover failures too rare to occur here."
+    note = "The CI cannot account for failures too rare to appear here."
     assert note in results.tables()[0].note
     many = {name: [np.tile(x, 13) for x in y] for name, y in given.items()}
     many = study.results_of(many, task="scores", measure=measure)
@@ -242,13 +242,13 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
             {"a": np.array(PLAIN)},
             {},
             ValueError,
-            r"must be a list, e.g. \[\*array\]",
+            r"must be a list.*\[\*array\]",
         ),
         (
             {"a": PLAIN[0][:50]},
             {},
             ValueError,
-            r"of all 90 examples, or `folds`",
+            r"cover all 90 .*unless `folds`",
         ),
         (
             {"a": np.ma.masked_less(PLAIN[0], 0.1)},
@@ -262,18 +262,18 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
             GIVEN,
             {"class_names": [2, 1, 0]},
             ValueError,
-            "by labels.astype.str.",
+            "as text, labels.astype.str.",
         ),
         (
             GIVEN,
             {"class_names": ["1", "2", "3"]},
             ValueError,
-            "must be no numbers",
+            "must not be numbers",
         ),
         (
             *(GIVEN, {"class_names": [2, 1, 0], "labels": LABELS.astype("O")}),
             ValueError,
-            "must be no numbers",
+            "must not be numbers",
         ),
         (
             {"a": PLAIN, "b": PLAIN[:2]},
@@ -282,7 +282,12 @@ HALVES = [(x, PLAIN[0][x]) for x in (FOLD, FOLD + 45)]
             'Received: 2 of "b" and 5 of "a"',
         ),
         ({"a": HALVES}, {}, ValueError, "as folds=5"),
-        ({"a": HALVES[0]}, {}, ValueError, "of all 90 examples, or `folds`"),
+        (
+            {"a": HALVES[0]},
+            {},
+            ValueError,
+            "cover all 90 .*unless `folds`",
+        ),
         ({"a": HALVES[:1]}, {"folds": 2}, ValueError, "test each example once"),
         ({"a": HALVES}, {"folds": 3}, ValueError, "test each example once"),
         ({"a": PLAIN}, {"folds": 3}, ValueError, "list of tuples"),

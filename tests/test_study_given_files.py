@@ -94,7 +94,9 @@ def test_columns_of_another_order_and_labels_that_are_places_agree(tmp_path):
         tmp_path / "cbam_s1.csv", sep=";", encoding="utf-8-sig"
     )
     # Nothing says which class a number of the other files is.
-    with pytest.raises(ValueError, match="must say which class a number is"):
+    with pytest.raises(
+        ValueError, match="must say which number is which class"
+    ):
         study.results_of(tmp_path)
     results = study.results_of(tmp_path, class_names=NAMES)
     assert [*results.class_names] == NAMES
@@ -152,7 +154,7 @@ def test_numbers_logits_and_single_columns_are_read(tmp_path):
     path.parent.mkdir()
     np.savez(path, logits=np.log(GIVEN["none"][0]), labels=LABELS)
     with pytest.raises(
-        ValueError, match="Received: logits. Say .* logits=True"
+        ValueError, match="Received: logits. If they are .* logits=True"
     ):
         study.results_of(path.parent)
     found = study.results_of(path.parent, logits=True).rows[0]
@@ -280,7 +282,7 @@ def test_the_command_reads_a_folder(tmp_path, capsys, monkeypatch):
     assert "--logits" in capsys.readouterr().err
     folder_of(tmp_path / "mine")
     assert cli.main(words) == 0
-    assert "No attention worsened" in capsys.readouterr().out
+    assert "The network without attention worsened" in capsys.readouterr().out
     folder = tmp_path / "runs/report-mine"
     assert (folder / "tables/confusion-cbam.tex").exists()
     # It is a run now, without networks to draw.

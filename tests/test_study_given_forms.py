@@ -60,10 +60,12 @@ def test_sums_near_one_are_normalized_once_and_said(tmp_path):
     kept = results.tested["b"][study.Run(0)].probabilities
     assert kept == pytest.approx(rounded / rounded.sum(axis=1, keepdims=True))
     (note,) = results.content["notes"]
-    assert note.startswith('Probabilities of "b" summed to 0.9900 to 1.0')
+    assert note.startswith(
+        'Probabilities of "b" did not sum to 1 (0.9900 to 1.0'
+    )
     assert note in str(results)
     text = results.write(tmp_path / "out").read_text(encoding="utf-8")
-    assert "summed to 0.9900 to 1.0" in text
+    assert "did not sum to 1 (0.9900 to 1.0" in text
     # Of floats alone nothing is said.
     plain = study.results_of({"a": np.float32(PROBS)}, THREE)
     assert plain.content["notes"] == []

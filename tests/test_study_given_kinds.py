@@ -321,7 +321,7 @@ def test_what_has_one_meaning_is_read(name, tmp_path):
         ({"image": "a.png", "label": TEXTS, "pred": TEXTS}, "such as 'a.png'"),
         (
             {"label": TEXTS, "pred": TEXTS, "group": ""},
-            "must say groups of all",
+            "must give groups for all",
         ),
         ({"label": TEXTS, "fold": "a", "pred": TEXTS}, "the number of a fold"),
         ({"label": ["1,53"] * COUNT, "pred": AGES}, "a point before decimals"),

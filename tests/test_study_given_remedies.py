@@ -226,13 +226,13 @@ REFUSED = {
     ),
     "numbers of named columns": (
         csv()(lambda x: {"label": LABELS, **of_classes(x)}),
-        "must say which class a number is",
+        "must say which number is which class",
         obey,
         OF_THREE,
     ),
     "numbers of text labels": (
         npz()(lambda x: {"pred": x.argmax(axis=1), "labels": TEXTS}),
-        "must say which class a number is",
+        "must say which number is which class",
         obey,
         OF_THREE,
     ),

@@ -39,12 +39,16 @@ def test_the_interval_is_that_of_a_paired_difference_with_two_made():
 
 def test_the_verdict_is_of_these_networks_and_names_no_option():
     verdict = study.results_of({"none": NONE, "cbam": CBAM}, LABELS).verdict
-    words = "CBAM is right more often than no attention: +13."
+    words = "CBAM is more accurate than the network without attention on "
+    words += "these test examples: +13."
     assert verdict.startswith(words)
     assert "; 400 test examples; McNemar's mid-p " in verdict
-    assert "holds for these trained networks only" in verdict
+    assert "compares these trained networks only" in verdict
     worse = study.results_of({"cbam": CBAM, "none": NONE}, LABELS)
-    assert "No attention is right less often than CBAM: -13." in worse.verdict
+    assert (
+        "The network without attention is less accurate than CBAM on"
+        in worse.verdict
+    )
     two = study.results_of({"none": [NONE] * 2, "cbam": [CBAM] * 2}, LABELS)
     assert "Significance needs at least 3 runs: use five." in two.verdict
     for text in (verdict, worse.verdict, two.verdict, str(worse)):
@@ -97,11 +101,15 @@ def differing(alone, other, count=400):
         (
             3,
             1,
-            r"Too few predictions differ to compare CBAM with no attention: .* "
+            r"CBAM and the network without attention disagree on too few .* "
             r"\(they differ on 4 of 4",
         ),
-        (0, 0, r"Too few predictions .* \(they differ on 0 of 400 .*mid-p 1\)"),
-        (12, 3, r"more often than no attention: \+2.25 percentage points"),
+        (
+            0,
+            0,
+            r"disagree on too few .* \(they differ on 0 of 400 .*mid-p 1\)",
+        ),
+        (12, 3, r"more accurate than .* examples: \+2.25 percentage points"),
         (7, 3, "CBAM vs. no attention: .*, not statistically significant"),
         # The interval decides, and says where the test does not agree.
         (6, 1, "CBAM vs. no attention: .* mid-p 0.07[0-9]*"),

@@ -246,7 +246,7 @@ def test_one_run_each_counts_predictions_that_differ():
         )
         row = results.rows[1]
         assert (row.differ, row.interval) == (differ, None)
-        assert "Too few predictions differ to compare CBAM" in results.verdict
+        assert "disagree on too few" in results.verdict
     third = np.clip(first + 0.01 * labels, 0, 1)
     results = study.results_of(
         {"none": first, "cbam": third}, labels, measure="auc"

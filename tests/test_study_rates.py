@@ -265,8 +265,11 @@ def compared(starts, **options):
 def test_a_network_that_a_higher_rate_helps_had_not_finished(tmp_path):
     results = study.run(compared({"slow": -0.5, "quick": 0.5}), tmp_path)
     assert [x.variant for x in results.candidates] == ["slow@0.45"]
-    assert "slow had not finished learning: with a " in results.verdict
-    assert "--learning-rate 0.15 0.45 1" in results.verdict
+    assert '"slow" is undertrained: a learning rate of ' in results.verdict
+    assert (
+        "recipe=training.Recipe(learning_rate=(0.15, 0.45, 1))"
+        in results.verdict
+    )
     # It is no network that a run has chosen.
     assert results.learning_rates.empty
     assert study.Results.read(tmp_path).verdict == results.verdict
@@ -275,14 +278,23 @@ def test_a_network_that_a_higher_rate_helps_had_not_finished(tmp_path):
 def test_networks_that_learn_alike_are_not_named(tmp_path):
     results = study.run(compared({"one": 0.5, "other": 0.6}), tmp_path)
     assert not results.candidates
-    assert "finished learning" not in results.verdict
+    assert "undertrained" not in results.verdict
 
 
 def test_without_features_a_slow_network_may_not_have_finished(tmp_path):
     plan = compared({"slow": -0.5, "quick": 0.5}, cache=False)
     results = study.run(plan, tmp_path)
     assert not results.candidates
-    assert "slow may not have finished learning (" in results.verdict
+    difference, remark = results.verdict.split('"slow" may be undertrained (')
+    assert "Differences from slow cannot be judged" in difference
+    assert "recipe=training.Recipe(learning_rate=(0.15, 0.45, 1))." in remark
+
+
+def test_what_the_command_has_trained_is_checked_by_the_command(tmp_path):
+    plan = compared({"slow": -0.5, "quick": 0.5}, cache=False)
+    verdict = study.run(plan, tmp_path, command="cbam-keras train").verdict
+    assert "Check with --learning-rate 0.15 0.45 1." in verdict
+    assert "Recipe" not in verdict
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_a_damaged_run_is_named_until_it_is_overwritten(name, whole, tmp_path):
 @pytest.mark.parametrize(
     ("file", "told"),
     [
-        ("*.keras", pytest.warns(UserWarning, match="left out, .*zip file")),
+        ("*.keras", pytest.warns(UserWarning, match="left out: .*zip file")),
         ("state.json", pytest.raises(ValueError, match="Delete its folder")),
     ],
 )

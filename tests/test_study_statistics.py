@@ -19,6 +19,7 @@ stats = pytest.importorskip("scipy.stats", reason="intervals need SciPy")
 integrate = pytest.importorskip("scipy.integrate", reason="as above")
 special = pytest.importorskip("scipy.special", reason="as above")
 
+WITHOUT = "the network without attention"
 NONE = (0.850, 0.862, 0.841, 0.858)
 CBAM = (0.871, 0.870, 0.859, 0.872)
 COLUMNS = "variant seeds mean std difference low high parameters macs".split()
@@ -205,13 +206,13 @@ def test_several_comparisons_are_decided_by_holms_method():
             measured(
                 0.0124, (0.009, 0.0158), 0.01, over="4 seeds and 50 images"
             ),
-            "CBAM improved test accuracy by 1.24 percentage points over no "
-            "attention (95% CI 0.90 to 1.58; 4 seeds, 50 images).",
+            "CBAM improved test accuracy by 1.24 percentage points over "
+            f"{WITHOUT} (95% CI 0.90 to 1.58; 4 seeds, 50 images).",
         ),
         (
             measured(-0.0124, (-0.0158, -0.009), 0.01),
             "CBAM worsened test accuracy by 1.24 percentage points compared "
-            "with no attention (95% CI 0.90 to 1.58; 4 seeds).",
+            f"with {WITHOUT} (95% CI 0.90 to 1.58; 4 seeds).",
         ),
         (
             measured(-0.002, (-0.014, 0.01)),
@@ -233,8 +234,8 @@ def test_several_comparisons_are_decided_by_holms_method():
         ),
         (
             Measured.of(CBAM[:1]),
-            "A comparison with no attention needs another network with the "
-            "same seeds.",
+            f"A comparison with {WITHOUT} needs another network with the same "
+            "seeds.",
         ),
     ],
     ids=["better", "worse", "chance", "one seed", "two folds", "no pair"],
@@ -261,15 +262,14 @@ def test_an_interval_says_over_what_it_is(count, folds, over):
             study.Measure("psnr", "PSNR", digits=1, scale=1, unit="dB"),
             *((30.4, 30.3, 30.7), (31.2, 31.0, 31.4)),
             "PSNR (dB) | 31.2 ± 0.2 | +0.7 [+0.6, +0.9] | are in dB | CBAM "
-            "improved PSNR by 0.7 dB over no attention (95% CI 0.6 to 0.9; 3 "
-            "seeds, these 20 test images)",
+            f"improved PSNR by 0.7 dB over {WITHOUT} (95% CI 0.6 to 0.9; 3 s",
         ),
         (
             study.Measure("rmse", "RMSE", 10, "", True),
             *((0.42, 0.415, 0.425), (0.38, 0.37, 0.39)),
-            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | CBAM improved RMSE by "
-            "0.40 over no attention (95% CI 0.28 to 0.52; 3 seeds, these 20 "
-            "test images) | Lower RMSE is better.",
+            "RMSE | 3.80 ± 0.10 | -0.40 [-0.52, -0.28] | CBAM improved RMSE "
+            "by 0.40 over the network without attention (95% CI 0.28 to 0.52; "
+            "3 seeds, these 20 test images) | Lower RMSE is better.",
         ),
     ],
 )
@@ -327,7 +327,7 @@ def test_a_detectable_difference_is_found_in_80_percent_of_studies():
     fewest, most = (study.seeds_needed(float(x), 0.01, 3) for x in deviations)
     seen = (
         "Minimum detectable difference at 80% power: about "
-        f"{100 * found.detectable:.2f} points; detecting 1 point needs "
+        f"{100 * found.detectable:.2f} points; a 1-point difference would need "
         f"{fewest} to {most} seeds."
     )
     assert f"{seen} Trained for 2 epochs on 7,200 images" in found.verdict
@@ -417,9 +417,9 @@ def test_impossible_differences_are_not_told():
     assert found.rows[1].interval[1] > 1
     assert found.detectable is None
     assert (
-        "95% CI -100.00 to +100.00; 5 seeds, these 20 test images), not "
-        "statistically significant. Power is below 80% even if a network "
-        "reached 100%; detecting 1 point needs more than 10,000 seeds."
+        "5 seeds, these 20 test images), not statistically significant. With "
+        "these data, even a perfect network would not be detected with 80% "
+        "power; a 1-point difference would need more than 10,000 seeds."
     ) in found.verdict
     assert "+0.00 [-100.00, +100.00]" in shown_by(found)
     # Of a measure that is no percentage anything is possible.
@@ -498,7 +498,7 @@ def test_equal_networks_are_seldom_bold():
         (
             (results_of(2, 2),),
             ValueError,
-            "`results` must be of three seeds or more",
+            "`results` must have three seeds or more",
         ),
     ],
 )
@@ -538,7 +538,7 @@ def test_networks_that_only_guess_have_not_learned():
 
 def test_images_that_all_get_right_cannot_tell():
     said = compared(0.5, 1.0, 1.0).verdict
-    assert said.startswith("Every network is right on all 36 test images, so ")
+    assert said.startswith("All networks classify all 36 test images correctly")
 
 
 @pytest.mark.parametrize(

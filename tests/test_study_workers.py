@@ -134,7 +134,7 @@ def test_a_network_that_ends_two_processes_is_given_up(tmp_path, capsys):
     assert len(queue.missing()) == 2
     started._give_up()
     printed = capsys.readouterr().out
-    assert "narrow-seed0: its worker ended by SIGKILL (no message)" in printed
+    assert "narrow-seed0: its worker stopped by SIGKILL (no message)" in printed
     assert "oneDNN" not in printed
     ((variant, run),) = queue.missing()
     outcome = queue.folder.outcome("narrow", run)
@@ -398,7 +398,7 @@ def test_others_take_the_place_of_killed_workers(tmp_path, monkeypatch, capsys):
         resumed = study.run(plan, tmp_path / "resumed", workers=2)
     assert statuses(resumed) == ["finished", "error"]
     printed = capsys.readouterr().out
-    assert "script-seed0: its worker ended by SIGKILL (no message)" in printed
+    assert "script-seed0: its worker stopped by SIGKILL (no message)" in printed
     assert re.search(r"script-seed0: .* \([12] of 2[,)]", printed)
     # The same call tries again what failed, here.
     again = study.run(plan, tmp_path / "resumed")

@@ -139,7 +139,8 @@ def test_of_trials_within_a_standard_error_the_cheapest_is_confirmed(
         (
             (0.9, 0.8),
             0,
-            ". With new seeds, validation is better without attention.",
+            ". With new seeds, the validation score is better without "
+            "attention.",
         ),
     ],
 )
@@ -158,18 +159,25 @@ def test_a_verdict_is_on_one_comparison_whatever_validates_best(
     label = rows[1].label
     assert choice.search_verdict(found, "") == (
         f"Chosen by validation accuracy: {label}. {label} improved test "
-        "accuracy by 2.00 percentage points over no attention (95% CI "
+        "accuracy by 2.00 percentage points over the network without "
+        "attention (95% CI "
         f"{low:.2f} to {high:.2f}; 6 seeds){ending}"
     )
     # No attention has failed.
     found = dataclasses.replace(found, confirmation=(rows[1],))
-    assert choice.search_verdict(found, "").endswith("here is not known.")
+    assert choice.search_verdict(found, "").endswith(
+        "attention improves accuracy."
+    )
 
 
 @pytest.mark.parametrize(
     ("winner", "ending"),
     [
-        ("none", " With new seeds, validation is better without attention."),
+        (
+            "none",
+            " With new seeds, the validation score is better without "
+            "attention.",
+        ),
         ("cbam", ""),
     ],
 )

@@ -62,8 +62,8 @@ def number_array(
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(
-            f"`{name}` must be of one size: resize them, or give one at a "
-            "time. Received: several sizes"
+            f"All of `{name}` must have the same size. Received: several "
+            "sizes. Resize them, or pass them one at a time"
         ) from error
     if array.dtype.kind not in ("buif" if booleans else "uif"):
         raise TypeError(
@@ -77,8 +77,8 @@ def number_array(
         )
     if not np.isfinite(array).all():
         raise ValueError(
-            f"`{name}` must be finite numbers. Received: "
-            f"{np.count_nonzero(~np.isfinite(array))} that are NaN or infinite"
+            f"`{name}` must contain only finite numbers. Received: "
+            f"{np.count_nonzero(~np.isfinite(array))} NaN or infinite values"
         )
     return array
 
@@ -121,7 +121,8 @@ def check_inputs(inputs: Any, model: keras.Model) -> Any:
     lengths = {len(array) for array in arrays}
     if len(lengths) > 1:
         raise ValueError(
-            "Inputs in `images` must be of one number of samples. Received: "
+            "All inputs in `images` must have the same number of samples. "
+            "Received: "
             f"{sorted(lengths)}"
         )
     return as_input(model, arrays)
@@ -143,11 +144,11 @@ def _fit(name, value, shape, model):
     if not _checks.fits((None, *shape[1:]), array.shape):
         hint = ""
         if _checks.fits(shape[1:], array.shape):
-            hint = ". Give a single one as images[None]"
+            hint = ". Pass a single one as images[None]"
         sizes = ", ".join(str(size or "?") for size in shape[1:])
         raise ValueError(
-            f'{name} must be of shape (B, {sizes}), as model "{model.name}" '
-            f"takes it. Received: {array.shape}{hint}"
+            f'{name} must have the shape that model "{model.name}" expects, '
+            f"(B, {sizes}). Received: {array.shape}{hint}"
         )
     return array
 
@@ -231,7 +232,8 @@ def _check_range(array, model):
         return
     message = (
         f'`images` must be numbers in [0, 255], which model "{model.name}" '
-        f"scales itself. Received: {words}. Do not rescale them before"
+        f"scales itself. Received: {words}. Do not rescale them "
+        "beforehand"
     )
     if not 0 < rescaled.max() <= 2:
         raise ValueError(message)

@@ -180,16 +180,16 @@ class Graph:
         for step in self.wrappers:
             return (
                 f'Layer "{step.path}" wraps model "{step.operation.layer.name}"'
-                ", whose layers are not reached: do the inner model first, by "
-                "itself"
+                ", whose layers cannot be traced: process the inner model "
+                "separately first"
             )
         for step in self.steps:
             if isinstance(step.operation, keras.Model):
                 return (
                     f'Model "{step.path}" of type '
                     f"{type(step.operation).__name__} is subclassed, and its "
-                    "layers are not reached: write keras.Model(inputs, "
-                    "model.call(inputs)) in place of model(inputs)"
+                    "layers cannot be traced: write keras.Model(inputs, "
+                    "model.call(inputs)) instead of model(inputs)"
                 )
         return ""
 

@@ -122,8 +122,9 @@ def _group(dataset, groups):
     counts = {x: len(y) for x, y in dataset.splits.items()}
     if {x: len(y) for x, y in names.items()} != counts:
         raise ValueError(
-            "`groups` must be a group for each example, (N,), by split where "
-            f"data are. Received: groups={_checks.shown(groups)} for {counts}"
+            "`groups` must have one group per example, shape (N,), or map "
+            "each split to such an array if data are split. Received: "
+            f"groups={_checks.shown(groups)} for {counts}"
         )
     count = _checks.count(len({*np.concatenate([*names.values()])}), "group")
     splits = dataset.splits
@@ -154,8 +155,9 @@ def read_recordings(
         if wrong:
             raise ValueError(
                 "Each .npz file of a folder must hold x (N, ...) and y (N,) of "
-                "a recording, x of one shape but for N; a file of several "
-                f"splits is data. Received: {_checks.first_few(wrong)}"
+                "a recording, with equal shapes except for N. Received: "
+                f"{_checks.first_few(wrong)}. If a file holds several splits, "
+                "pass the file itself"
             )
         parts = [pairs["train"] for pairs, _ in read]
         arrays[split] = tuple(map(np.concatenate, zip(*parts, strict=True)))
@@ -249,7 +251,7 @@ def _describe_shapes(dataset, split, paths, first_of_shape):
     pairs = [*first_of_shape.items()]
     names = [f"{dataset.name_of(path)} {shape}" for shape, path in pairs]
     text = (
-        "The files of `pattern` must be arrays of one shape. For "
+        "The files of `pattern` must contain arrays of equal shape. For "
         f'"{split}" received: {_checks.first_few(names)}'
     )
     folders = {os.path.basename(os.path.dirname(path)) for _, path in pairs[1:]}
@@ -340,19 +342,19 @@ def _read(batches, label_kind):
         again = [digest(x) for part, _ in _iterate(batches) for x in part]
     except (TypeError, ValueError) as error:
         raise ValueError(
-            "Batches must be pairs (images, labels), as .batch(32) makes them "
-            "of a tf.data.Dataset and .map(lambda x: (x['image'], x['label'])) "
-            "of dictionaries, as many as len(batches): without .repeat(), with "
-            "tf.data.experimental.assert_cardinality after .filter. Received: "
-            f"{batches} ({error})"
+            "Batches must be pairs (images, labels), such as those of "
+            f"tf.data.Dataset.batch. Received: {batches} ({error}). Convert "
+            "dictionaries with .map(lambda x: (x['image'], x['label'])). "
+            "Remove .repeat(), and after .filter add "
+            ".apply(tf.data.experimental.assert_cardinality(n))"
         ) from error
     if sorted(hashes) != sorted(again):
         raise ValueError(
-            "Batches must hold the same images whenever they are read. "
-            f"Received: {batches}, with {len({*again} - {*hashes})} others of "
-            f"{len(again)} when read again. A .shuffle before .take or .skip "
-            "needs reshuffle_each_iteration=False; layers in .map that change "
-            "images at random belong into augment="
+            "Batches must be the same each time they are iterated. Received: "
+            f"{batches}; {len({*again} - {*hashes})} of {len(again)} images "
+            "differ on the second pass. A .shuffle before .take or .skip "
+            "needs reshuffle_each_iteration=False; random changes of images "
+            "in .map belong in augment="
         )
     if label_kind is None and labels.ndim == 2 and labels.shape[1] > 1:
         # These are one-hot, if they are classes at all.
@@ -387,8 +389,8 @@ def _check_pair(split, arrays, of_masks):
         count = f" of {len(arrays)}" if isinstance(arrays, tuple | list) else ""
         raise TypeError(
             "`data` must be the name of a dataset, a path or arrays (images, "
-            f"{noun}), without weights of images; what examples belong to is "
-            f"groups=. Received: {type(arrays).__name__}{count} for "
+            f"{noun}), without sample weights; pass groups with groups=. "
+            f"Received: {type(arrays).__name__}{count} for "
             f'the split "{split}"'
         )
     examples, labels = arrays
@@ -450,8 +452,8 @@ def _find_problem(images, kind):
     is_scaled = images.dtype.kind == "f" and highest <= 1
     if is_scaled or lowest < 0 or highest > 255:
         return (
-            f"values from {lowest} to {highest}. Leave out what has scaled "
-            "them before, or bring them to [0, 255]: 255 * images of [0, 1], "
+            f"values from {lowest} to {highest}. Remove the earlier "
+            "preprocessing, or rescale to [0, 255]: 255 * images of [0, 1], "
             "127.5 * (images + 1) of [-1, 1], images / 256 of 16 bits"
         )
     return None
@@ -460,12 +462,12 @@ def _find_problem(images, kind):
 def _find_problem_of_masks(images, masks):
     """Returns what is wrong with the shape or type of masks, if anything."""
     if masks.shape[:3] != images.shape[:3]:
-        return "masks have the size of their images"
+        return "masks must have the size of their images"
     if masks.shape[3:] not in ((), (1,), (3,)):
         return "np.argmax(masks, axis=-1) gives the classes of one-hot masks"
     is_number = masks.dtype.kind in "iufb"
     is_whole = is_number and (masks == np.round(masks)).all()
-    return None if is_whole else "masks are whole numbers, without fractions"
+    return None if is_whole else "masks must be integers"
 
 
 def _find_problem_of_labels(images, labels):
@@ -475,32 +477,32 @@ def _find_problem_of_labels(images, labels):
         return f"{count} images, but {labels.size} labels"
     if labels.size != count:
         return (
-            "one-hot labels become integers by np.argmax(labels, axis=-1); "
-            "several labels of an image are for study.Classification(..., "
-            'multi_label=True), numbers for task="regression"'
+            "convert one-hot labels with np.argmax(labels, axis=-1); for "
+            "several labels per image pass study.Classification(..., "
+            'multi_label=True), for regression task="regression"'
         )
     is_number = labels.dtype.kind in "iufb"
     # Keras' loaders give whole numbers as floats, also for two classes.
     if is_number and (labels != np.round(labels)).any():
-        return 'fractions: to predict numbers write task="regression"'
+        return 'non-integer labels; for regression pass task="regression"'
     if is_number and 0 <= labels.min() and labels.max() < count:
         return None
     values = np.unique(labels if is_number else labels.astype(str))
     return (
-        f"labels from {values[0]} to {values[-1]}, for {count} images, do not "
-        "count classes from 0: names, labels = np.unique(labels, "
-        "return_inverse=True) numbers the different values, as text if mixed"
+        f"labels from {values[0]} to {values[-1]} for {count} images; class "
+        "indices must start at 0. Convert labels, as text if mixed: names, "
+        "labels = np.unique(labels, return_inverse=True)"
     )
 
 
 def _find_problem_of_numbers(images, labels):
     """Returns what is wrong with regression targets, if anything."""
     if labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
-        return "labels that are no numbers, NaN or infinite"
+        return "labels that are not numbers, or NaN or infinite"
     if labels.shape[:1] != images.shape[:1] or labels.ndim > 3:
         return f"{len(images)} examples, but labels of another shape"
     if labels.std() < LEAST_DEVIATION:
-        return "labels that do not differ, or hardly: take another unit"
+        return "(nearly) constant labels; use another unit"
     return None
 
 

@@ -43,8 +43,8 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*")
 # Pillow opens no TIFF of more bands, and logs an error instead.
 MOST_BANDS = 4
 UNSUPPORTED = (
-    "of more than 8 bits or other bands: save as RGB of 8 bits, or pass arrays "
-    "in [0, 255], such as images / 256 of 16 bits"
+    "of more than 8 bits or with additional bands: convert to 8-bit RGB, or "
+    "pass arrays in [0, 255], such as images / 256 of 16 bits"
 )
 MANY_BANDS = (
     "of {} bands: read each with tifffile.imread(path), and pass arrays in "
@@ -91,8 +91,8 @@ def pil_decode(item: str | bytes | np.ndarray, channels: int) -> np.ndarray:
 def _name_error(item, error):
     name = f'"{item}"' if isinstance(item, str) else "of the dataset"
     return ValueError(
-        f"The image {name} cannot be decoded ({error}). Remove it, or run the "
-        "same again once it can"
+        f"The image {name} cannot be decoded ({error}). Remove the file, "
+        "or repeat the command once it can be read"
     )
 
 

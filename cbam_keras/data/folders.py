@@ -112,7 +112,7 @@ def from_folder(
             f'`pattern` must match the paths below data="{root}". Received: '
             f'pattern="{pattern}": {compiled.describe_mismatch(others[:99])}'
         )
-    reason = "not in the pattern" if pattern else "in no class folder"
+    reason = "not in the pattern" if pattern else "not in a class folder"
     left_out[reason] += len(others)
     # This drops the reasons that hold for no file.
     if left_out := +left_out:
@@ -126,8 +126,10 @@ def from_folder(
     )
     below = [] if is_several else find_names(root)
     if lists := [*filter(LIST.search, below)]:
-        remark = f"found and not read: {_checks.first_few(lists)}; a table with"
-        remark += " a column `split` takes them"
+        remark = (
+            f"not used: {_checks.first_few(lists)} (pass splits as a table "
+        )
+        remark += "with a column `split`)"
         dataset = dataclasses.replace(dataset, remarks=(remark,))
     return read_arrays(dataset, kind) if are_arrays else keep_readable(dataset)
 
@@ -161,8 +163,9 @@ def make_dataset(
     if others or "train" not in split_of.values():
         raise ValueError(
             "{split} must be train, validation or test, or names such as val. "
-            f"Received: {_checks.first_few(others or sorted(splits), 9)}. Name "
-            "the folders of splits, or write {} where these are none"
+            "Received: "
+            f"{_checks.first_few(others or sorted(splits), 9)}. Rename these "
+            "folders, or use {} if they are not splits"
         )
     columns: dict[str, Any] = {
         f"{key}s": np.array([row[key] for row in rows], object)
@@ -234,7 +237,11 @@ def _find_places(root, left_out):
     is_twice = len({*split_of.values()}) < len(split_of)
     if not trains or is_twice or beside & (trained or beside):
         listed = _checks.first_few([*map(_checks.quoted, split_of)])
-        _refuse(root, f"the splits {listed} beside {sorted(beside)}", [root])
+        _refuse(
+            root,
+            f"the splits {listed} next to other folders, {sorted(beside)}",
+            [root],
+        )
     # The labels of a folder without classes are secret.
     used = {x for x in names if len(names[x]) > 1 or names[x] & trained}
     used |= {*trains}
@@ -261,14 +268,14 @@ def _check_classes(root, files, endings):
     reason = ""
     with_images = {path[0] for path in paths if len(path) > 1}
     if paths and not classes:
-        reason = "images in no folder of a class"
+        reason = "images outside class folders"
     elif paths and len(with_images) == 1 and len(paths[0]) == 2:
         (name,) = with_images
-        reason = f'images in one folder alone, "{name}", and not by class'
+        reason = f'all images in one folder, "{name}", not in class folders'
     elif parts & classes:
-        reason = f"{sorted(parts & classes)}, which are no classes"
+        reason = f"{sorted(parts & classes)}, which are not classes"
     elif any(len(path) > 2 for path in paths):
-        reason = "folders in the folders of classes"
+        reason = "subfolders inside class folders"
     elif masks := layouts.find_masks(paths):
         reason = f'masks beside images, e.g. "{"/".join(min(masks))}"'
     elif are_subjects(classes):

@@ -84,16 +84,16 @@ def choose_kind(examples: np.ndarray, kind: str | None) -> str:
         is_first = first in (1, 3, 4) and len({*others}) == 1 and len(sides) > 1
         if not is_first and (len(sides) == 1 or others[-1] > 4):
             raise ValueError(
-                '`kind` must say what arrays of four axes are: "volumes" of '
-                'one channel, (N, D, H, W) (--kind volumes), or "images", '
+                '4-D arrays are ambiguous: pass kind="volumes" (--kind '
+                'volumes) for one channel, (N, D, H, W), or kind="images" for '
                 f"(N, H, W, C). Received: an array {examples.shape}"
             )
     if kind or usual != "signals":
         return kind or (IMAGES if usual == INPUTS else usual)
     if examples.dtype != "uint8" and len(sides) > 1:
         raise ValueError(
-            "`data` of three axes must say what they are: images[..., None] of "
-            'gray images, or kind="signals" (--kind signals) of signals (N, L, '
+            "3-D arrays are ambiguous: pass images[..., None] for grayscale "
+            'images, or kind="signals" (--kind signals) for signals (N, L, '
             f"C). Received: an array {examples.shape} of {examples.dtype}"
         )
     return IMAGES

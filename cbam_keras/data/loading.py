@@ -479,11 +479,14 @@ def load_source(
     train, kind = dataset.splits["train"], dataset.kind
     words = [x for x in augment if isinstance(x, str) or kind == kinds.INPUTS]
     for problem, is_found in (
-        ("`boxes` need images as they are", boxes and (augment or size)),
+        (
+            "`boxes` cannot be combined with image_size or augment",
+            boxes and (augment or size),
+        ),
         ("`boxes` need digits among clutter", boxes and train.boxes is None),
         ("`augment` needs batches", augment and batch_size is None),
         (
-            "`image_size` and the words of `augment` are for images",
+            "`image_size` and named augmentations work for images only",
             kind != kinds.IMAGES and (size or words),
         ),
     ):

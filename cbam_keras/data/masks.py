@@ -67,7 +67,7 @@ class Masks:
         colors = _check_colors(self.colors)
         if ignored is not None and ignored >= len(colors):
             raise ValueError(
-                "`ignore_index` must be the position, from 0, in `colors`. "
+                "`ignore_index` must be a zero-based index into `colors`. "
                 f"Received: ignore_index={ignored} and {len(colors)} colors"
             )
         _checks.convert(self, colors=colors)
@@ -213,7 +213,7 @@ def encode(dataset: Dataset, masks: Masks) -> Dataset:
     labeled = sum(int(x.pixels.sum()) for x in splits.values())
     if labeled < total:
         percent = 100 - 100 * labeled / total
-        remarks.append(f"ignored: {percent:.3g}% of the pixels")
+        remarks.append(f"{percent:.3g}% of pixels ignored")
     hashed = [x.content for x in scans], sorted(table.items()), names
     return dataclasses.replace(
         dataset,
@@ -338,21 +338,20 @@ def _note_instances(scans):
         if is_counted
     }
     highest = max(max(scan.counts) for scan in scans)
-    advice = (
-        'colors={"background": 0, "foreground": "> 0"} if they do, else '
-        "class_names=[...]"
-    )
+    advice = 'pass colors={"background": 0, "foreground": "> 0"}'
     if len(maxima) >= INSTANCES:
         raise ValueError(
             "Masks must hold the class of each pixel. Received: values from 0 "
-            f"to a maximum of each file, up to {highest}, as if they numbered "
-            f"objects. Write {advice}"
+            f"to a different maximum in each file, up to {highest}. These look "
+            f"like instance numbers. If they are, {advice}; otherwise pass "
+            "class_names=[...]"
         )
     maxima.discard(0)
     if all(is_contiguous) and len(maxima) > 1:
         return (
-            f"masks hold 0 to a maximum of each file, up to {highest}, and are "
-            f"read as classes; if they number objects, write {advice}"
+            "masks hold 0 to a different maximum in each file, up to "
+            f"{highest}, and are read as classes; if these are instance "
+            f"numbers, {advice}"
         )
     return ""
 
@@ -382,12 +381,13 @@ def _refuse(scans, totals, known, names):
         [f'"class {n}": {_to_text(x)}' for n, x in enumerate(sorted(totals))]
     )
     return ValueError(
-        "Masks must hold in each pixel the number of its class, from 0 without "
-        f"gaps, of 2 to {IGNORED} classes; or 0 and 255 in all masks; or a "
-        f"color or gray level of `colors`. Received: {classes}, and {others}, "
-        f"as in {places[0] if places else scans[0].name}. Write ignore_index= "
-        "if a value has no class, or class_names=[...] by number, "
-        f"colors={{{colors}}} by value (--colors FILE). Values in between come "
-        "from JPEG or resizing, and 0 alone from fractions: save whole numbers "
-        "as PNG, resized without interpolation"
+        "Masks must hold a class index in each pixel, from 0 without gaps, "
+        f"for 2 to {IGNORED} classes. They may also hold only 0 and 255, or "
+        f"the colors or gray levels of `colors`. Received: {classes}, and "
+        f"{others}, as in {places[0] if places else scans[0].name}. If a "
+        "value has no class, pass ignore_index=. To name classes, pass "
+        f"class_names=[...] by index, or colors={{{colors}}} by value "
+        "(--colors FILE). Stray values usually come from JPEG or from "
+        "resizing with interpolation, and masks of 0 only from fractions: "
+        "save integers as PNG, resized without interpolation"
     )

@@ -44,8 +44,9 @@ class Pattern:
                 f"`{argument}` must be a path below the folder, with "
                 f"{{{needed}}} in one component. There are {listed}, {{}} and "
                 "* for any text, and ** for any folders, as a component. "
-                f'Received: {argument}="{text}". Say {{group}} for what stays '
-                "in one split, such as a patient, and {} for what to ignore"
+                f'Received: {argument}="{text}". Use {{group}} for units '
+                "that must stay in one split, such as patients, and {} for "
+                "parts to ignore"
             )
         texts = [_to_regex(self._parts, sign) for sign in ("?", "")]
         self._regexes = [*map(re.compile, texts)]
@@ -60,7 +61,7 @@ class Pattern:
         for name, value in short.groupdict().items():
             if long[name] != value:
                 raise ValueError(
-                    f"`{self.argument}` must give each file one value. "
+                    f"`{self.argument}` must be unambiguous. "
                     f'Received: {self.argument}="{self.text}", whose '
                     f'{{{name}}} may be "{value}" or "{long[name]}" in '
                     f'"{path}". Write more of the text around {{{name}}}'

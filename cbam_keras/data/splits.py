@@ -267,9 +267,9 @@ def check_classes(
         if folds is not None:
             # Each fold tests one, and leaves two to train and validate.
             needed = max(folds, 2 + 2 // (folds - 1))
-            place, advice = f"for folds={folds}", ", or take fewer folds"
+            place, advice = f"for folds={folds}", ", or use fewer folds"
         if any(part.is_grouped for part in splits.values()):
-            advice += f", or take smaller groups by {dataset.grouped_by}"
+            advice += f", or use smaller groups by {dataset.grouped_by}"
         count = len(names) if has_classes else 1
         counts = np.bincount(examples.strata, minlength=count)
         few = [
@@ -278,8 +278,8 @@ def check_classes(
         ]
         if few and split != "train" and len(examples):
             _checks.warn(
-                f'"{split}" lacks {dataset.noun}s of class '
-                f"{_checks.first_few(few)}, which is not judged there"
+                f'"{split}" has no {dataset.noun}s of class '
+                f"{_checks.first_few(few)}, so that class is not evaluated"
             )
         elif few:
             if has_classes:
@@ -332,7 +332,8 @@ def warn_of_divided_groups(dataset: Dataset) -> tuple[str, ...]:
     warning = (
         f"{_checks.count(len(divided), 'group', 'have')} {dataset.noun}s in "
         f"several splits by {dataset.grouped_by}, which inflates accuracy: "
-        f"{_checks.first_few(divided)}. Move each into one, or take folds"
+        f"{_checks.first_few(divided)}. Move each group into one split, or use "
+        "folds"
     )
     _checks.warn(warning)
     return (warning,)

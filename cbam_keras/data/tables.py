@@ -83,7 +83,7 @@ def from_table(
     _check_single(rows, of_masks)
     copies = int(rows.duplicated(["path", "split"]).sum())
     if copies:
-        note = f"{_checks.count(copies, 'row')} with the image of another one"
+        note = f"{_checks.count(copies, 'row', 'repeat')} an image"
         notes[f"{note}, in the same split; class weights count each row"] = None
     is_grouped = "group" in rows
     hashed = [names, *rows.get("class", []), *rows.get("fold", [])]
@@ -238,7 +238,7 @@ def _name_groups(key, name, values):
         texts = texts.map(names if is_numbered else name_splits(found))
     if texts.isna().any():
         raise ValueError(
-            f"`{key}_column` must say the {key} of each image. Received: "
+            f"`{key}_column` must give a {key} for every image. Received: "
             f"{key}_column={name!r}, which also has "
             f'"{values[texts.isna()].iloc[0]}". Fill that column, or '
             "remove it; fold_column= (--fold-column) takes folds"
@@ -327,5 +327,5 @@ def _check_single(rows, of_masks):
         kind = "mask" if of_masks else "class"
         raise ValueError(
             f"An image must have one {kind}. Received: {len(names):,} with "
-            f"several: {_checks.first_few(names)}. Leave one row of each"
+            f"several: {_checks.first_few(names)}. Keep one row per image"
         )

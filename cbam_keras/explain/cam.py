@@ -136,10 +136,10 @@ def grad_cam(
         maps.append(heat)
     if num_flat and axis is None and activation.kind is None:
         _checks.warn(
-            f"The heat maps of {_checks.count(num_flat, 'image')} are 0, since "
-            "the gradient of the score is. Outputs that are probabilities may "
-            "be saturated: explain a model that ends in logits, or in a "
-            "softmax or sigmoid of Keras"
+            f"The heat maps of {_checks.count(num_flat, 'image')} are all "
+            "zero because the gradient of the score is zero. Outputs that are "
+            "probabilities may be saturated: explain a model that ends in "
+            "logits, or in a softmax or sigmoid of Keras"
         )
     # The model may have permuted the axes: they get the order of the input.
     order = 1 + np.argsort(target.input_axes)

@@ -9,8 +9,8 @@ from cbam_keras import _checks, _graph
 from cbam_keras._graph import Graph, Step
 
 FOLLOWED = (
-    "Axes are followed through layers.Permute, not through Lambda or another "
-    "layer that changes them: explain a model of its outputs, "
+    "If a Lambda or custom layer reorders axes (layers.Permute is followed), "
+    "explain a model that begins with the output of that layer: "
     "keras.Model(model.get_layer(name).output, model.output)"
 )
 

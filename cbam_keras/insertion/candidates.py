@@ -178,9 +178,9 @@ class CandidatePlaces:
             elif attention:
                 problem = f'already has attention, e.g. "{attention[0].path}"'
             raise ValueError(
-                "`after` must say where attention goes in model "
-                f'"{self.name}". Received: after=None, and the model {problem}.'
-                f" {self._possible()}"
+                "`after` must name layers after which attention is inserted "
+                f'in model "{self.name}". Received: after=None, and the model '
+                f"{problem}. {self._possible()}"
             )
         return places
 

@@ -75,8 +75,9 @@ def to_core(model: keras.Model) -> keras.Model:
     }
     if third_party:
         _checks.warn(
-            "The file needs these classes still, which are not of cbam_keras "
-            f"(`adopt` exchanges what equals ours): {', '.join(third_party)}"
+            "The file still needs these classes, which do not belong to "
+            "cbam_keras (`adopt` converts equivalent ones): "
+            f"{', '.join(third_party)}"
         )
     return core
 

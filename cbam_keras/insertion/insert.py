@@ -155,7 +155,8 @@ def insert_attention(
     _checks.boolean("identity", identity)
     if attention is None:
         raise ValueError(
-            "`attention` must say what to insert. Received: attention=None"
+            "`attention` must not be None. Received: attention=None. Pass what "
+            'to insert, such as "cbam"'
         )
     if instead_of is not None:
         if after is not None or into is not None:
@@ -256,8 +257,8 @@ def remove_attention(
         reason = _why_it_stays(graph, layers[name])
         if reason is not None:
             raise ValueError(
-                "`gates` must be in the graph of the model, and their maps not "
-                f'among its values. Received: gate "{name}": {reason}'
+                "`gates` must be layers of the model whose attention maps are "
+                f'not used elsewhere. Received: gate "{name}": {reason}'
             )
     removed: dict[int, list] = {id(layers[name]): [] for name in names}
     return copy_with(model, {}, None, removed)

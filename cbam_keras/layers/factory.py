@@ -50,7 +50,7 @@ ATTENTION = {
 LAYERS_BY_NAME = {**ATTENTION, "gate": AttentionGate}
 # The names of different classes.
 ATTENTION_KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
-# The name of no attention.
+# The name of a network without attention.
 BASELINE = "none"
 # Kinds of attention on the skips of a U-Net begin with this.
 SKIP = "skip-"
@@ -230,7 +230,7 @@ class Attention:
 def make_attention(
     attention: str | MakeLayer | None, name: str | None = None
 ) -> keras.layers.Layer | None:
-    """Returns a new attention layer, or `None` for no attention.
+    """Returns a new attention layer, or `None` for `"none"`.
 
     `"cbam"` is the layer that we recommend, `CBAM(**VARIANTS["recommended"])`,
     and `"cbam-paper"` is `CBAM()`. All other names except `"simam"` give layers
@@ -384,7 +384,7 @@ def _named_attention(attention_type, defaults, options):
 
 
 def _to_attention(layer):
-    """Returns an `Attention`, or `None` for the name of no attention."""
+    """Returns an `Attention`, or `None` for `"none"`."""
     if isinstance(layer, Attention):
         return layer
     if isinstance(layer, str):

@@ -350,7 +350,7 @@ def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
     if isinstance(sizes, tuple) and sizes not in (shape, (*shape, 1)):
         raise ValueError(
             "Masks must have an integer for each pixel of the predictions, "
-            f"{shape}; np.argmax(masks, axis=-1) gives them of one-hot ones. "
+            f"{shape}; np.argmax(masks, axis=-1) converts one-hot masks. "
             f"Received: y_true.shape={sizes}, y_pred.shape={y_pred.shape}"
         )
     labels = ops.cast(ops.convert_to_tensor(y_true), "int32")

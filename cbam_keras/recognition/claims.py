@@ -48,7 +48,7 @@ HALVES = {
     layers.SpatialAttention: "spatial",
 }
 # Activations of a gate that no paper has.
-_NO_SIGMOID = {"tanh": "a tanh", "relu": "a ReLU"}
+_NO_SIGMOID = {"tanh": "tanh", "relu": "ReLU"}
 
 
 def claim_of(name: str) -> str:
@@ -105,7 +105,7 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
             return None
         places = {"channel": "channels", "spatial": "positions"}
         axes = " and ".join(places[x] for x in sorted(gated)) or "one axis"
-        return Finding.NONE.say(claim=claim, what=f"factors of {axes}")
+        return Finding.NONE.say(claim=claim, what=f"factors for {axes}")
     expected = CLAIMS[claim][0]
     layer_class = computed.layer_class
     if layer_class is not expected:
@@ -115,7 +115,7 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
             return Finding.HALF.say(claim=claim, half=halves[layer_class])
         modules = {kind: name for name, (kind, _) in CLAIMS.items()}
         for half_class, half in HALVES.items():
-            modules[half_class] = f"the {half} half of CBAM"
+            modules[half_class] = f"the {half} attention of CBAM"
         return Finding.OTHER.say(claim=claim, module=modules[layer_class])
     for departure in _departures(computed.arguments):
         return Finding.CHANGED.say(claim=claim, what=departure)
@@ -125,17 +125,17 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
 def _departures(arguments):
     """Yields what no paper has, of the arguments of its layer."""
     if arguments.get("combine") == "gates":
-        yield "a sigmoid for each pool, factors up to 2"
+        yield "one sigmoid per pool, so factors reach 2"
     for half, others in (("channel", "positions"), ("spatial", "channels")):
         pools = arguments.get(f"{half}_pool_types")
         if pools and len(pools) == 1:
             kind = {"avg": "mean", "max": "maximum"}.get(*pools, pools[0])
-            yield f"{others} pooled by the {kind} alone"
+            yield f"{others} pooled by the {kind} only"
     if arguments.get("kernel_size") == 1:
-        yield "a window of one position"
+        yield "a kernel of size 1"
     gate = arguments.get("gate_activation")
     if isinstance(gate, str) and gate in _NO_SIGMOID:
-        yield f"{_NO_SIGMOID[gate]} in place of the sigmoid"
+        yield f"{_NO_SIGMOID[gate]} instead of the sigmoid"
 
 
 def remedy(claim: str, computed: Any) -> str:
@@ -146,7 +146,7 @@ def remedy(claim: str, computed: Any) -> str:
     ratio = computed.arguments.get(REDUCTION, "") if computed else ""
     if next(iter(inspect.signature(layer_class).parameters)) != REDUCTION:
         ratio = ""
-    return f"replace it by `{layer_class.__name__}({ratio})`, or rename it"
+    return f"replace it with `{layer_class.__name__}({ratio})`, or rename it"
 
 
 def place_kind(layer_class):

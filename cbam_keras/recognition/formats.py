@@ -57,7 +57,7 @@ def _escaped(text: str, others: str = "") -> str:
 def next_steps(reports: Iterable[CheckReport]) -> Iterator[str]:
     """Yields what a user may do next, by what is in the reports."""
     states = {row.state for report in reports for row in report.rows}
-    if states & {CheckState.WRONG, CheckState.MISNAMED}:
+    if states & {CheckState.FAULTY, CheckState.MISNAMED}:
         yield (
             "Next: change what the verdict names. In a trained network, "
             'insert_attention(model, "cbam", instead_of=NAME) replaces it.'
@@ -67,8 +67,8 @@ def next_steps(reports: Iterable[CheckReport]) -> Iterator[str]:
             "Next: put what is missing beside the file, or check the network "
             "that your code builds: insertion.check(model)."
         )
-    if not states & {*CheckState} - {CheckState.SOUND} and states:
+    if not states & {*CheckState} - {CheckState.PASSED} and states:
         yield (
-            "Next: insertion.adopt(model) converts what equals a cbam_keras "
-            "layer, with its weights."
+            "Next: insertion.adopt(model) converts these modules to cbam_keras "
+            "layers, with their weights."
         )

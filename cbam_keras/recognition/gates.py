@@ -367,7 +367,7 @@ def _place(cut, data_format):
     if sizes[0 if data_format == "channels_first" else -1] == 1:
         return Finding.ONE_CHANNEL.say()
     if math.prod(x or 2 for x in sizes) == max(sizes):
-        return Finding.NOT_ANALYZED.say(reason="it sees one position")
+        return Finding.NOT_ANALYZED.say(reason="the features have one position")
     return Finding.NOT_ANALYZED.say(reason="its outputs are not finite")
 
 
@@ -428,7 +428,7 @@ def _ties(gate, gates, model):
     elif len(cut.nodes[-1].outputs) > 1:
         yield f"returns {len(cut.nodes[-1].outputs)} tensors"
     if own & called:
-        yield "shares weights with what is no such gate"
+        yield "shares weights with layers outside the module"
 
 
 def _expanded(nodes):

@@ -175,7 +175,7 @@ class Match:
                     words += f", as {author}"
             return words
         half = HALVES.get(self.layer_class)
-        return f"{words}, a {half} gate alone" if half else words
+        return f"{words} ({half} attention only)" if half else words
 
 
 def of_ours(layer: layers.AttentionLayer) -> Match:
@@ -299,7 +299,7 @@ def _changes(probes):
             groups[str([x.shape for x in layer.weights])].append(layer)
     pairs = [group for group in groups.values() if len(group) == 2]
     if pairs and len(probes.pools) != 1:
-        words = "weights of its own for each pool"
+        words = "separate weights for each pool"
         yield words, {second: {"call": first.call} for first, second in pairs}
 
 
@@ -507,10 +507,13 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         if getattr(inner, "activity_regularizer", None) is not None:
             reasons.append(f"activity regularizer of {inner.name}")
     if _private.mask_of(cut.source) is not None:
-        reasons.append("the mask of its features, which ours heeds")
+        reasons.append(
+            "the mask of its inputs, which the cbam_keras layer respects"
+        )
     for ours, theirs in zip(layer.weights, match.sources, strict=True):
         if theirs is None:
-            reasons.append(f"ours has a {ours.name.rpartition('_')[-1]} more")
+            what = ours.name.rpartition("_")[-1]
+            reasons.append(f"the cbam_keras layer has an additional {what}")
             continue
         if ours.trainable != theirs.trainable:
             reasons.append("frozen weights")
@@ -524,7 +527,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             if not np.array_equal(given, kept):
                 reasons.append(_described(several[0] or several[1]))
     if match.scales:
-        reasons.append("ours adds its bias for each pool")
+        reasons.append("the cbam_keras layer adds its bias once per pool")
     if len(momenta := {x.momentum for x in cut.norms}) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
     if not reasons:
@@ -538,7 +541,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
         with Values({}):
             y = ops.convert_to_numpy(ops.stop_gradient(layer(x, training=True)))
         if not difference_of(expected, y) <= 10 * TOLERANCE:
-            reasons.append("other outputs in training")
+            reasons.append("different outputs in training")
     return [*dict.fromkeys(reasons)]
 
 

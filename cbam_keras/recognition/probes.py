@@ -274,9 +274,10 @@ class Probes:
     @property
     def axes(self):
         """The axes along which factors differ, in words."""
-        positions = ("depth", "rows", "columns")[5 - len(self.shape) :]
-        names = (*(positions if positions[1:] else ["steps"]), "channels")
-        return ", ".join(names[axis - 1] for axis in self.varies)
+        positions = ("depth", "row", "column")[5 - len(self.shape) :]
+        names = (*(positions if positions[1:] else ["step"]), "channel")
+        *first, last = (names[axis - 1] for axis in self.varies)
+        return " and ".join(filter(None, [", ".join(first), last]))
 
     @property
     def has_factors(self):

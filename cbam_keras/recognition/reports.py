@@ -83,8 +83,8 @@ class CheckedGate:
         gate: String, the name of its layer, or of the operation that multiplies
             by it, prefixed with the names of models and layers around it.
         verdict: String, what it computes.
-        state: String, `"sound"`, `"not as called"`, `"wrong"`,
-            `"not analyzed"`, or `"no attention"` for features that are scaled
+        state: String, `"passed"`, `"misnamed"`, `"faulty"`,
+            `"not analyzed"`, or `"not attention"` for features that are scaled
             by something that no name calls attention.
         called: String, the class, function or layer name that claims what it
             computes, e.g. `"SEBlock"`; empty if there is none.
@@ -171,7 +171,7 @@ class CheckReport(_terminal.Tabular):
 
     @property
     def verdict(self) -> str:
-        """How many modules are sound, not as called, wrong, not analyzed."""
+        """How many modules are passed, misnamed, faulty, not analyzed."""
         counts = collections.Counter(row.state for row in self.rows)
         number = sum(counts[state] for state in COUNTED)
         if number:
@@ -274,7 +274,7 @@ def row_of(gate: Gate) -> CheckedGate:
     elif is_open and not cut.is_meant:
         verdict = Finding.UNNAMED_PRODUCT.say(what=verdict.text)
     if reasons:
-        notes.append(f"trains otherwise: {', '.join(reasons)}")
+        notes.append(f"trains differently: {', '.join(reasons)}")
     return CheckedGate(
         gate=cut.path,
         verdict=verdict.text,
@@ -350,12 +350,12 @@ def _notes(gate):
     """Yields what else is known of a gate."""
     cut, probes = gate.cut, gate.probes
     if probes and probes.is_alone:
-        yield "returns the factors alone"
+        yield "returns only the factors"
     if gate.is_new:
-        yield "as initialized: all biases are 0, averages 0 and 1"
+        yield "still has initial weights (biases 0, moving averages 0 and 1)"
     yield from gate.ties
     if cut.inside:
-        yield f"inside of a layer of class {cut.inside}"
+        yield f"inside a layer of class {cut.inside}"
     if cut.own is None or gate.problem:
         return
     taken = inspect.signature(type(cut.own)).parameters.values()
@@ -367,4 +367,4 @@ def _notes(gate):
             yield f"get_config lacks {', '.join(lacking)}"
     name = keras.saving.get_registered_name(type(cut.own))
     if keras.saving.get_registered_object(name) is None:
-        yield "does not load without its class"
+        yield "needs custom_objects to load"

@@ -7,17 +7,17 @@ import enum
 class CheckState(enum.StrEnum):
     """How an attention module stands, in the order of the last line."""
 
-    SOUND = "sound"
-    MISNAMED = "not as called"
-    WRONG = "wrong"
+    PASSED = "passed"
+    MISNAMED = "misnamed"
+    FAULTY = "faulty"
     NOT_ANALYZED = "not analyzed"
     # It scales features and is called nothing: it decides nothing.
-    NO_ATTENTION = "no attention"
+    NO_ATTENTION = "not attention"
 
     @property
     def is_passed(self) -> bool:
         """Whether a report with it may pass."""
-        return self in (CheckState.SOUND, CheckState.NO_ATTENTION)
+        return self in (CheckState.PASSED, CheckState.NO_ATTENTION)
 
 
 # What the last line counts.
@@ -29,87 +29,95 @@ COUNTED = tuple(
 class Finding(enum.Enum):
     """One thing that can be said of a module: its state, and its sentence."""
 
-    EQUAL = CheckState.SOUND, "{ours}"
+    EQUAL = CheckState.PASSED, "{ours}"
     NEAREST = (
-        CheckState.SOUND,
-        "nearest of ours: {ours}; first difference: {difference}",
+        CheckState.PASSED,
+        "closest cbam_keras layer: {ours}; first difference: {difference}",
     )
-    ADDS = CheckState.SOUND, "adds, does not multiply"
-    NO_FACTORS = CheckState.SOUND, "does not multiply features by factors"
+    ADDS = CheckState.PASSED, "adds, does not multiply"
+    NO_FACTORS = CheckState.PASSED, "does not multiply features by factors"
     SOFTMAX = (
-        CheckState.SOUND,
+        CheckState.PASSED,
         "features shrink to 1/{probes.softmax} (softmax over positions)",
     )
     WINDOW = (
-        CheckState.SOUND,
-        "factors by {probes.axes} from windows of {probes.window}, not from "
-        "all positions",
+        CheckState.PASSED,
+        "one factor per {probes.axes}, from windows of {probes.window}, not "
+        "from all positions",
     )
     UNLIKE = (
-        CheckState.SOUND,
-        "unlike ours: factors by {probes.axes}, "
+        CheckState.PASSED,
+        "matches no cbam_keras layer: one factor per {probes.axes}, "
         "{probes.range[0]:.2f} to {probes.range[1]:.2f}",
     )
     UNNAMED_PRODUCT = (
         CheckState.NO_ATTENTION,
-        "scales features, no attention: {what}",
+        "scales features, but is not attention: {what}",
     )
 
-    HALF = CheckState.MISNAMED, "called {claim}, is its {half} half"
-    OTHER = CheckState.MISNAMED, "called {claim}, is {module}"
-    NONE = CheckState.MISNAMED, "called {claim}, is none: {what}"
-    CHANGED = CheckState.MISNAMED, "called {claim}; not the paper's: {what}"
+    HALF = (
+        CheckState.MISNAMED,
+        "named {claim}, but computes only its {half} attention",
+    )
+    OTHER = CheckState.MISNAMED, "named {claim}, but computes {module}"
+    NONE = CheckState.MISNAMED, "named {claim}, but is not: {what}"
+    CHANGED = (
+        CheckState.MISNAMED,
+        "named {claim}, but differs from the paper: {what}",
+    )
 
-    NO_CALL = CheckState.WRONG, "computes nothing: {why}"
+    NO_CALL = CheckState.FAULTY, "computes nothing: {why}"
     RANDOM = (
-        CheckState.WRONG,
+        CheckState.FAULTY,
         "differs from call to call: new weights, or randomness at inference",
     )
     UNTRACKED = (
-        CheckState.WRONG,
-        "weights of {probes.untracked} arrays are not tracked: not saved, not "
-        "trained",
+        CheckState.FAULTY,
+        "weight arrays that Keras does not track, so neither saves nor "
+        "trains: {probes.untracked}",
     )
-    IDENTITY = CheckState.WRONG, "does nothing: returns its input"
-    MIXES_IMAGES = CheckState.WRONG, "mixes the images of a batch"
+    IDENTITY = CheckState.FAULTY, "does nothing: returns its input"
+    MIXES_IMAGES = CheckState.FAULTY, "mixes the images of a batch"
     CONSTANT = (
-        CheckState.WRONG,
+        CheckState.FAULTY,
         "constant: factors {probes.range[0]:.2f} to {probes.range[1]:.2f}, "
         "whatever the features",
     )
     NO_GRADIENT = (
-        CheckState.WRONG,
-        "weights of {probes.without_gradient} arrays get no gradient",
+        CheckState.FAULTY,
+        "weight arrays without a gradient: {probes.without_gradient}",
     )
     ONE_FACTOR = (
-        CheckState.WRONG,
-        "one factor for each image, not for each channel or position",
+        CheckState.FAULTY,
+        "one factor per image, instead of one per channel or position",
     )
     CANNOT_CLOSE = (
-        CheckState.WRONG,
-        "cannot close: factors from {probes.limits[0]:.2f} to "
-        "{probes.limits[1]:.2f}",
+        CheckState.FAULTY,
+        "cannot suppress features: factors stay between "
+        "{probes.limits[0]:.2f} and {probes.limits[1]:.2f}",
     )
     CANNOT_OPEN = (
-        CheckState.WRONG,
-        "cannot open: factors from {probes.limits[0]:.2f} to "
-        "{probes.limits[1]:.2f}",
+        CheckState.FAULTY,
+        "cannot pass features on unchanged: factors stay between "
+        "{probes.limits[0]:.2f} and {probes.limits[1]:.2f}",
     )
-    NO_SIGMOID = CheckState.WRONG, "no sigmoid: {what}"
+    NO_SIGMOID = CheckState.FAULTY, "no sigmoid: {what}"
     DOUBLED = (
-        CheckState.WRONG,
+        CheckState.FAULTY,
         "adds one pool to itself, sigmoid(2 * MLP(pool))",
     )
     ONE_POSITION = (
-        CheckState.WRONG,
-        "sees one position: its spatial half is one number",
+        CheckState.FAULTY,
+        "the features have one position, so its spatial attention is a single "
+        "number",
     )
     ONE_CHANNEL = (
-        CheckState.WRONG,
-        "sees one channel: its channel half is one number",
+        CheckState.FAULTY,
+        "the features have one channel, so its channel attention is a single "
+        "number",
     )
-    FAILED = CheckState.WRONG, "could not be run: {reason}"
-    UNUSED = CheckState.WRONG, "unused: {calls}; {verdict}"
+    FAILED = CheckState.FAULTY, "could not be run: {reason}"
+    UNUSED = CheckState.FAULTY, "unused: {calls}; {verdict}"
 
     NOT_ANALYZED = CheckState.NOT_ANALYZED, "not analyzed: {reason}"
 

@@ -1,7 +1,7 @@
 """What is retrained, what is chosen, and the verdict of a search.
 
 The best of many trials is optimistically biased. So the trials decide on one
-setting with attention, and new seeds compare it with no attention.
+setting with attention, and new seeds compare it with the network without it.
 """
 
 import math
@@ -13,7 +13,7 @@ from cbam_keras.tuning.space import has_no_attention
 
 
 def to_confirm(results: study.Ranking) -> list[study.Trial]:
-    """Returns the trials of no attention and of attention to retrain.
+    """Returns the trials without attention and with it to retrain.
 
     Each is the best of its kind or, of those within a standard error of its
     score, the one that costs least.
@@ -53,7 +53,7 @@ def _standard_error(trial, results):
 def choose_setting(results: study.Ranking) -> tuple[study.Trial, str]:
     """Returns the best trial, and the name with which it was trained last.
 
-    It is the one with attention, unless no attention validates better over
+    It is the one with attention, unless the other validates better over
     the new seeds.
     """
     if not results.confirmation:
@@ -79,8 +79,8 @@ def search_verdict(results: study.Ranking, unlearned: str) -> str:
     if not results.confirmation:
         return (
             "Nothing was retrained, and the best of several trials is "
-            "optimistically biased. confirm=6 (--confirm 6) compares the best "
-            "setting with no attention on new seeds."
+            "optimistically biased. confirm=6 (--confirm 6) retrains the best "
+            "setting and the network without attention with new seeds."
         )
     if unlearned:
         return unlearned
@@ -90,8 +90,8 @@ def search_verdict(results: study.Ranking, unlearned: str) -> str:
         trial = next(x for x in results.trials if x.number == row.trial)
         lacking = "with" if has_no_attention(trial.values) else "without"
         return (
-            f"No network {lacking} attention was retrained, so whether "
-            "attention improves accuracy here is not known."
+            f"No network {lacking} attention was retrained, so this "
+            "search cannot tell whether attention improves accuracy."
         )
     comparison = study.verdict(
         {row.label: row}, "none", results.confirmed_by, results.folds
@@ -99,5 +99,7 @@ def search_verdict(results: study.Ranking, unlearned: str) -> str:
     measure = results.measures[0].heading
     text = f"Chosen by {measure}: {row.label}. {comparison}"
     if _best(results) is not row:
-        text += " With new seeds, validation is better without attention."
+        text += (
+            " With new seeds, the validation score is better without attention."
+        )
     return text

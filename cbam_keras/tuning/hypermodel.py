@@ -34,7 +34,7 @@ class CBAMHyperModel(keras_tuner.HyperModel):
     have the names of the arguments below, and exist only where they matter: the
     kernel size where the attention has a spatial gate, and so on. The default
     space has 14 networks: CBAM with each of four reduction ratios and three
-    kernel sizes, no attention, and squeeze-and-excitation.
+    kernel sizes, squeeze-and-excitation, and none.
 
     Args:
         input_shape: Tuple, the shape of an image with values in [0, 255], or

@@ -206,7 +206,7 @@ class Search:
         """
         num_folds = self.folds or 1
         num_trials = len(self.points[: self.max_trials])
-        # The winner and, where the space has both, no attention.
+        # The winner and, where the space has both, the network without it.
         networks_retrained = len({*map(space.has_no_attention, self.points)})
         runs_retrained = networks_retrained * len(self.seeds) * num_folds
         counted = self.variant(space.controls(self.points)[-1])
@@ -384,20 +384,21 @@ def search(
     executor: Executor | None = None,
     callbacks: CallbackMakers = (),
 ) -> study.Ranking:
-    """Searches for the best network, and tests whether it beats no attention.
+    """Searches for the best network, and tests whether attention helps.
 
-    Retrains the best setting and no attention with new seeds. The same call
-    resumes an interrupted search. `cbam-keras tune` runs it.
+    Retrains the best setting and the network without attention with new seeds.
+    The same call resumes an interrupted search. `cbam-keras tune` runs it.
 
     It is `study.run` of a `Search`. All trials have the recipe and its seed.
-    They begin with no attention, SE and the CBAM closest to the paper's, if
-    these are in the space; the others are in a random order.
+    They begin with the network without attention, SE and the CBAM closest to
+    the paper's, if these are in the space; the others are in a random order.
 
     The best of many trials is optimistically biased, so trials only select one
     setting with attention: among those within one standard error of the best
     score, sqrt(a (1 - a) / n) with n validation images, the one with the fewest
-    multiply-accumulates, then parameters. It and no attention are retrained
-    with new seeds and compared on the test images, paired by seed.
+    multiply-accumulates, then parameters. It and the network without attention
+    are retrained with new seeds and compared on the test images, paired by
+    seed.
 
     The output folder gets the best networks, a table and figures;
     `report.write(folder)` adds a page.
@@ -418,8 +419,9 @@ def search(
             other orders, pass a `CBAMHyperModel` to one of KerasTuner's tuners.
             Defaults to `14`, the whole default space.
         confirm: Integer from 0, the number of new seeds with which the best
-            setting and no attention are retrained, after the seed of the
-            recipe. May be raised in a later call. Defaults to `6`.
+            setting and the network without attention are retrained, after
+            the seed of the recipe. May be raised in a later call. Defaults to
+            `6`.
         folds: Integer from 2, the number of folds of a cross-validation. See
             `study.Study`. Trials are compared by the mean over the validation
             images of folds, new seeds by their test images. Defaults to `None`.

@@ -393,7 +393,7 @@ def _check_samples(images, shape):
     if low < -ROUND_OFF or high > 255 + ROUND_OFF or is_above:
         raise ValueError(
             "`images` must be in [0, 255] or [0, 1]. Received: images from "
-            f"{low:g} to {high:g}. Give them as they were before preprocessing"
+            f"{low:g} to {high:g}. Pass the images before preprocessing"
             f"{', or np.clip(images, 0, 1)' if is_above else ''}"
         )
     return np.clip(array / (1 if high <= 1 + ROUND_OFF else 255), 0, 1)

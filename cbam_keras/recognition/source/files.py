@@ -193,9 +193,9 @@ class Target:
         notes = []
         if num_without:
             files = _checks.count(num_without, "file")
-            notes.append(f"{files} without attention.")
+            notes.append(f"No attention in {files}.")
         if self.num_torch:
-            files = _checks.count(self.num_torch, "file", "are")
+            files = _checks.count(self.num_torch, "file", "use")
             notes.append(
                 f"{files} PyTorch, not Keras: `load_torch_weights` reads "
                 "checkpoints, and examples/one_file/cbam.py is CBAM to compare "
@@ -203,7 +203,9 @@ class Target:
             )
         if lacking:
             what = ", ".join(lacking)
-            notes.append(f"This system does not refuse to code in C: {what}.")
+            notes.append(
+                f"Not refused to compiled code on this system: {what}."
+            )
         return " ".join(notes)
 
 

@@ -221,7 +221,7 @@ def lacks_call(definition: Definition) -> str:
             return "Keras calls `call`, not `forward`"
         inner = {x.name for x in method.body if isinstance(x, ast.FunctionDef)}
         if "call" in inner:
-            return f"its `call` is inside of `{method.name}`"
+            return f"its `call` is inside `{method.name}`"
     return "it has no `call`" if claim_of(definition.name) else ""
 
 
@@ -239,7 +239,7 @@ def definitions_elsewhere(
                 continue
             if isinstance(inner, ast.FunctionDef | ast.ClassDef):
                 if place and claims_attention(inner):
-                    yield inner, f"it is inside of {place}"
+                    yield inner, f"it is inside {place}"
                 else:
                     yield from walk(inner, f"`{inner.name}`")
             else:

@@ -168,7 +168,7 @@ class _Child:
         """Yields lines, unless the next takes too long."""
 
         def stop():
-            self.end = f"takes more than {WAITS * SECONDS} s"
+            self.end = f"runs longer than {WAITS * SECONDS} s"
             process.kill()
 
         with contextlib.suppress(BrokenPipeError):
@@ -189,10 +189,10 @@ class _Child:
 def _end_of(status):
     """Returns why a process ended, by its exit status."""
     if hasattr(signal, "SIGPROF") and status == -signal.SIGPROF:
-        return f"takes more than {SECONDS} s of CPU time"
+        return f"needs more than {SECONDS} s of CPU time"
     if status < 0:
-        return f"ends the process by {signal.Signals(-status).name}"
-    return f"ends the process with exit status {status}"
+        return f"killed by {signal.Signals(-status).name}"
+    return f"exits with status {status}"
 
 
 def main(lacking: list[str], protect: Callable[[str], None]) -> None:

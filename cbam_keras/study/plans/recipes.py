@@ -238,8 +238,8 @@ def _check_unfreeze(unfreeze, frozen_epochs):
         checked = _checks.positive_integer("unfreeze", unfreeze)
     if unfreeze is not None and not frozen_epochs:
         raise ValueError(
-            "`unfreeze` says what is trained after `frozen_epochs`, of which "
-            f"there must be some. Received: {unfreeze=}, {frozen_epochs=}"
+            "`unfreeze` says what is trained after `frozen_epochs`, which "
+            f"must then be at least 1. Received: {unfreeze=}, {frozen_epochs=}"
         )
     return checked
 

@@ -292,8 +292,8 @@ def _join_arrays(predictions, beside, folds, task, options):
         )
         if rows != others:
             raise ValueError(
-                "Runs are paired by their place, so networks must have as "
-                f"many, with the same folds. Received: {len(rows)} of "
+                "Runs are paired by position, so all networks need the same "
+                f"number of runs and the same folds. Received: {len(rows)} of "
                 f'"{name}" and {len(others)} of "{first}", or other folds'
             )
     tables = []
@@ -423,9 +423,10 @@ def _check_runs(runs, count, folds):
     for number, (rows, scores, _) in enumerate(runs):
         if folds is None and len(rows) != count:
             raise ValueError(
-                f"`predictions` must be of all {count:,} examples, or `folds` "
-                "say which are of what; several runs must be a list, e.g. "
-                f"[*array]. Received: an array of shape {scores.shape}"
+                f"`predictions` must cover all {count:,} examples, unless "
+                "`folds` assigns examples to runs; several runs must be a "
+                f"list. Received: an array of shape {scores.shape}. Pass an "
+                "array of several runs as [*array]"
             )
         different = len(np.unique(rows))
         is_inside = len(rows) > 0 and rows.min() >= 0 and rows.max() < count

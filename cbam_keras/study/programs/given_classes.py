@@ -195,8 +195,8 @@ class _Classes:
             if {*names} != {*self.names}:
                 differing = sorted({*names} ^ {*self.names})
                 raise ValueError(
-                    "Files must be of the same classes. Received: names that "
-                    f"differ in {_checks.first_few(differing)}"
+                    "All files must have the same classes. Received: names "
+                    f"that differ in {_checks.first_few(differing)}"
                 )
 
     def _check_columns(self, table, asked):
@@ -216,7 +216,7 @@ class _Classes:
             _refuse_columns([table], unknown)
         if unknown:
             self.notes.append(
-                "Columns that are no class were left out: "
+                "Columns that are not classes were left out: "
                 f"{_checks.first_few(unknown, 9)}"
             )
 
@@ -231,11 +231,11 @@ class _Classes:
             )
             if has_numbers and any(NUMBER_TEXT.fullmatch(x) for x in others):
                 raise ValueError(
-                    "`class_names` must be no numbers where labels are "
-                    "numbers, since a label is the place of its class. "
-                    f"Received: class_names={_checks.shown([*names])}. Give "
-                    "the labels as text, by labels.astype(str), if they are "
-                    "these names"
+                    "`class_names` must not be numbers if labels are: a label "
+                    "is the index of its class. "
+                    f"Received: class_names={_checks.shown([*names])}. If "
+                    "labels are these names, pass them as text, "
+                    "labels.astype(str)"
                 )
 
     def _names_of_columns(self, tables, every):
@@ -262,9 +262,9 @@ class _Classes:
         if extra:
             _refuse_columns(tables, extra)
         raise ValueError(
-            "`class_names` must say which class a number is, where labels or "
-            "predicted classes are numbers and columns have names. Received: "
-            f"{_checks.first_few(sorted(numbers))} in "
+            "`class_names` must say which number is which class where labels "
+            "or predicted classes are numbers and columns have names. "
+            f"Received: {_checks.first_few(sorted(numbers))} in "
             f'"{tables[0].source}", with the columns '
             f"{_checks.first_few(columns, 9)}. In the order of the numbers: "
             f"{as_argument(columns)}, or write the names of the classes "
@@ -280,10 +280,11 @@ class _Classes:
             return tuple(sorted(texts))
         if numbers <= {0, 1} and not texts and len(numbers) > 0:
             raise ValueError(
-                "`class_names` must say which class a number is, where labels "
-                "are numbers and the column of probabilities has a name. "
-                f'Received: "{tables[0].source}" with the column {name}. Call '
-                "it prob_1 if it is the probability of the class 1"
+                "`class_names` must say which number is which class where "
+                "labels are numbers and the column of probabilities has a "
+                f'name. Received: "{tables[0].source}" with the column '
+                f"{name}. Call it prob_1 if it is the probability of the "
+                "class 1"
             )
         return _refuse_columns(tables, [name])
 
@@ -375,9 +376,9 @@ class _Classes:
                     f"{as_argument(sort_names(texts))}"
                 )
             raise ValueError(
-                "`class_names` must say which class a number is, where labels "
-                "are text and predicted classes are numbers. Received: labels "
-                f"such as {sorted(texts)[0]!r}. {advice}"
+                "`class_names` must say which number is which class where "
+                "labels are text and predicted classes are numbers. Received: "
+                f"labels such as {sorted(texts)[0]!r}. {advice}"
             )
         if texts:
             unknown = sorted(answered - texts)
@@ -447,9 +448,9 @@ class _Classes:
 
     def _refuse_numbers(self, column: Column) -> NoReturn:
         raise ValueError(
-            "`class_names` must say which class a number is, where other files "
-            f'name the classes. Received: numbers in "{column.source}". In the '
-            f"order of the numbers: {as_argument(self.names)}"
+            "`class_names` must say which number is which class where other "
+            f'files name the classes. Received: numbers in "{column.source}". '
+            f"In the order of the numbers: {as_argument(self.names)}"
         )
 
     def _refuse_values(self, column, wrong):

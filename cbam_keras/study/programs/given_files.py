@@ -284,7 +284,7 @@ def _find_predictions(source, roles, columns, task, logits):
     elif scores is None and answers is None and "logits" in roles:
         raise ValueError(
             f'"{source}" must have an array probs, or a column for each class. '
-            "Received: logits. Say that they are logits by logits=True "
+            "Received: logits. If they are logits, pass logits=True "
             "(--logits)"
         )
     if task == OF_SCORES and scores is None and len(columns) == 1:

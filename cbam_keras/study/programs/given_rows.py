@@ -156,8 +156,8 @@ def _refuse_other_examples(
     expected: PredictionTable, table: PredictionTable, what: str
 ) -> None:
     raise ValueError(
-        "Files must be of the same examples; where seeds divide them into "
-        "other folds, of examples with names. Received: "
+        "All files must contain the same examples in the same order, or name "
+        "their examples if folds differ between seeds. Received: "
         f'"{expected.source}" and "{table.source}", which differ in their '
         f"{what} examples. Runs that test other examples are folds: call them "
         "_fold0, _fold1, ..."
@@ -191,7 +191,7 @@ def _fill(what, sources, count):
         missing = np.flatnonzero(is_absent.any(axis=1))
         if len(missing):
             raise ValueError(
-                f'"{source}" must say {what} of all examples. Received: none '
+                f'"{source}" must give {what} for all examples. Received: none '
                 f"in {len(missing):,} of {len(values):,}, the first at index "
                 f"{missing[0]}"
             )
@@ -202,17 +202,17 @@ def _fill(what, sources, count):
                 said_by[row] = source
             elif filled[row] != value:
                 raise ValueError(
-                    "Files must be of the same examples. Received: "
-                    f'"{said_by[row]}" and "{source}", which differ in their '
-                    f"{what}, of {count} and {len(values)} examples, first at "
-                    f"index {index}"
+                    "All files must contain the same examples. Received: "
+                    f'"{said_by[row]}" and "{source}", which '
+                    f"differ in their {what}, of {count} and {len(values)} "
+                    f"examples, first at index {index}"
                 )
     if not sources:
         return None
     unsaid = [row for row, value in enumerate(filled) if value is None]
     if unsaid:
         raise ValueError(
-            f"Files must say the {what} of all examples. Received: none for "
+            f"Files must give the {what} for all examples. Received: none for "
             f"{len(unsaid):,} of {count:,}"
         )
     return np.array(filled)

@@ -92,8 +92,8 @@ class Reader:
             self._refuse_scores(variant, run.scores, shape)
         if abs(sums - 1).max() > EXACT:
             self.notes.append(
-                f'Probabilities of "{variant}" summed to {sums.min():.4f} to '
-                f"{sums.max():.4f} over classes, and were divided by it"
+                f'Probabilities of "{variant}" did not sum to 1 '
+                f"({sums.min():.4f} to {sums.max():.4f}) and were normalized"
             )
             scores = scores / sums[:, None]
         return scores

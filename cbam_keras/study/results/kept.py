@@ -232,6 +232,8 @@ class Tested:
     class_names: tuple[str, ...] = ()
     threshold: str | None = None
     candidates: tuple[Outcome, ...] = ()
+    # Whether the command line made it, which has options of other names.
+    by_command: bool = False
 
     @property
     def runs(self) -> list[Outcome]:

@@ -74,7 +74,7 @@ def describe_learning(results: Tested) -> str:
         own = settings["variants"][name].get("learning_rate")
         rate = own or settings["recipe"]["learning_rate"]
         several = rate, faster(rate), float(f"{FASTER**2 * rate:.1g}")
-        advice = f"--learning-rate {' '.join(f'{x:g}' for x in several)}"
+        advice = _describe_rates(several, results.by_command)
         further = [x for x in results.candidates if x.original == name]
         for after in further:
             runs = [x for x in results.runs if x.variant == name]
@@ -82,17 +82,25 @@ def describe_learning(results: Tested) -> str:
             images = results.sizes.get("validation", 0)
             if had_not_finished(before, after, measure, images):
                 sentences.append(
-                    f"{label} had not finished learning: with a learning rate "
-                    f"of {after.learning_rate:g} instead of {rate:g} its "
-                    "validation score is better. Let each run choose its rate "
-                    f"({advice}) before you trust a difference."
+                    f'"{label}" is undertrained: a learning rate of '
+                    f"{after.learning_rate:g} gives a better validation score "
+                    f"than {rate:g}. Select the rate per run ({advice}) "
+                    "before trusting a difference."
                 )
         if not further:
             sentences.append(
-                f"{label} may not have finished learning (its training loss is "
-                f"{ratio:.1f} times the lowest): check with {advice}."
+                f'"{label}" may be undertrained (its training loss is '
+                f"{ratio:.1f} times the lowest). Check with {advice}."
             )
     return " ".join(sentences)
+
+
+def _describe_rates(rates, by_command):
+    """Returns how to train at several learning rates."""
+    listed = [f"{rate:g}" for rate in rates]
+    if by_command:
+        return f"--learning-rate {' '.join(listed)}"
+    return f"recipe=training.Recipe(learning_rate=({', '.join(listed)}))"
 
 
 def learning_rates(results: Tested) -> DataFrame:

@@ -102,10 +102,11 @@ class Ranking(Results):
         trials: Tuple of `Trial`, in order, all folds of which ended.
         ranked: List of the trials that finished, the best first.
         retrained: The `Results` of the confirmation, or `None`.
-        confirmation: Tuple of `ConfirmedRow`: no attention, and the best
-            setting with attention, retrained with new seeds.
-        best: The chosen `Trial`: this setting, or no attention if that has
-            better validation with new seeds. Without these: the best trial.
+        confirmation: Tuple of `ConfirmedRow`: the network without attention,
+            and the best setting with attention, retrained with new seeds.
+        best: The chosen `Trial`: this setting, or the network without
+            attention if that has better validation with new seeds. Without
+            these: the best trial.
         best_options: Dictionary, the arguments of its attention layer. Needs a
             search with a `CBAMHyperModel`.
         code: String, a line of code that makes this layer, or empty.
@@ -280,10 +281,10 @@ class Ranking(Results):
         return Table(
             f"Retrained with new seeds, mean over {over}",
             cells,
-            note="The best of many trials is optimistically biased. So, for "
-            "the verdict, the cheapest setting within one standard error of "
-            "the best, and no attention, are retrained with new seeds. "
-            + tables.note_of(rows, self.tested_on, [measure]),
+            note="The best of many trials is optimistically biased. The "
+            "verdict therefore retrains, with new seeds, the cheapest setting "
+            "within one standard error of the best and the network without "
+            "attention. " + tables.note_of(rows, self.tested_on, [measure]),
         )
 
     def __str__(self) -> str:

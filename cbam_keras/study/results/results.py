@@ -68,7 +68,8 @@ class Results(Tested, _terminal.Tabular):
             `variant`, `seed`, `fold`, `learning_rate`, `validation` (the
             metric on the validation data) and `chosen` (boolean).
         verdict: String, the differences from the baseline, after networks that
-            have collapsed, or that no network has learned.
+            have collapsed and before networks that may be undertrained, or
+            that no network has learned.
         detectable: Number, the minimum detectable difference at 80% power, in
             units of the metric: 0.01 is one point. `None` with two to four
             seeds, or if even the largest gain is not detectable.
@@ -133,6 +134,7 @@ class Results(Tested, _terminal.Tabular):
             question=content["question"],
             class_names=tuple(content["class_names"]),
             threshold=content["threshold"],
+            by_command=content.get("command") is not None,
             candidates=tuple(
                 x
                 for x in content.get("candidates", ())
@@ -224,8 +226,8 @@ class Results(Tested, _terminal.Tabular):
             return guessing if self.baseline else ""
         sentences = [predictions.describe_collapse(self)]
         if self.baseline is not None:
-            sentences.append(learning.describe_learning(self))
             sentences.append(self._describe_differences())
+            sentences.append(learning.describe_learning(self))
             epochs = max((x.epochs for x in self.runs), default=0)
             if epochs and (images := self.sizes.get("train")):
                 trained = _checks.count(epochs, "epoch")

@@ -38,6 +38,11 @@ LEAST_TO_PLAN = 5
 SEEDS_RANGE = (0.1, 0.9)
 # What sentences call variants that are named after an attention type.
 IN_WORDS = {"none": "No attention", "cbam": "CBAM", "se": "SE", "eca": "ECA"}
+# What sentences call the network without attention where they need a noun.
+NOUNS = {
+    "No attention": "The network without attention",
+    "no attention": "the network without attention",
+}
 # The quantiles by which means over a chi-square distribution are taken.
 QUANTILES = (np.arange(200) + 0.5) / 200
 
@@ -459,9 +464,10 @@ def verdict(
     baseline = IN_WORDS.get(baseline, baseline).replace("No att", "no att")
     others = {name: x for name, x in networks.items() if x.pairs}
     if not others:
+        other = NOUNS.get(baseline, baseline)
         return (
-            f"A comparison with {baseline} needs another network with the same "
-            "seeds."
+            f"A comparison with {other} needs another network "
+            "with the same seeds."
         )
     clear, most = find_clear(others), max(x.pairs for x in others.values())
     sentences = [
@@ -494,8 +500,8 @@ def _ask_for_more(of_one, folds, are_given):
         noun, how = "run" if folds is None else "fold", ""
     if of_one:
         return (
-            "This holds for these trained networks only: to compare the "
-            f"methods, use several training runs of each{how}."
+            "This compares these trained networks only. To compare the "
+            f"methods, train each several times{how}."
         )
     return f"Significance needs at least {MIN_SEEDS} {noun}s: use five{how}."
 
@@ -504,23 +510,26 @@ def _judge(network, found, baseline, measure, is_clear):
     amount = measure.in_points(measure.number(found.difference, "+"))
     amount += f" {'of' if measure.unit else 'in'} {measure.heading}"
     text, end, sign = f"{network} vs. {baseline}: {amount}", "", "+"
+    subject = NOUNS.get(network, network)
+    other = NOUNS.get(baseline, baseline)
     ends, of_one = ends_of(found, measure), found.differ is not None
     is_better = measure.merit(found.difference) > 0
     if is_clear and of_one and measure == TEST_ACCURACY:
-        often = "more" if is_better else "less"
-        text = f"{network} is right {often} often than {baseline}: {amount}"
+        how = "more" if is_better else "less"
+        text = f"{subject} is {how} accurate than {other} on these "
+        text += f"{found.drawn}: {amount}"
     elif is_clear:
         verb, than = "improved", "over"
         if not is_better:
             verb, than = "worsened", "compared with"
         amount = measure.in_points(measure.number(abs(found.difference)))
-        text = f"{network} {verb} {measure.heading} by {amount}"
-        text += f" {than} {baseline}"
+        text = f"{subject} {verb} {measure.heading} by {amount}"
+        text += f" {than} {other}"
         # The interval is of the same amount, without its sign.
         ends, sign = sorted(map(abs, ends)), ""
     elif of_one and found.differ < LEAST_DIFFER and not found.reason:
-        text = f"Too few predictions differ to compare {network} with "
-        text += f"{baseline}: {amount}"
+        text = f"{subject} and {other} disagree on too few {found.drawn} to be "
+        text += f"compared: {amount}"
     elif found.p_value is not None:
         end = ", not statistically significant"
     over = found.over.replace(" and ", ", ")
@@ -566,8 +575,8 @@ def describe_power(
     about = "about " if found.pairs < FEW_SEEDS else ""
     seen, point = find_detectable(compared, measure), 1 / measure.scale
     if seen is None:
-        end = "0%" if measure.lower_is_better else "100%"
-        text = f"Power is below 80% even if a network reached {end}"
+        text = "With these data, even a perfect network would not be detected "
+        text += "with 80% power"
     else:
         amount = f"{about}{measure.in_points(measure.number(seen))}"
         text = f"Minimum detectable difference at 80% power: {amount}"
@@ -577,7 +586,7 @@ def describe_power(
             _, words = found.needed(point, comparisons)
         else:
             words = found.describe_seeds(point, comparisons)
-        text += f"; detecting 1 point needs {words}"
+        text += f"; a 1-point difference would need {words}"
     return f"{text}."
 
 

@@ -217,7 +217,9 @@ def note_of(
     reasons = dict.fromkeys(row.reason for row in rows if row.reason)
     sentences += [f"No CI: {reason}." for reason in reasons]
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
-        sentences.append("It does not cover failures too rare to occur here.")
+        sentences.append(
+            "The CI cannot account for failures too rare to appear here."
+        )
     sentences += [
         f"Lower {measure.heading} is better."
         for measure in measures
@@ -263,8 +265,8 @@ def describe_guessing(results: Any) -> str:
     images = results.test_images
     if min(values, default=0) == 1:
         return (
-            f"Every network is right on all {images:,} test {noun}s, so these "
-            f"do not distinguish them: use more {noun}s, or harder ones."
+            f"All networks classify all {images:,} test {noun}s correctly, so "
+            f"this test set cannot separate them; use more or harder {noun}s."
         )
     luck = guess + 1.96 * math.sqrt(guess * (1 - guess) / images)
     highest = max(values, default=1.0)

@@ -105,8 +105,9 @@ def seeds_needed(
         found, _ = statistics.pooled(results.compared().values())
         if results.folds is not None or found is None:
             raise ValueError(
-                "`results` must be of three seeds or more, without folds, "
-                f"whose differences vary. Received: results of {results.title}"
+                "`results` must have three seeds or more, no folds, and "
+                "differences that are not all equal. Received: results of "
+                f"{results.title}"
             )
     else:
         deviation = _checks.positive_number("results", results)

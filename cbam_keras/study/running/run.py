@@ -216,7 +216,10 @@ def estimate(study: Study | Plan) -> Estimate:
     rates = max(len(study.rates_for(x)) for x in study.variants)
     notes = []
     if frozen := recipe.frozen_epochs:
-        notes.append(f"{frozen} of the epochs train new layers alone")
+        first = f"the first {frozen} epochs train"
+        if frozen == 1:
+            first = "the first epoch trains"
+        notes.append(f"{first} only the new layers")
     if rates > 1:
         notes.append(
             f"each run trains at {rates} learning rates, and at one more where "
@@ -368,7 +371,7 @@ class Queue:
                 read_predictions(path, outcome)
                 continue
             except ValueError as error:
-                _terminal.say(f"Computing predictions again: {error}")
+                _terminal.say(f"Recomputing predictions: {error}")
             try:
                 with self.folder.claim(variant.name, run), free_memory():
                     data = self.load(run)
@@ -383,8 +386,8 @@ class Queue:
                 if _files.is_unwritable(path, error):
                     raise
                 _checks.warn(
-                    f'What "{file}" predicts cannot be computed '
-                    f"again ({type(error).__name__}: {error}). Delete its "
+                    f'The predictions of "{file}" cannot be '
+                    f"recomputed ({type(error).__name__}: {error}). Delete its "
                     "folder to train the network again"
                 )
 
@@ -531,10 +534,10 @@ class Queue:
         ]
         if results.runs:
             for failure in failures:
-                _checks.warn(f"A network is left out, {failure}")
+                _checks.warn(f"A network is left out: {failure}")
             return
         raise RuntimeError(
-            f"None of the {len(failures)} training runs finished, first "
+            f"No training run finished ({len(failures)} failed): "
             f"{'; '.join(failures[:3])}. Tracebacks are in "
             f'"{self.folder.path / RESULTS}". Fix the cause and rerun'
         )

@@ -121,8 +121,10 @@ class Training:
 
     def describe(self, fields: _files.Json) -> str:
         """Returns what is printed when the training begins."""
-        start = f"from epoch {self.state.epochs + 1}"
-        return f"{fields['parameters']:,} parameters, {start}"
+        text = f"{fields['parameters']:,} parameters"
+        if self.state.epochs:
+            text += f", resumed from epoch {self.state.epochs + 1}"
+        return text
 
     def prepare(self, fields: _files.Json) -> keras.Model:
         """Returns what is trained, with the weights of the last epoch."""

@@ -256,8 +256,8 @@ class _Workers:
         is_killed = ended.returncode < 0 or ended.returncode > 128
         if not is_killed or not self._goes_on(network, how):
             raise RuntimeError(
-                f"A worker ended {how}. All files are whole, and the same call "
-                "resumes, with fewer workers in less memory"
+                f"A worker stopped {how}. No files were damaged; repeat the "
+                "call to resume. Fewer workers need less memory"
             )
 
     def _goes_on(self, network, how):
@@ -265,13 +265,13 @@ class _Workers:
         self.deaths[network] += 1
         is_last = self.deaths[network] >= MOST_DEATHS
         if not network:
-            say(f"A worker ended {how} before it trained a network")
+            say(f"A worker stopped {how} before it trained a network")
             return not is_last
         self.began.pop(network, None)
         # Its file is deleted, as nobody holds it.
         _files.is_locked(self.folder.path / network / _files.LOCK)
         if not is_last:
-            say(f"{network}: its worker ended {how}, another takes its place")
+            say(f"{network}: its worker stopped {how} and was replaced")
             return True
         self.given_up[network] = (
             f"{self.deaths[network]} processes that trained it were killed, "
