@@ -57,7 +57,8 @@ def test_a_page_has_the_order_of_a_results_section(tmp_path):
     assert "The threshold is 0.5, the default." in page.text
     assert "Not in this report" not in page.text
     captions = [picture["alt"] for picture in page.all("img")]
-    assert sum("true and predicted class" in text for text in captions) == 3
+    assert sum("true and predicted class" in text for text in captions) == 1
+    assert sum("Difference between" in text for text in captions) == 2
 
 
 def test_tables_of_page_and_files_agree(tmp_path):

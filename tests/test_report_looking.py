@@ -1,5 +1,6 @@
 """What the page of a run shows of its networks on test images."""
 
+import itertools
 import json
 import shutil
 from unittest import mock
@@ -93,8 +94,18 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     folder = write_run(tmp_path / "run", photos, none=colors(), cbam=gated)
     assert cli.main(["report", "run", "--figures", "pdf"]) == 0
     assert capsys.readouterr().out.endswith("Report in run/report.html\n")
-    (pixels, heat), drawn = plot.call_args
-    labels = [COLORS.index(name) for name in drawn["labels"]]
+    # Two figures of four images stand beside each other.
+    assert [len(x.args[0]) for x in plot.call_args_list] == [4, 4]
+    pixels = np.concatenate([x.args[0] for x in plot.call_args_list])
+    heat, below = {}, {}
+    for name in ("none", "cbam"):
+        parts = [x.args[1][name] for x in plot.call_args_list]
+        heat[name] = np.concatenate(parts)
+        parts = [x.kwargs["classes"][name] for x in plot.call_args_list]
+        below[name] = [*itertools.chain(*parts)]
+    texts = itertools.chain(*(x.kwargs["labels"] for x in plot.call_args_list))
+    true_names = [text.removeprefix("true: ") for text in texts]
+    labels = [COLORS.index(name) for name in true_names]
     tested = data.load("photos", batch_size=None).test
     of_test = {x.tobytes(): y for x, y in zip(*tested, strict=True)}
     assert [of_test[x.tobytes()] for x in pixels] == labels
@@ -105,10 +116,16 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
     expected = explain.grad_cam(gated, pixels, labels)
     np.testing.assert_allclose(heat["cbam"], expected, atol=1e-5)
     answers = as_colors(pixels)
-    rows, true = range(len(labels)), drawn["probabilities"]["none"]
-    np.testing.assert_allclose(true, answers[rows, labels], atol=1e-5)
+    for text, chances, label in zip(
+        below["none"], answers, labels, strict=True
+    ):
+        mark = " \N{MULTIPLICATION SIGN}" if chances.argmax() != label else ""
+        assert text == (
+            f"predicted: {COLORS[chances.argmax()]}{mark}\n"
+            f"P(true) = {chances[label]:.2f}"
+        )
     written = json.loads((folder / "explain/images.json").read_text())
-    assert [row["true class"] for row in written] == drawn["labels"]
+    assert [row["true class"] for row in written] == true_names
     wrong = [
         sum("\N{MULTIPLICATION SIGN}" in row[x] for x in ("none", "cbam"))
         for row in written
@@ -120,7 +137,7 @@ def test_test_images_are_drawn_mistakes_first(photos, tmp_path, plot, capsys):
         assert row["none"].startswith(f"{color} ({chances.max():.0%})")
     for ending in ("png", "pdf"):
         files = {path.stem for path in (folder / "explain").glob(f"*.{ending}")}
-        assert files == {"grad_cam", "attention-cbam"}
+        assert files == {"grad_cam", "grad_cam-2", "attention-cbam"}
     page = (folder / "report.html").read_text()
     assert "Grad-CAM of none, cbam:" in page
     assert "Attention maps of cbam in each layer" in page
@@ -146,10 +163,11 @@ def test_networks_see_gray_images_and_may_end_in_one_unit(
     # A single unit is a logit of the second class.
     logits = keras.ops.convert_to_numpy(model(pixels))[:, 0]
     second = 1 / (1 + np.exp(-logits))
-    is_second = np.array(drawn["labels"]) == "yes"
+    is_second = np.array(drawn["labels"]) == "true: yes"
     expected = np.where(is_second, second, 1 - second)
-    found = drawn["probabilities"]["none"]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = [float(x.split(" = ")[1]) for x in drawn["classes"]["none"]]
+    # They are written with two digits.
+    np.testing.assert_allclose(found, expected, atol=0.00501)
     assert not [*folder.rglob("*.pdf")]
 
 

@@ -9,7 +9,10 @@ import pytest
 
 from cbam_keras import plotting, study
 from cbam_keras.explain.figures import style
-from cbam_keras.study.results.figures import plot_comparison
+from cbam_keras.study.results.figures import (
+    plot_comparison,
+    plot_confusion_change,
+)
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -110,6 +113,29 @@ def test_a_kind_of_attention_has_one_color_in_all_figures():
     assert colors(["SE"]) == {"SE": kinds["se"]}
 
 
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    {
+        "stage1_block1_attention": ["stage1_block1_", "attention"],
+        "of stage1_block1_attention": ["of stage1_block1_", "attention"],
+        # A word without a place to end a line is cut.
+        "abcdefghijklmnopqrstuvw_x y": ["abcdefghijklmnopqrs", "tuvw_x y"],
+        "true: cat\npredicted: a dog": ["true: cat", "predicted: a dog"],
+        "a b c d e f g h i j k l m n o p q r s t u\nlast": [
+            "a b c d e f g h i j",
+            "k l m n o p q r...",
+            "last",
+        ],
+        "a\nb\nc\nd": ["a", "b", "c"],
+        " ": [],
+    }.items(),
+)
+def test_texts_break_between_words(text, lines):
+    # At this width and size, lines have at most 19 letters.
+    wrapped = style.wrap_to(text, 1.35, 8.5, 3)
+    assert wrapped.split("\n") == (lines or [""])
+
+
 # Loss and accuracy over the epochs.
 
 
@@ -172,3 +198,70 @@ def test_a_comparison_shows_means_seeds_and_intervals():
         # The interval is drawn from the line of the baseline.
         "95% CI of the difference": [[4.5, 10.0], [6.0, 6.0]],
     }
+
+
+# What predictions are judged by.
+
+
+def given(**predictions):
+    """Returns results of networks with these predictions for 90 examples."""
+    return study.results_of(predictions, LABELS)
+
+
+LABELS = np.arange(90) % 3
+CLASS_SCORES = np.random.default_rng(0).dirichlet([1, 1, 1], (2, 2, 90))
+
+
+def test_a_second_confusion_matrix_is_drawn_by_its_differences():
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("sklearn")
+    results = given(none=[*CLASS_SCORES[0]], cbam=[*CLASS_SCORES[1]])
+    matrices = [results.confusion(name) for name in ("cbam", "none")]
+    figure = plot_confusion_change(*matrices, "cbam - none")
+    axes, bar = figure.axes
+    shares = [
+        [
+            100
+            * np.mean([(x.argmax(axis=1) == y)[LABELS == z] for x in scores])
+            for z in range(3)
+            for y in range(3)
+        ]
+        for scores in (CLASS_SCORES[1], CLASS_SCORES[0])
+    ]
+    expected = np.subtract(*shares)
+    drawn = axes.get_images()[0].get_array()
+    np.testing.assert_allclose(drawn.ravel(), expected)
+    texts = [float(text.get_text()) for text in axes.texts]
+    np.testing.assert_allclose(texts, expected, atol=0.0501)
+    # More is blue, equally far in both directions.
+    low, high = drawn.min(), axes.get_images()[0].get_clim()[1]
+    assert axes.get_images()[0].get_clim() == pytest.approx((-high, high))
+    assert high == pytest.approx(max(abs(expected)))
+    red, _, blue, _ = axes.get_images()[0].to_rgba(high)
+    assert blue > red and low < 0
+    # Colors do not exaggerate differences below five points.
+    same = plot_confusion_change(matrices[0], matrices[0], "")
+    assert same.axes[0].get_images()[0].get_clim() == (-5, 5)
+    assert {text.get_text() for text in same.axes[0].texts} == {"0"}
+    # A class without examples is not divided by zero.
+    empty = pandas.DataFrame([[0, 0], [1, 3]], columns=["a", "b"])
+    axes, _ = plot_confusion_change(empty, empty, "").axes
+    assert np.all(axes.get_images()[0].get_array() == 0)
+
+
+def test_the_curves_of_all_classes_are_averaged_in_one_panel():
+    metrics = pytest.importorskip("sklearn.metrics")
+    results = given(none=[*CLASS_SCORES[0]], cbam=[*CLASS_SCORES[1]])
+    assert len(plotting.plot_roc(results).axes) >= 3
+    (axes,) = plotting.plot_roc(results, macro=True).axes
+    for scores, name in zip(CLASS_SCORES, ("none", "cbam"), strict=True):
+        (curve,) = [x for x in axes.get_lines() if x.get_label() == name]
+        area = np.mean(
+            [
+                metrics.roc_auc_score(LABELS, x, multi_class="ovr")
+                for x in scores
+            ]
+        )
+        # Steps between the points of the grid are cut.
+        found = np.trapezoid(curve.get_ydata(), curve.get_xdata())
+        assert found == pytest.approx(area, abs=0.01)

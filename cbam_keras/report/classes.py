@@ -32,10 +32,8 @@ def compare_classes(
     one, over the runs that both have. `classes` are the first columns: the
     names of the classes and what else is known of them.
     """
-    reference = next(iter(scores))
-    if results.baseline is not None and results.baseline in scores:
-        reference = results.baseline
-    names = [reference, *(name for name in scores if name != reference)]
+    names = put_first(results.baseline, scores)
+    reference = names[0]
     labels = {name: results.labels.get(name, name) for name in names}
     columns = dict(classes)
     for name in names:
@@ -62,6 +60,11 @@ def compare_classes(
     if len(names) > 1:
         note = f"{note} {TEXTS['notes']['differences']}".strip()
     return Table(title, rows, note=note)
+
+
+def put_first(baseline: str | None, names: Iterable[str]) -> list[str]:
+    """Returns names of networks, that of the baseline before the others."""
+    return sorted(names, key=lambda name: name != baseline)
 
 
 def _cells(values: Iterable[np.ndarray], form: str) -> list[str]:

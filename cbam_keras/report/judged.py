@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from cbam_keras import _files, _terminal
 from cbam_keras._files import Json
 from cbam_keras._terminal import Table, number_cell
-from cbam_keras.report.classes import score_tables
+from cbam_keras.report.classes import put_first, score_tables
 from cbam_keras.report.page import MAX_NETWORKS, TEXTS, Figure, Page, Section
 from cbam_keras.study.plans.study import Run
 from cbam_keras.study.results import figures, predictions
@@ -85,7 +85,7 @@ def _curves(page, results, frames, tables):
     """Returns the section of ROC curves and thresholds, empty without any."""
     section = Section("Threshold")
     if predictions.with_probabilities(results):
-        drawn = figures.plot_roc(results)
+        drawn = figures.plot_roc(results, macro=True)
         figure = _write(page, results, "roc.png", drawn, CAPTIONS["roc"])
         section = Section("ROC", figures=[figure])
     if "thresholds" not in tables:
@@ -107,15 +107,22 @@ def _curves(page, results, frames, tables):
 def _confusion(page, results, tables):
     """Returns the section of confusion matrices."""
     section, used = Section("Confusion"), predictions.describe_left_out(results)
-    caption = (
-        f"Test {results.noun}s by true and predicted class, "
-        f"{results.seeds_in_words} pooled. {used}".rstrip()
-    )
-    for name in [*results.tested][:MAX_NETWORKS]:
-        title = f"Confusion matrix of {results.labels.get(name, name)}"
-        drawn = figures.plot_confusion(results.confusion(name), title)
-        figure = _write(page, results, f"confusion-{name}.png", drawn, caption)
-        section.figures.append(figure)
+    pooled = f"{results.seeds_in_words} pooled. {used}".rstrip()
+    names = put_first(results.baseline, results.tested)[:MAX_NETWORKS]
+    labels = [results.labels.get(name, name) for name in names]
+    reference = results.confusion(names[0])
+    title = f"Confusion matrix of {labels[0]}"
+    drawn = figures.plot_confusion(reference, title)
+    caption = f"Test {results.noun}s by true and predicted class, {pooled}"
+    file = f"confusion-{names[0]}.png"
+    section.figures.append(_write(page, results, file, drawn, caption))
+    for name, label in zip(names[1:], labels[1:], strict=True):
+        title = f"{label} - {labels[0]}"
+        matrix = results.confusion(name)
+        drawn = figures.plot_confusion_change(matrix, reference, title)
+        caption = CAPTIONS["confusion_change"].format(label, labels[0], pooled)
+        file = f"confusion-change-{name}.png"
+        section.figures.append(_write(page, results, file, drawn, caption))
     if "mcnemar" in tables:
         section.texts.append(NOTES["mcnemar"])
         section.tables.append(tables["mcnemar"])

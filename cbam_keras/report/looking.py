@@ -18,9 +18,12 @@ from cbam_keras.study.plans.segmentation import make_predictor
 from cbam_keras.study.results.results import read_results
 
 # Files in the folder of these figures.
-HEAT, MASKS_FIGURE, ANSWERS = "grad_cam.png", "predictions.png", "images.json"
+HEAT, MORE_HEAT = "grad_cam.png", "grad_cam-2.png"
+MASKS_FIGURE, ANSWERS = "predictions.png", "images.json"
 # Networks are asked about so many images, and these are drawn.
 ASKED, DRAWN = 64, 8
+# A page shows two figures of so many beside each other.
+DRAWN_TOGETHER = 4
 # Fewer are drawn with the attention of every layer, and with masks.
 WITH_ATTENTION, WITH_MASKS, NETWORKS_WITH_MASKS = 4, 6, 3
 # Images per step of a prediction.
@@ -107,22 +110,36 @@ def _draw_heat(folder, files, dataset, content, described, write):
         for name, model in _show(networks, "Explaining")
     }
     _files.output_folder(folder)
+    truths = [f"true: {name}" for name in classes]
+    predicted = {
+        name: [
+            f"predicted: {answer}"
+            for answer in _name_answers(x, labels, class_names)
+        ]
+        for name, x in probabilities.items()
+    }
+    chances = {
+        name: [f"P(true) = {x:.2f}" for x in values[range(len(labels)), labels]]
+        for name, values in probabilities.items()
+    }
     with _files.locked(folder / _files.LOCK):
         _files.delete_unfinished(folder, "*")
-        figure = figures.plot_grad_cam(
-            pixels,
-            heat,
-            probabilities={
-                name: x[np.arange(len(labels)), labels]
-                for name, x in probabilities.items()
-            },
-            classes=dict.fromkeys(networks, classes),
-            labels=classes,
-            title="Grad-CAM",
-        )
-        write(folder / HEAT, figure)
+        below = {name: _join(predicted[name], chances[name]) for name in heat}
+        for place, file in enumerate((HEAT, MORE_HEAT)):
+            part = slice(place * DRAWN_TOGETHER, (place + 1) * DRAWN_TOGETHER)
+            if not len(pixels[part]):
+                continue
+            figure = figures.plot_grad_cam(
+                pixels[part],
+                {name: maps[part] for name, maps in heat.items()},
+                classes={name: texts[part] for name, texts in below.items()},
+                labels=truths[part],
+                title="Grad-CAM",
+            )
+            write(folder / file, figure)
         for name, model in networks.items():
-            if figure := _plot_attention(name, model, pixels, classes):
+            texts = _join(truths, predicted[name])
+            if figure := _plot_attention(name, model, pixels, texts):
                 write(folder / f"attention-{name}.png", figure)
         named = {dataset.noun: names, "true class": classes}
         answers = _list_answers(named, labels, probabilities, class_names)
@@ -161,7 +178,7 @@ def _read_images(dataset, described):
     return names, np.stack(pixels), examples.labels
 
 
-def _plot_attention(name, model, pixels, classes):
+def _plot_attention(name, model, pixels, texts):
     """Returns the attention maps of a model that has some as a figure."""
     layers = _graph.layers_within(model)
     if not any(isinstance(layer, AttentionLayer) for layer in layers):
@@ -170,7 +187,7 @@ def _plot_attention(name, model, pixels, classes):
     return figures.plot_attention_maps(
         pixels[few],
         explain.attention_maps(model, pixels[few]),
-        labels=classes[few],
+        labels=texts[few],
         title=f"Attention of {name}",
     )
 
@@ -191,6 +208,20 @@ def _list_answers(
             row[name] += WRONG_MARK if answer != label else ""
         rows.append(row)
     return rows
+
+
+def _name_answers(probabilities, labels, class_names):
+    """Returns the predicted class of each image, with a mark if it is wrong."""
+    answers = probabilities.argmax(axis=1)
+    return [
+        f"{class_names[answer]}{WRONG_MARK if answer != label else ''}"
+        for answer, label in zip(answers, labels, strict=True)
+    ]
+
+
+def _join(above, below):
+    """Returns pairs of texts as two lines each."""
+    return list(map("\n".join, zip(above, below, strict=True)))
 
 
 def _load(path: pathlib.Path) -> keras.Model:

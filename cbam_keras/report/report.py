@@ -255,6 +255,7 @@ def _add_examples(page, results, content):
         section.tables.append(Table("Predictions", answers, note=note))
         names = [*answers[0]][2:]
         captions[looking.HEAT] = texts["heat"].format(", ".join(names))
+        captions[looking.MORE_HEAT] = texts["more_heat"]
         captions |= {
             f"attention-{name}.png": texts["attention"].format(name)
             for name in names

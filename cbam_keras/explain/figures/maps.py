@@ -83,7 +83,7 @@ def plot_grad_cam(
     classes = _by_network("classes", classes, maps, count)
     form = "P = {:.2f}"
     chances = _by_network("probabilities", probabilities, maps, count, form)
-    side = 1.9 if count < 5 else 1.5
+    side = 1.9 if count < 4 else 1.5
     width, height = style.panel_size(samples[0], side)
     # The blackest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)

@@ -33,6 +33,8 @@ DASHES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 FRAME = "0.75"
 # This one shows through transparent colors where there is no image.
 BACKGROUND = "0.5"
+# The pieces of a word, after each of which a line may end.
+WORD_PIECES = re.compile(r"[^_/.-]*[_/.-]+|[^_/.-]+")
 # In inches: the room for a color bar, its greatest height, and the space
 # between panels.
 BAR_ROOM = 0.9
@@ -140,13 +142,40 @@ def add_legend(
 
 
 def wrap_to(text: object, inches: float, size: float, max_lines: int) -> str:
-    """Returns a text in lines that fit a width at a font size in points."""
+    """Returns a text in lines that fit a width at a font size in points.
+
+    A line of the text starts a new line. A word that is too long ends a line
+    after an underscore, slash, dot or hyphen; one without any is cut.
+    """
     # The letters of DejaVu Sans are 0.6 of its size wide on average.
     length = max(4, int(inches * 72 / (0.6 * size)))
     printed = _terminal.make_printable(text)
-    return textwrap.fill(
-        printed, length, max_lines=max_lines, placeholder="..."
-    )
+    paragraphs = printed.splitlines()[:max_lines]
+    lines: list[str] = []
+    for place, paragraph in enumerate(paragraphs, 1):
+        # Each of the other paragraphs needs a line, too.
+        room = max_lines - len(lines) - (len(paragraphs) - place)
+        words = paragraph.split()
+        parts = [part for word in words for part in _split_word(word, length)]
+        lines += textwrap.wrap(
+            " ".join(parts), length, max_lines=room, placeholder="..."
+        )
+    return "\n".join(lines)
+
+
+def _split_word(word, length):
+    """Returns a word in parts that fit a line, as few as possible.
+
+    Two parts never fit into one line, so no space comes to be between them.
+    """
+    parts = [""]
+    for piece in WORD_PIECES.findall(word):
+        for start in range(0, len(piece), length):
+            part = piece[start : start + length]
+            if len(parts[-1] + part) > length:
+                parts.append("")
+            parts[-1] += part
+    return parts
 
 
 def text_height(text: str, size: float) -> float:

@@ -10,6 +10,7 @@ from cbam_keras.study.results.figures.curves import (
 )
 from cbam_keras.study.results.figures.judged import (
     plot_confusion,
+    plot_confusion_change,
     plot_numbers,
     plot_reliability,
     plot_roc,

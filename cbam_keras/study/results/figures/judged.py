@@ -1,16 +1,20 @@
 """Confusion matrices, ROC, reliability and numbers, from predictions."""
 
+import itertools
+
 import numpy as np
 
 from cbam_keras import _checks
 from cbam_keras._terminal import DataFrame
 from cbam_keras.explain.figures import style
 from cbam_keras.study.plans.measures import is_of, reliability
-from cbam_keras.study.results.kept import Predictions, Tested
+from cbam_keras.study.results.kept import CLASSES, Predictions, Tested
 from cbam_keras.study.results.predictions import with_probabilities
 
 # Matrices of more classes have no numbers, and names of some classes alone.
 MAX_NUMBERED = 12
+# In percentage points: the colors of smaller changes would exaggerate them.
+LEAST_REACH = 5
 # Clouds of more points hide one another, and few networks fit beside another.
 MAX_POINTS, MAX_BESIDE = 5_000, 6
 # Each class has a panel of its ROC, up to so many, in rows of so many.
@@ -35,31 +39,75 @@ def plot_confusion(
         A `matplotlib.figure.Figure`.
     """
     ticker = _checks.require("matplotlib.ticker", extra="plot")
-    counts, names = matrix.to_numpy(), [*map(str, matrix.columns)]
+    counts, fractions = matrix.to_numpy(), _fractions(matrix)
+    texts = [
+        f"{count:,}\n{part:.0%}" if of_class.any() else "0"
+        for of_class, parts in zip(counts, fractions, strict=True)
+        for count, part in zip(of_class, parts, strict=True)
+    ]
+    figure, bar = _draw_matrix(
+        [*map(str, matrix.columns)],
+        fractions,
+        texts,
+        scale=style.color_scale("Blues", (0, 1)),
+        is_dark=fractions > 0.5,
+        title=title,
+    )
+    bar.set_label("Fraction of true class")
+    bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(1))
+    return figure
+
+
+def plot_confusion_change(
+    matrix: DataFrame, reference: DataFrame, title: str
+) -> "style.Figure":
+    """Draws by how much a confusion matrix differs from another, in points."""
+    changes = 100 * (_fractions(matrix) - _fractions(reference))
+    reach = max(LEAST_REACH, np.abs(changes).max())
+    figure, bar = _draw_matrix(
+        [*map(str, matrix.columns)],
+        changes,
+        [f"{x:+.1f}" if abs(x) >= 0.05 else "0" for x in changes.flat],
+        scale=style.color_scale("RdBu", (-reach, reach)),
+        is_dark=np.abs(changes) > 0.7 * reach,
+        title=title,
+    )
+    bar.set_label("Percentage points of true class")
+    return figure
+
+
+def _fractions(matrix):
+    """Returns a confusion matrix as fractions of the true classes."""
+    counts = matrix.to_numpy()
     # A class without images has no fractions.
-    fractions = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-    side = min(8, 2.4 + 0.62 * len(names))
+    return counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+
+
+def _draw_matrix(names, values, texts, *, scale, is_dark, title):
+    """Returns a figure of a matrix of classes, and its color bar."""
+    is_numbered = len(names) <= MAX_NUMBERED
+    # Two of these fit beside each other on a page.
+    side = min(4.6, 2 + 0.5 * len(names)) if is_numbered else 8
     figure = style.new_figure(side + 1, side, title)
     figure.set_layout_engine("compressed")
     axes = figure.subplots()
-    drawn = axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
-    if len(names) <= MAX_NUMBERED:
-        for (row, column), count in np.ndenumerate(counts):
-            part = fractions[row, column]
-            text = f"{count:,}\n{part:.0%}" if counts[row].any() else "0"
-            color = "white" if part > 0.5 else "black"
-            drawn_text = axes.text(column, row, text, color=color, fontsize=8)
-            drawn_text.set(ha="center", va="center")
+    drawn = axes.imshow(values, cmap=scale.cmap, norm=scale.norm)
+    if is_numbered:
+        size = 8 if len(names) < 8 else 6.5
+        for (row, column), text in zip(
+            np.ndindex(values.shape), texts, strict=True
+        ):
+            color = "white" if is_dark[row, column] else "black"
+            number = axes.text(column, row, text, color=color, fontsize=size)
+            number.set(ha="center", va="center")
     step = -(-len(names) // (4 * MAX_NUMBERED))
     places = range(0, len(names), step)
-    texts = [style.wrap_to(names[x], 1.6, 8, 1) for x in places]
-    axes.set_xticks(places, texts, rotation=90, parse_math=False)
-    axes.set_yticks(places, texts, parse_math=False)
+    labels = [style.wrap_to(names[x], 1.6, 8, 1) for x in places]
+    axes.set_xticks(places, labels, rotation=90, parse_math=False)
+    axes.set_yticks(places, labels, parse_math=False)
     axes.tick_params(labelsize=8 if step == 1 else 6)
     axes.set(xlabel="Predicted class", ylabel="True class")
-    bar = figure.colorbar(drawn, fraction=0.04, label="Fraction of true class")
-    bar.ax.yaxis.set_major_formatter(ticker.PercentFormatter(1))
-    return figure
+    return figure, figure.colorbar(drawn, fraction=0.04)
 
 
 def roc(predictions: Predictions, index: int) -> np.ndarray:
@@ -74,23 +122,27 @@ def roc(predictions: Predictions, index: int) -> np.ndarray:
 
 
 @_checks.named
-def plot_roc(results: Tested) -> "style.Figure":
+def plot_roc(results: Tested, macro: bool = False) -> "style.Figure":
     """Draws ROC curves, one class against the others, with their band.
 
     With two classes, the second is the positive one.
 
     Args:
         results: `study.Results` of classification.
+        macro: Boolean, whether to draw the mean over the classes in place of a
+            panel for each of the first twelve. Defaults to `False`.
 
     Returns:
         A `matplotlib.figure.Figure`.
     """
     names = results.class_names
     networks = _by_network(results, with_probabilities(results))
-    shown = enumerate(names[:MAX_PANELS])
-    panels = {index: f"{name} vs. rest" for index, name in shown}
-    if len(names) == 2:
-        panels = {1: f"ROC of {names[1]}"}
+    panels = {f"{name} vs. rest": [x] for x, name in enumerate(names)}
+    if len(names) == 2 and results.predicts == CLASSES:
+        panels = {f"ROC of {names[1]}": [1]}
+    elif macro:
+        panels = {f"Mean over {len(names)} classes": [*range(len(names))]}
+    panels = dict(itertools.islice(panels.items(), MAX_PANELS))
     columns = min(PANEL_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     side = 4.2 if len(panels) == 1 else 3.1
@@ -98,12 +150,12 @@ def plot_roc(results: Tested) -> "style.Figure":
     size = side * columns, (side + 0.6) * rows + 0.5
     figure = style.new_figure(*size, "ROC curves (test set)")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
-    for axes, (index, heading) in zip(grid, panels.items(), strict=False):
+    for axes, (heading, classes) in zip(grid, panels.items(), strict=False):
         for look, by_seed in networks:
             curves = [
-                roc(predictions, index)
+                np.mean(of_classes, axis=0)
                 for predictions in by_seed
-                if 0 < is_of(predictions.labels, index).mean() < 1
+                if (of_classes := _roc_curves(predictions, classes))
             ]
             if not curves:
                 continue
@@ -123,6 +175,15 @@ def plot_roc(results: Tested) -> "style.Figure":
         axes.set_axis_off()
     style.add_legend(figure, grid)
     return figure
+
+
+def _roc_curves(predictions, classes):
+    """Returns the curves of classes that have examples and counterexamples."""
+    return [
+        roc(predictions, index)
+        for index in classes
+        if 0 < is_of(predictions.labels, index).mean() < 1
+    ]
 
 
 @_checks.named
