@@ -22,6 +22,7 @@ from pasted import (
 
 from cbam_keras import CBAM
 from cbam_keras.insertion import check
+from cbam_keras.recognition.gates import gates_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
 SHAPE = (8, 9, CHANNELS)
@@ -189,6 +190,21 @@ EPSILON = "first difference: epsilon 0.001 of"
 def test_right_attention_is_not_blamed(gate, shape, words):
     report = check(gate, shape)
     assert words in only(report).verdict and report.passed
+
+
+def test_weights_of_normalization_get_the_same_random_numbers_each_time():
+    several = []
+    # All are kept, so that their weights have different ids.
+    gates = [gates_of(triplet, SHAPE)[0] for _ in range(4)]
+    for gate in gates:
+        *_, (name, values, _, _) = gate.probes.others
+        assert name == "other averages"
+        several.append(
+            [values[id(x)] for x in gate.cut.variables if id(x) in values]
+        )
+    assert len(several[0]) == 12
+    for averages in several[1:]:
+        np.testing.assert_array_equal(averages, several[0])
 
 
 def test_context_with_another_epsilon_is_found_in_a_model():

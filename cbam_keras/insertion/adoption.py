@@ -9,8 +9,8 @@ from cbam_keras import _checks, _graph
 from cbam_keras.insertion.copying import copy_with, warn_of_lost_settings
 from cbam_keras.recognition.gates import gates_of, noise_for
 from cbam_keras.recognition.matching import layer_for
-from cbam_keras.recognition.probes import difference_of
 from cbam_keras.recognition.reports import CheckReport, row_of
+from cbam_keras.recognition.runs import difference_of
 
 
 @dataclasses.dataclass(frozen=True)

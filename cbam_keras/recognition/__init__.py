@@ -6,7 +6,9 @@
 - `gates`: the gates of a model, measured, and what is around them.
 - `cuts`: the parts of a network that may be such attention.
 - `matching`: the `cbam_keras` layers that compute and train the same.
-- `probes`: features to measure and compare them on.
+- `structures`: the `cbam_keras` layers that may have weights of such shapes.
+- `probes`: what a part of a network multiplies features by, measured.
+- `runs`: what a part gives of features, to compare a layer with it.
 - `claims`: what names claim, and whether it is so.
 - `verdicts`: what can be said of a module, and its state.
 """

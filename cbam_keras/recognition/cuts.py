@@ -16,17 +16,19 @@ from cbam_keras.recognition.claims import claim_of, is_meant
 
 # A part of more calls is no gate.
 MOST_CALLS = 60
-# Calls between a sigmoid and a product: they repeat and resize.
+# So many calls may be between a sigmoid and a product: they repeat and resize.
 MOST_BETWEEN = 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cut:
-    """A part of a network: calls from a feature map to one of its shape.
+    """A part of a network: from a feature map to one of the same shape.
 
-    It is `inside` of a layer of that class. Nothing is known of a part with a
-    `problem`. Weights with the ids `without` do not count. What is not
-    `is_named` consists of parts with claims of their own.
+    `nodes` are the calls between both, in an order in which they can run.
+    `inside` is the class of the layer that the part is in. Nothing is known of
+    a part with a `problem`, which says why. What somebody gave to `check` by
+    itself `is_given`. Weights with the ids `without` do not count. A part that
+    is not `is_named` consists of parts with claims of their own.
     """
 
     path: str
@@ -48,8 +50,9 @@ class Cut:
     def own(self) -> keras.layers.Layer | None:
         """The layer of a user's class that the part consists of, if any."""
         single = self.operation
-        is_layer = isinstance(single, layers.Layer) and len(self.nodes) == 1
-        return single if is_layer and _checks.is_of_others(single) else None
+        if len(self.nodes) > 1 or not isinstance(single, layers.Layer):
+            return None
+        return single if _checks.is_of_others(single) else None
 
     @functools.cached_property
     def called(self) -> str:
@@ -60,13 +63,16 @@ class Cut:
         if self.own:
             names.insert(0, type(self.own).__name__)
         own = [name for name in names if claim_of(name)]
+        if own:
+            return own[0]
+        # The first name of an inner layer that makes each claim.
         claims: dict[str, str] = {}
         for node in self.nodes:
             for x in (node.operation.name, type(node.operation).__name__):
                 claims.setdefault(claim_of(x), x)
         claims.pop("", None)
-        inner = [*claims.values()] if len(claims) == 1 else []
-        return next(iter(own + inner), "")
+        # Layers with several claims do not say which is that of the whole.
+        return next(iter(claims.values())) if len(claims) == 1 else ""
 
     @property
     def is_meant(self) -> bool:
@@ -90,7 +96,7 @@ class Cut:
 
     @property
     def is_gated(self) -> bool:
-        """Whether its last call multiplies by a map, of whatever."""
+        """Whether its last call multiplies by a map, whatever that is of."""
         node = self.nodes[-1]
         is_product = _graph.type_of(node.operation) == "Multiply"
         return is_product and any(map(_is_map, node.input_tensors))
@@ -147,22 +153,27 @@ class Cut:
 
 
 def _masks(*nodes):
-    """Returns the masks that Keras passes to calls."""
+    """Returns the masks that Keras passes to calls beside their inputs."""
     masks = [node.arguments.kwargs.get("mask") for node in nodes]
     return [x for x in masks if keras.utils.is_keras_tensor(x)]
 
 
 def _inputs(node):
+    """Returns the tensors that a call gets, but for masks."""
     masks = {id(mask) for mask in _masks(node)}
     return [x for x in node.input_tensors if id(x) not in masks]
 
 
 class _Runner(layers.Layer):
+    """A part as a layer, which owns none of its weights."""
+
     def __init__(self, cut):
         super().__init__(dtype="float32", autocast=False)
-        self.cut, self.built = cut, True
+        self.cut = cut
+        self.built = True
 
     def call(self, x, training=None):
+        # Probes have no masks: what reads one gets `None`.
         values = {id(mask): None for mask in _masks(*self.cut.nodes)}
         values[id(self.cut.source)] = ops.convert_to_tensor(x)
         _graph.run_nodes(self.cut.nodes, values, operator.call)
@@ -172,10 +183,16 @@ class _Runner(layers.Layer):
 def cuts(
     model: keras.Model, prefix: str = "", inside: str = ""
 ) -> Iterator[Cut]:
-    """Yields the parts of a model that may be attention, inner ones first."""
+    """Yields the parts of a model that may be attention, inner ones first.
+
+    `prefix` begins the paths of these, and `inside` is the class of the user's
+    layer that the model is of.
+    """
+    # Models inside that were seen. Several calls of one make the same parts.
     nested = set()
-    # The last tensor that all ways to a tensor pass, and how many such it has.
+    # The last tensor that all ways to a tensor pass, `None` for an input.
     entries: dict[keras.KerasTensor, Any] = dict.fromkeys(model.inputs)
+    # How many such tensors follow one another up to a tensor.
     depths = dict.fromkeys(model.inputs, 0)
     masks = _masks(*_graph.nodes(model))
     for node in _graph.nodes(model):
@@ -183,7 +200,8 @@ def cuts(
         inputs = _inputs(node)
         source = _graph.last_common(inputs, entries, depths.__getitem__)
         for y in node.outputs:
-            entries[y], depths[y] = source, depths.get(source, -1) + 1
+            entries[y] = source
+            depths[y] = depths.get(source, -1) + 1
         if inner := _graph.inner_model(operation):
             if inner not in nested:
                 yield from cuts(inner, f"{path}/", inside)
@@ -205,9 +223,12 @@ def cuts(
         if single.is_ours or single.own and is_alone:
             yield single
             continue
-        # A layer of Keras that takes one tensor is no gate.
+        # A layer of Keras that takes one tensor is no gate, unless it runs a
+        # function of a user.
         if is_alone and not isinstance(single.operation, layers.Lambda):
             continue
+        # Else this is a gate if it ends here and begins at the last tensor
+        # that all ways to this call pass: `x * f(x)` begins at `x`.
         between = []
         is_map = len(node.outputs) == 1 and _graph.is_feature_map(product)
         if is_map and source is not None and source.shape == product.shape:
@@ -221,7 +242,10 @@ def cuts(
 
 
 def _is_map(x, between=MOST_BETWEEN):
-    """Returns whether a tensor is a sigmoid of one channel or position."""
+    """Returns whether a tensor is a sigmoid of one channel or position.
+
+    Up to `between` calls of one tensor may follow the sigmoid.
+    """
     node = _graph.origin(x)
     function = getattr(node.operation, "activation", None)
     names = (_graph.type_of(node.operation), getattr(function, "__name__", ""))
@@ -232,10 +256,14 @@ def _is_map(x, between=MOST_BETWEEN):
 
 
 def look_into(cut: Cut) -> keras.Model:
-    """Returns what a user's layer consists of, whose `call` may raise."""
+    """Returns what a layer of a user's class consists of, as a model.
+
+    Its `call` may raise anything, since it takes symbolic tensors here.
+    """
     node = cut.nodes[0]
     inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in _inputs(node)]
     given = inputs
+    # A layer of one tensor takes it without a list.
     if not isinstance(node.arguments.args[0], list | tuple):
         (given,) = inputs
     return keras.Model(inputs, cut.operation.call(given))

@@ -22,9 +22,9 @@ from cbam_keras.recognition.verdicts import Finding, Verdict
 
 # Replaces an unknown size of an input.
 SIDES = 64
-# As many images give a network's own features.
+# So many images give a network's own features.
 MOST_INPUTS = 4
-# Ends of classes of what may follow a gate.
+# Names of classes end so that are no part of a gate they follow.
 AFTER = ("Normalization", "Activation", "ReLU", "Relu", "Dropout")
 
 
@@ -32,9 +32,10 @@ AFTER = ("Normalization", "Activation", "ReLU", "Relu", "Dropout")
 class Gate:
     """A part of a network that is attention, or is meant to be.
 
-    `near` is equal to it on most probes, `problem` says why nothing else is
-    known of it, `ties` why no layer of ours can take its place. Where the
-    network is trained, it may be `is_new`.
+    `match` is the layer of ours that computes the same. `near` is equal to it
+    on most probes, `problem` says why nothing else is known of it, `ties` why
+    no layer of ours can take its place. It `is_new` if its weights are initial
+    ones in a network that was trained.
     """
 
     cut: Cut
@@ -66,8 +67,9 @@ class Gate:
         gated = known._gated if self.cut.is_ours else known.gated
         sizes = list(self.cut.source.shape[1:])
         del sizes[0 if known.data_format == "channels_first" else -1]
-        is_one = math.prod(size or 2 for size in sizes) == 1
-        return bool(sizes) and is_one and "spatial" in gated
+        # A size that is not known may be more than 1.
+        is_one = bool(sizes) and all(size == 1 for size in sizes)
+        return is_one and "spatial" in gated
 
 
 def gates_of(model: Any, images: object = None) -> list[Gate]:
@@ -108,6 +110,8 @@ def noise_for(model: keras.Model) -> Any:
         noise = generator.normal(size=shape)
         if "float" not in x.dtype:
             noise = np.abs(noise)
+        # Strings of numbers, which a model of words does not know: it may
+        # raise, and then nothing is known of its own features.
         if x.dtype == "string":
             inputs.append(ops.convert_to_tensor(noise.astype(str)))
         else:
@@ -142,7 +146,7 @@ def _gates_of_function(function, shape):
             f"{function.__name__}. Write check({function.__name__}(...), shape)"
         )
     if len(shape) == 4 and shape[0] is None and None not in shape[1:]:
-        # The size of a batch, as in `layer.build(shape)`.
+        # Its first size is that of a batch, as in `layer.build(shape)`.
         shape = shape[1:]
     name = getattr(function, "name", getattr(function, "__name__", "gate"))
     x = keras.Input(shape)
@@ -155,9 +159,11 @@ def _gates_of_function(function, shape):
         return [Gate(cut, problem=problem)]
     y = next((y for y in outputs if y.shape == x.shape), outputs[0])
     if y is x:
+        # A function that returns its input makes no call to look at.
         y = keras.layers.Identity(name="gate")(x)
     nodes = _graph.nodes_between([x], [y])
-    given, model = Cut(name, x, y, nodes, is_given=True), keras.Model(x, y)
+    given = Cut(name, x, y, nodes, is_given=True)
+    model = keras.Model(x, y)
     # A class that gives its output shape builds what is inside when it runs.
     with contextlib.suppress(Exception):
         model(noise_for(model))
@@ -172,6 +178,7 @@ def _gates_of_function(function, shape):
         # A sum of its input and of a gate is what that gate is.
         if not probes.adds_input or whole.nearest:
             return [whole]
+    # It does more than one gate: those inside are what it has.
     inner = _gates(model, {})
     if given.own and [gate.cut.own for gate in inner] == [given.own]:
         return [whole]
@@ -183,17 +190,22 @@ def _gates(model, values, prefix="", inside=""):
     gates: list[Gate] = []
     for cut in cuts(model, prefix, inside):
         gate, meant = _examine(cut, values)
+        # A user's layer that is no gate, or does more than one, is looked
+        # into. Where nothing is inside, it is itself what was meant.
         if gate is None or cut.own and _does_more(gate):
             inner = _within(cut, values) if cut.own else []
             gates += inner or filter(None, [gate or meant])
             continue
+        # Gates that this one contains came before it.
         products = {id(x.outputs[0]) for x in cut.nodes}
         within = [x for x in gates if id(x.cut.product) in products]
-        # Global context is such a sum itself.
+        # A sum of features and a gate inside is no gate. Global context is
+        # such a sum itself.
         is_sum = _graph.type_of(cut.operation) in _graph.ADDITIONS
         is_sum = is_sum and not gate.adds
         is_around = is_sum or any(x.match for x in within)
         if within and is_around and not gate.match:
+            # In `gate(x) * f(x)`, the map that `f` makes is another gate.
             beside = _beside(cut, within[-1].cut)
             if beside is None:
                 continue
@@ -209,11 +221,17 @@ def _gates(model, values, prefix="", inside=""):
             is_before = first.cut.product is cut.source
             if not (is_before and first.match and gate.match):
                 continue
+            # Two gates that follow each other may be the halves of one CBAM.
             nodes = [*first.cut.nodes, *cut.nodes]
             made = {claims.claim_of(x.called) for x in (first.cut, cut)}
-            both = Cut(cut.path, first.cut.source, cut.product, nodes)
-            both = dataclasses.replace(
-                both, inside=inside, is_named=len(made) == 1
+            both = Cut(
+                cut.path,
+                first.cut.source,
+                cut.product,
+                nodes,
+                inside=inside,
+                # Halves with claims of their own do not claim one module.
+                is_named=len(made) == 1,
             )
             joined, _ = _examine(both, values)
             if joined and joined.match:
@@ -235,7 +253,10 @@ def _beside(cut, first):
 
 
 def _does_more(gate):
-    """Returns whether something else follows what a gate gives."""
+    """Returns whether something else follows what a gate gives.
+
+    Such as a normalization or an activation of the features that it scaled.
+    """
     last = gate.cut.operation
     if gate.match or gate.problem or gate.probes.is_alone:
         return False
@@ -251,7 +272,9 @@ def _within(cut, values):
     name = type(cut.own).__name__
     try:
         inner = look_into(cut)
+    # Its `call` may raise anything.
     except Exception as error:  # noqa: BLE001
+        # Without weights, its name decides whether it has a row.
         if not cut.own.variables:
             return []
         reason = f"{name}: {reason_of(error)}"
@@ -265,7 +288,11 @@ def _within(cut, values):
 
 
 def _examine(cut, values):
-    """Returns a part as a gate, or `None` and what is said if it is meant."""
+    """Returns a part as a gate, and what is said of one that is only meant.
+
+    Of these two, one at least is `None`. What is only meant to be a gate, by
+    the name of its class, computes something else.
+    """
     if cut.is_ours:
         layer = cut.operation
         problem: Verdict | None = _place(cut, layer.data_format)
@@ -297,7 +324,7 @@ def _examine(cut, values):
         is_one_number = any({*x.shape[1:]} == {1} for x in node.input_tensors)
         is_one_channel = _is(gate.problem, Finding.ONE_CHANNEL)
         if is_one_channel and not is_one_number:
-            # A map of one channel may be no attention.
+            # A product of maps of one channel may be no attention.
             return None, None
         if not gate.problem and not (gate.probes and gate.probes.has_factors):
             gate = _not_analyzed(cut, "factors from several tensors")
@@ -307,7 +334,11 @@ def _examine(cut, values):
 
 
 def _measured(cut, values):
-    """Returns a part as a gate, with channels where most is known of it."""
+    """Returns a part as a gate, with channels where most is known of it.
+
+    The data format that its layers or Keras say is tried first, and the other
+    one where that does not show what it is.
+    """
     formats = ["channels_first", "channels_last"]
     used = [getattr(x, "data_format", None) for x in cut.layers]
     usual = next(filter(None, used), keras.config.image_data_format())
@@ -317,6 +348,7 @@ def _measured(cut, values):
     with cut.in_float32():
         own = values.get(id(cut.source))
         if own is not None:
+            # Features that are all 0, or not finite, tell nothing.
             own = _graph.to_float32(own)[:MOST_INPUTS]
             if not np.isfinite(own).all() or not own.any():
                 own = None
@@ -377,7 +409,7 @@ def _is(problem, finding):
 
 
 def _not_analyzed(cut, reason):
-    """Returns the gate of a part of which only its class is known."""
+    """Returns the gate of a part of which nothing but its class is known."""
     reason = f"{type(cut.operation).__name__}: {reason}"
     return Gate(cut, problem=Finding.NOT_ANALYZED.say(reason=reason))
 
@@ -405,15 +437,15 @@ def _ties(gate, gates, model):
         return
     own = {id(x) for x in cut.variables}
     # The same gate, called again, stays one layer.
-    nodes = {
-        id(node)
-        for x in gates
-        if x.match and x.match.code == gate.match.code
-        if {id(y) for y in x.cut.variables} == own
-        for node in _expanded(x.cut.nodes)
-    }
+    nodes = set()
+    for other in gates:
+        is_same_layer = other.match and other.match.code == gate.match.code
+        if is_same_layer and {id(x) for x in other.cut.variables} == own:
+            nodes |= {id(node) for node in _expanded(other.cut.nodes)}
+    # What is inside of it, and would be gone with it.
     factors = {id(y) for node in cut.nodes for y in node.outputs}
     factors.remove(id(cut.product))
+    # Tensors and weights that the rest of the model uses.
     used = {id(x) for x in model.outputs}
     called = set()
     for node in _expanded(_graph.nodes(model)):

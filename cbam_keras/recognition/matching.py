@@ -1,5 +1,6 @@
 """Recognizes third-party attention by what it computes.
 
+A part of a network is a function from a feature map to another of its shape.
 Layers of ours that can have weights of its shapes are filled with these, also
 with others, and compared with it on probes: outputs and gradients.
 """
@@ -22,18 +23,12 @@ import numpy as np
 from keras import activations, ops
 
 from cbam_keras import _graph, _private, layers
-from cbam_keras.layers.cbam import ORDERS
 from cbam_keras.recognition.claims import HALVES
 from cbam_keras.recognition.cuts import Cut
-from cbam_keras.recognition.probes import (
-    TOLERANCE,
-    Probes,
-    Values,
-    difference_of,
-)
+from cbam_keras.recognition.probes import Probes
+from cbam_keras.recognition.runs import TOLERANCE, Values, difference_of
+from cbam_keras.recognition.structures import assignments, of_half, structures
 
-# More assignments of weights of one shape are not tried.
-MOST_ASSIGNMENTS = 8
 # The epsilon of normalization in our gates.
 EPSILON = 1e-5
 # First differences that leave the formula as it is.
@@ -63,7 +58,7 @@ PUBLISHED = {
 
 
 def _version(arguments):
-    """Returns the arguments of CBAM that are no sizes."""
+    """Returns the arguments that tell versions of CBAM apart: no sizes."""
     sizes = ("reduction_ratio", "hidden_units", "kernel_size")
     version = {k: x for k, x in arguments.items() if k not in sizes}
     if version.get("activation", "") is None:
@@ -76,21 +71,12 @@ def _choices(name, *values):
     return [{name: value} for value in values]
 
 
-def _of_half(half, options):
-    """Returns arguments of a gate of CBAM as CBAM takes them."""
-    names = inspect.signature(layers.CBAM).parameters
-    prefixed = {f"{half}_{name}": value for name, value in options.items()}
-    return {
-        name if name in names else name.removeprefix(f"{half}_"): value
-        for name, value in prefixed.items()
-    }
-
-
-# Choices of arguments that no weights show. Two of each are usual, which come
-# first, and at most one of CBAM is another. Where one bias serves two pools,
-# ours has half of it; where one pool is added to itself, twice the logits.
+# Where one bias serves two pools, ours has half of it, which it adds for each.
 HALF = {"excite_bias": 0.5}
+# Where one pool is added to itself, ours has twice the logits.
 TWICE = {"excite_bias": 2.0, "excite_kernel": 2.0}
+# Choices of arguments that no weights show. Two of each are usual, which come
+# first, and at most one of CBAM is another.
 POOLINGS: list[dict[str, Any]] = [
     {"pool_types": ("avg", "max")},
     {"pool_types": ("avg",)},
@@ -100,7 +86,6 @@ POOLINGS: list[dict[str, Any]] = [
     {"pool_types": ("avg",), "scales": TWICE},
     {"pool_types": ("max",), "scales": TWICE},
 ]
-SPATIAL_POOLS = [("avg", "max"), ("max", "avg"), ("avg",), ("max",)]
 CHOICES: dict[type, list[list[dict[str, Any]]]] = {
     layers.SpatialAttention: [_choices("dilation_rate", 1, 2, 4)],
     layers.BAM: [_choices("combine", "add", "multiply")],
@@ -118,10 +103,12 @@ INNER = [*FREQUENT, *INFREQUENT]
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """What a part computes, but for a first difference: a layer with arguments.
+    """What a part computes: the same as a layer of ours with these arguments.
 
-    The variables of the layer have values of `sources`, of which `None` is
-    zeros, times `scales`, by their names.
+    Where there is a `first_difference`, it computes the same but for that. The
+    variables of the layer have values of `sources`, of which `None` is zeros,
+    times `scales`, by their names. `difference` is the largest relative one
+    that was measured.
     """
 
     layer_class: type[layers.AttentionLayer]
@@ -144,6 +131,7 @@ class Match:
         """Gives a layer values of the weights of the part, by their ids."""
         pairs = zip(layer.weights, self.sources, strict=True)
         for variable, source in pairs:
+            # The part lacks a bias that our layer has.
             array = 0 if source is None else values[id(source)]
             array = array * self.scales.get(variable.name, 1.0)
             variable.assign(fitted(array, variable.shape))
@@ -192,7 +180,10 @@ def of_ours(layer: layers.AttentionLayer) -> Match:
 
 
 def match(probes: Probes) -> tuple[Match | None, Match | None]:
-    """Returns the layer of ours that computes the same, and the nearest."""
+    """Returns the layer of ours that computes the same, and the nearest.
+
+    The nearest is equal on most probes, and `None` if it is equal on none.
+    """
     most, near = 0, None
     for layer, arguments, several, sources in _trials(probes):
         variant = {**several}
@@ -211,11 +202,17 @@ def match(probes: Probes) -> tuple[Match | None, Match | None]:
 
 
 def _trials(probes):
-    """Returns layers, arguments, those that no weights show, and weights."""
+    """Returns what may compute the same, the most usual first.
+
+    Each is a layer, the arguments it was made with, arguments that no weights
+    show, which its attributes are set to for a comparison, and the weights of
+    the part in the order of its own.
+    """
     trials = []
+    # Layers with `identity_init` multiply by twice a sigmoid.
     starts = STARTS if probes.range[1] > 1 else STARTS[:1]
-    structures = _structures(probes.cut.variables, probes)
-    for (layer_class, visible), start in itertools.product(structures, starts):
+    several = structures(probes.cut.variables, probes)
+    for (layer_class, visible), start in itertools.product(several, starts):
         arguments = visible | start | {"data_format": probes.data_format}
         try:
             layer = layer_class(**arguments, dtype="float32")
@@ -230,16 +227,14 @@ def _trials(probes):
         # It takes no such sizes, or cannot be the identity.
         except ValueError:
             continue
-        variants = [*_variants(layer, probes)]
-        assigned = _assignments(layer, probes)
-        if layer_class is layers.TripletAttention:
-            assigned = _assignments_of_planes(layer, probes)
+        variants = list(_variants(layer, probes))
+        assigned = assignments(layer, probes)
         for order, sources in enumerate(assigned):
-            trials += [
-                (cost + order, (layer, arguments, variant, sources))
-                for cost, variant in variants
-                if cost < RARE or not order
-            ]
+            for cost, variant in variants:
+                # With rare arguments, weights have the most likely order.
+                if cost < RARE or order == 0:
+                    trial = layer, arguments, variant, sources
+                    trials.append((cost + order, trial))
     # The usual ones come first.
     trials.sort(key=operator.itemgetter(0))
     return [trial for _, trial in trials]
@@ -337,140 +332,47 @@ def _named(layer_class, arguments, *measured):
     return Match(layer_class, unusual, *measured)
 
 
-def _core(array, channels):
-    """Returns a shape without a window where ours has none."""
-    shape = tuple(array.shape)
-    last = shape[-2:]
-    if channels in last and len({1, *last}) == 3:
-        # The center of any window is enough for features at one position.
-        return last
-    while len(shape) > 2 and shape[0] == 1:
-        shape = shape[1:]
-    return shape
-
-
-def _structures(arrays, probes):
-    """Yields layers that may have such weights, with arguments for these."""
-    channels, rank = probes.channels, len(probes.shape) - 2
-    cores = collections.Counter(_core(x, channels) for x in arrays)
-    if not cores:
-        yield layers.SimAM, {"regularization": probes.regularization}
-    mlps = [
-        {
-            "reduction_ratio": channels // x[1],
-            "hidden_units": x[1] if channels % x[1] else None,
-            "use_bias": use_bias,
-        }
-        for x in cores
-        if len(x) == 2 and x[0] == channels and x[::-1] in cores
-        for use_bias in {False, cores[x[1],] + cores[channels,] > 0}
-    ]
-    # Sides and numbers of pools of convolutions to one map.
-    windows = {
-        (x.shape[0], x.shape[-2])
-        for x in arrays
-        if x.ndim == rank + 2 and x.shape[-1] == 1
-    }
-    convolutions = [
-        {
-            "kernel_size": size,
-            "pool_types": pools,
-            "use_bias": use_bias,
-            "batch_norm": batch_norm,
-        }
-        for size, count in windows
-        for pools in SPATIAL_POOLS
-        for use_bias, batch_norm in itertools.product((False, True), repeat=2)
-        if len(pools) == count and use_bias + 4 * batch_norm <= cores[1,]
-    ]
-    if probes.is_product:
-        yield from ((layers.ChannelAttention, mlp) for mlp in mlps)
-        yield from ((layers.SpatialAttention, x) for x in convolutions)
-        for mlp, convolution in itertools.product(mlps, convolutions):
-            yield layers.CBAM, mlp | _of_half("spatial", convolution)
-    # Scales of quantized layers have no axes.
-    for size, *others in filter(None, cores):
-        if others == [1, 1]:
-            yield layers.EfficientChannelAttention, {"kernel_size": size}
-        if others == [size, 2, 1]:
-            yield layers.TripletAttention, {"kernel_size": size}
-    for width in {x[1] for x in cores if len(x) == 2 and x[0] == channels}:
-        ratio = {"reduction_ratio": channels // width}
-        yield layers.SCSE, ratio
-        yield layers.GlobalContext, ratio
-        fixed = {"reduction_ratio": channels, "min_hidden_units": width}
-        is_default = width == max(8, channels // 32)
-        yield layers.CoordinateAttention, {} if is_default else fixed
-        for x in cores:
-            if len(x) > 2 and x[-2:] == (width, width):
-                yield layers.BAM, {**ratio, "kernel_size": x[0]}
-
-
-def _assignments(layer, probes):
-    """Yields for each weight a variable of its shape, `None` for no bias."""
-    theirs, groups = (collections.defaultdict(list) for _ in range(2))
-    for x in probes.cut.variables:
-        theirs[_core(x, probes.channels)].append(x)
-    for index, variable in enumerate(layer.weights):
-        groups[_core(variable, probes.channels)].append(index)
-    if theirs.keys() - groups.keys():
-        return
-    orders = []
-    for core, group in groups.items():
-        count = len(group) - len(theirs[core])
-        biases = [i for i in group if layer.weights[i].name.endswith("bias")]
-        if not 0 <= count <= len(biases):
-            return
-        several = (
-            {**dict.fromkeys(missing), **dict(zip(rest, order, strict=True))}
-            for missing in itertools.combinations(biases, count)
-            for rest in [[i for i in group if i not in missing]]
-            for order in itertools.permutations(theirs[core])
-        )
-        orders.append([*itertools.islice(several, MOST_ASSIGNMENTS)])
-    several = itertools.product(*orders)
-    for choice in itertools.islice(several, MOST_ASSIGNMENTS):
-        placed = collections.ChainMap(*choice)
-        yield [placed[i] for i in range(len(layer.weights))]
-
-
-def _assignments_of_planes(layer, probes):
-    """Yields the same for triplet attention, whose gates have any order."""
-    for sources in itertools.islice(_assignments(layer, probes), 1):
-        norms = [sources[start : start + 4] for start in (3, 7, 11)]
-        gates = [*zip(sources, norms, strict=False)]
-        for order in itertools.permutations(gates):
-            kernels = [kernel for kernel, _ in order]
-            yield [*kernels, *(x for _, norm in order for x in norm)]
-
-
 def _variants(layer, probes):
-    """Yields how unusual arguments are that no weights show, and these."""
-    choices = [*CHOICES.get(type(layer), [])]
+    """Yields arguments that no weights show, each time after their cost.
+
+    The cost says how unusual they are: what is usual is tried first.
+    """
+    # Lists of choices of an argument, usual ones first.
+    choices = list(CHOICES.get(type(layer), []))
+    # Where pools were measured, there is no choice but theirs.
     pools = [x for x in POOLINGS if probes.pools in (x["pool_types"], ())]
     if type(layer) is layers.ChannelAttention:
+        # A channel gate whose pools are none of ours has no choice at all.
         choices.append(pools if probes.pools else [])
     if type(layer) is layers.CBAM:
-        # The features that a spatial gate has scaled have other pools.
-        orders = ORDERS[::2] if probes.pools else ORDERS[1:2]
-        choices.append([_of_half("channel", x) for x in pools])
+        # Pools are measured of the input. Behind a spatial gate, they are
+        # pools of features that it has scaled, and none is measured.
+        orders = ["channel_first", "parallel"]
+        if not probes.pools:
+            orders = ["spatial_first"]
+        choices.append([of_half("channel", x) for x in pools])
         choices.append(_choices("order", *orders))
-    # Factors of BAM are 1 and more, and what is added is no factor.
     gates = ACTIVATIONS
     if not probes.multiplies:
+        # What is added is no factor, and has no sign to tell gates by.
         gates = ACTIVATIONS[:1]
     elif type(layer) is not layers.BAM:
+        # Factors of BAM are 1 and more, whatever its gate is.
         gates = SIGNS.get(probes.sign, ACTIVATIONS)
     for name, values in (("gate_activation", gates), ("activation", INNER)):
         if name in layer.get_config():
             choices.append(_choices(name, *values))
     for places in itertools.product(*(range(len(x)) for x in choices)):
-        rare = sum(i > 1 for i in places)
-        if rare < 2 or type(layer) is not layers.CBAM:
-            variant = collections.ChainMap(
-                *(x[i] for x, i in zip(choices, places, strict=True))
-            )
-            yield sum(places) + RARE * rare, dict(variant)
+        # The first two of each are usual.
+        rare = sum(place > 1 for place in places)
+        # CBAM has too many choices to try two rare ones at once.
+        if rare > 1 and type(layer) is layers.CBAM:
+            continue
+        variant = {}
+        # In the order in which a line of code names them.
+        for values, place in reversed([*zip(choices, places, strict=True)]):
+            variant |= values[place]
+        yield sum(places) + RARE * rare, variant
 
 
 def layer_for(
@@ -485,6 +387,7 @@ def layer_for(
     given = [x for x in match.sources if x is not None]
     for source in given:
         kind = "kernel" if len(source.shape) > 1 else "bias"
+        # Ours has no arguments for these of batch normalization.
         if id(source) not in norms:
             for what in CARRIED:
                 options[f"{kind}_{what}"] = getattr(source, what, None)
@@ -519,6 +422,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             reasons.append("frozen weights")
         for what in CARRIED:
             several = [getattr(x, what, None) for x in (theirs, ours)]
+            # They are equal if they make the same of random values.
             x = probes.generator.normal(size=theirs.shape).astype("float32")
             given, kept = (
                 np.ravel(f(fitted(x, y.shape))) if f else np.empty(0)
@@ -528,12 +432,14 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
                 reasons.append(_described(several[0] or several[1]))
     if match.scales:
         reasons.append("the cbam_keras layer adds its bias once per pool")
-    if len(momenta := {x.momentum for x in cut.norms}) > 1:
+    momenta = {x.momentum for x in cut.norms}
+    if len(momenta) > 1:
         reasons.append(f"momenta {', '.join(map(str, sorted(momenta)))}")
     if not reasons:
         expected = probes.run(probes.x, training=True)
         for inner in cut.layers:
             weights = inner.trainable_variables
+            # The call has added losses that are of no regularizer.
             if len(inner.losses) > sum(bool(x.regularizer) for x in weights):
                 reasons.append("add_loss")
     if not reasons:

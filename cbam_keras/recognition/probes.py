@@ -1,226 +1,34 @@
-"""Probes: features, to measure a part of a network and compare it on."""
+"""Probes: what a part of a network multiplies features by, measured."""
 
 import functools
 import itertools
 import math
-from collections.abc import Mapping
 
-import keras
 import numpy as np
-from keras import ops
 
-from cbam_keras import _graph
-from cbam_keras.explain.gradients import gradient_at
+from cbam_keras.recognition.runs import LARGE, TOLERANCE, Runs, difference_of
 
-# The largest difference of outputs that are equal, relative to the largest
-# output, unless float32 rounds away more.
-TOLERANCE = 1e-5
-# A rounding of float32, and by how much more those of a sum may differ.
-ROUNDING, SEVERAL_ROUNDINGS = 2.0**-23, 4
 # Factors that differ by less, relative to the largest, are one factor.
 ONE_FACTOR = 1e-4
 # The sizes of positions in probes, where the part takes any.
 SIZES = (6, 5, 4)
-# A single image has more positions than windows, where the part takes any.
-MANY_POSITIONS = 1200
 # Maps of more positions are not compared where that would do with few.
 MOST_POSITIONS = 256
-# So often, weights are tried with which a ReLU may give 0 of all features.
+# So many weights are tried, since a ReLU may give 0 of all features with some.
 SEVERAL_WEIGHTS = 8
-# Brings hidden units above 100, whatever limits them.
-LARGE = 400
-# Weights of this size drive factors near their limits, and these to them.
-LIMITING, RANGE = 5, 30
-# What rounding makes of a factor of 0, and more than all sums of sigmoids give.
-CLOSE_TO_0, MOST_SIGMOIDS = 0.01, 4
-# As many signs of kernels are tried.
-MOST_SIGNS = 18
+# Weights and features of this size drive factors to their limits.
+RANGE = 30
+# Rounding may bring a factor of 0 this far below 0.
+CLOSE_TO_0 = 0.01
+# Sums of sigmoids give no larger factor.
+MOST_SIGMOIDS = 4
+# So many combinations of signs of kernels are tried: two that are left to
+# chance, and all those of four kernels.
+MOST_SIGNS = 2 + 2**4
 
 
-class Values(keras.StatelessScope):
-    """Scope of other values of variables, by their ids; `read` were read."""
-
-    def __init__(self, values: Mapping[int, object]):
-        super().__init__()
-        self.values = values
-        self.read: dict[int, keras.Variable] = {}
-
-    def get_current_value(self, variable):
-        self.read[id(variable)] = variable
-        assigned = super().get_current_value(variable)
-        if assigned is None and id(variable) in self.values:
-            # Layers of float64 compute in it.
-            dtype = "float64" if variable.dtype == "float64" else "float32"
-            return ops.cast(self.values[id(variable)], dtype)
-        return assigned
-
-
-class Probes:
-    """Features to compare a part with layers on, and what it gives of them."""
-
-    def __init__(self, cut, data_format, shape, own=None):
-        self.cut, self.data_format, self.shape = cut, data_format, shape
-        self.axis = 1 if data_format == "channels_first" else len(shape) - 1
-        self.channels = shape[self.axis]
-        # Whether the part gives factors alone.
-        self.is_alone = False
-        self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
-        self.read: dict[int, keras.Variable] = {}
-        self.generator = generator = np.random.default_rng(0)
-        x = generator.normal(size=shape)
-        # No value is so small that a quotient by it is inexact.
-        x = np.sign(x) * (np.abs(x) + 0.1)
-        means = np.exp(generator.normal(size=shape[0]))
-        self.positive = np.einsum("i...,i->i...", np.abs(x), means)
-        side = round(MANY_POSITIONS ** (1 / (len(shape) - 2)))
-        other = [size or side for size in cut.source.shape[1:]]
-        features = {
-            "features around 0": x,
-            "features after a ReLU": np.maximum(x, 0),
-            "features above 0": self.positive,
-            "features 20 times as large": 20 * x,
-            "features 1/20 as large": x / 20,
-            "a single image": generator.normal(size=(1, *other)),
-        }
-        if own is not None:
-            features["the network's own features"] = own
-        self.x = x
-        self.direction = generator.normal(size=shape)
-        y = self.run(x)
-        # Outputs of one sign, whatever that of `x`, are factors.
-        is_map = y.min() >= 0 and self.run(20 * x).max() <= 2 * len(SIZES)
-        self.is_alone = y.shape != x.shape or is_map
-        # Names, other weights, features, and what the part gives.
-        self.first = [
-            (name, {}, x, self.run(x)) for name, x in features.items()
-        ]
-
-    def run(self, x, values=(), training=False):
-        """Returns what the part gives of features, with other weights."""
-        y = self._call(x, values, training)
-        y = ops.convert_to_numpy(ops.stop_gradient(y))
-        if not self.is_alone:
-            return y
-        if y.ndim == 2 < x.ndim:
-            sizes = [1] * x.ndim
-            sizes[0], sizes[self.axis] = y.shape
-            y = y.reshape(sizes)
-        return np.float32(x) * np.broadcast_to(y, x.shape)
-
-    def _call(self, x, values=(), training=False):
-        with Values({**self.values, **dict(values)}) as scope:
-            x = ops.convert_to_tensor(x, "float32")
-            y = self.cut.runner(x, training=training)
-        self.read |= scope.read
-        return y
-
-    @functools.cached_property
-    def is_random(self):
-        """Whether two calls in inference differ."""
-        # The second call goes on with the random state of the first.
-        with Values(self.values):
-            first, second = (_run(self.cut.runner, self.x) for _ in range(2))
-        return not np.array_equal(first, second)
-
-    @functools.cached_property
-    def mixes_images(self):
-        """Whether what it gives of an image depends on the others."""
-        alone = self.run(self.x[:1])
-        return difference_of(self.run(self.x)[:1], alone) > 100 * TOLERANCE
-
-    @functools.cached_property
-    def untracked(self):
-        """How many weights are read and belong to no layer."""
-        known = {id(x) for x in self.cut.variables}
-        unknown = [x for key, x in self.read.items() if key not in known]
-        return sum("float" in x.dtype for x in unknown)
-
-    @functools.cached_property
-    def others(self):
-        """Other weights, features, and what the part gives of them."""
-        values = self._other_values(1)
-        probes = [("other weights", values, self.positive)]
-        for x in (self.x, self.positive, -self.positive):
-            probes.append(("large weights", self._other_values(LIMITING), x))
-        large = LARGE * self.positive
-        for key, value in values.items():
-            if value.ndim > 1:
-                changed = {**values, key: value / LARGE}
-                probes.append(("large hidden units", changed, large))
-        if self._norms:
-            changed = {
-                key: self.generator.uniform(0.1, 1.5, self.values[key].shape)
-                for key in self._norms
-            }
-            probes.append(("other averages", changed, self.x))
-        probes = probes if values else []
-        return [(*x, self.run(x[-1], x[1])) for x in probes]
-
-    def _other_values(self, scale=1, signs=None):
-        """Returns random weights, but for norms; kernels have these `signs`."""
-        values = {}
-        signs = itertools.cycle(signs or [0])
-        for key, value in self.values.items():
-            if key in self._norms:
-                continue
-            size = math.prod(value.shape[:-1]) if value.ndim > 1 else 4
-            noise = self.generator.normal(size=value.shape) * scale
-            if value.ndim > 1 and (sign := next(signs)):
-                noise = sign * np.abs(noise)
-            values[key] = (noise / math.sqrt(size)).astype("float32")
-        return values
-
-    @functools.cached_property
-    def _norms(self):
-        """The weights of batch normalization, by their ids."""
-        norms = {id(x) for norm in self.cut.norms for x in norm.variables}
-        return norms & self.values.keys()
-
-    @functools.cached_property
-    def _several(self):
-        """Weights: its own, others, and some that no ReLU makes 0."""
-        return {}, self._other_values(), self._other_values(signs=[1])
-
-    def compare(self, layer, set_weights):
-        """Compares a layer, which `set_weights` gives weights of the part.
-
-        Returns how many probes are equal, the next, and the largest difference.
-        """
-        set_weights(self.values)
-        largest = 0.0
-        probes = [*self.first, *self.others]
-        for count, (name, values, x, y) in enumerate(probes):
-            if values:
-                set_weights({**self.values, **values})
-            difference = difference_of(y, _run(layer, x))
-            if not self._is_rounding(difference, x, y, values):
-                return count, name, largest
-            largest = max(largest, difference * (not values))
-        if not self.is_alone:
-            set_weights(self.values)
-            gradients = [self._gradient(f, self.x) for f in (self._call, layer)]
-            # Gradients add more terms than outputs.
-            if not difference_of(*gradients) <= 10 * TOLERANCE:
-                return len(probes), "gradients", largest
-        return len(probes) + 1, "", largest
-
-    def _is_rounding(self, difference, x, y, values=()):
-        """Returns whether float32 rounds such a difference away."""
-        if not TOLERANCE < difference < 100 * TOLERANCE:
-            return difference <= TOLERANCE
-        # As if each product of a sum had been rounded.
-        noise = [self._rounded(x), self._rounded(x)]
-        values = {**self.values, **dict(values)}
-        moved = (
-            self.run(z, {k: self._rounded(v) for k, v in values.items()})
-            for z in noise
-        )
-        own = max(difference_of(y, z) for z in moved)
-        return difference <= SEVERAL_ROUNDINGS * own
-
-    def _rounded(self, x):
-        noise = self.generator.normal(size=np.shape(x))
-        return (x * (1 + ROUNDING * noise)).astype("float32")
+class Probes(Runs):
+    """The factors of a part, by which it multiplies features."""
 
     def factors(self, x, values=()):
         """Returns what the part multiplies features by, channels last."""
@@ -232,25 +40,26 @@ class Probes:
         return self.factors(self.x)
 
     def is_one(self, factors, *axes):
-        """Returns whether factors do not differ along axes."""
+        """Returns whether factors are one factor along axes."""
         size = np.abs(self.known_factors).max()
         return np.ptp(factors, axis=axes).max() <= ONE_FACTOR * size
 
     @functools.cached_property
     def varies(self):
-        """The axes along which factors differ, that of channels last."""
+        """The axes along which factors differ, that of channels last.
+
+        The axis of images is none of them.
+        """
         several = [self.known_factors]
         # Some differ only with other weights, as behind a ReLU that gives 0.
-        several += [
-            self.factors(x, values)
-            for values in self._several[1:]
-            for x in (self.x, self.positive)
-        ]
-        return [
-            axis
-            for axis in range(1, len(self.shape))
-            if not all(self.is_one(factors, axis) for factors in several)
-        ]
+        for values in self._several[1:]:
+            for x in (self.x, self.positive):
+                several.append(self.factors(x, values))
+        axes = []
+        for axis in range(1, len(self.shape)):
+            if not all(self.is_one(factors, axis) for factors in several):
+                axes.append(axis)
+        return axes
 
     @property
     def is_unbounded(self):
@@ -274,10 +83,15 @@ class Probes:
     @property
     def axes(self):
         """The axes along which factors differ, in words."""
-        positions = ("depth", "row", "column")[5 - len(self.shape) :]
-        names = (*(positions if positions[1:] else ["step"]), "channel")
-        *first, last = (names[axis - 1] for axis in self.varies)
-        return " and ".join(filter(None, [", ".join(first), last]))
+        names = {
+            3: ("step", "channel"),
+            4: ("row", "column", "channel"),
+            5: ("depth", "row", "column", "channel"),
+        }[len(self.shape)]
+        several = [names[axis - 1] for axis in self.varies]
+        if len(several) < 2:
+            return "".join(several)
+        return f"{', '.join(several[:-1])} and {several[-1]}"
 
     @property
     def has_factors(self):
@@ -293,7 +107,7 @@ class Probes:
 
     @functools.cached_property
     def is_constant(self):
-        """Whether it multiplies by factors whatever features and weights."""
+        """Whether factors are the same whatever the features and weights."""
         others = np.roll(self.x, 1, axis=0), self.positive, -self.positive
         return self._are_equal(self.x, *others)
 
@@ -307,10 +121,12 @@ class Probes:
     def adds(self):
         """Whether it adds numbers of channels and of positions."""
         for values in self._several:
-            added = np.moveaxis(
-                self.run(self.x, values) - self.x, self.axis, -1
-            )
+            added = self.run(self.x, values) - self.x
+            added = np.moveaxis(added, self.axis, -1)
+            # Images, positions and channels.
             added = added.reshape(len(added), -1, self.channels)
+            # A number of a channel plus one of a position is known from the
+            # first channel and the first position.
             of_both = added[:, :1] + added[..., :1] - added[:, :1, :1]
             size = max(np.abs(self.x).max(), np.abs(added).max())
             if np.abs(added - of_both).max() > 1e-5 * size:
@@ -326,22 +142,29 @@ class Probes:
     @functools.cached_property
     def softmax(self):
         """Over how many positions factors add up to 1, 0 if they do not."""
+        total = self.known_factors.sum(tuple(range(1, len(self.shape) - 1)))
+        if not np.allclose(total, 1, atol=ONE_FACTOR):
+            return 0
+        # Positions are those of the network, where it says how many: probes
+        # may have fewer.
         pairs = zip(self.cut.source.shape[1:], self.shape[1:], strict=True)
         count = math.prod(size or small for size, small in pairs)
-        total = self.known_factors.sum(tuple(range(1, len(self.shape) - 1)))
-        is_softmax = np.allclose(total, 1, atol=ONE_FACTOR)
-        return count // self.channels if is_softmax else 0
+        return count // self.channels
 
     @functools.cached_property
     def window(self):
-        """On how many places by axis a central factor depends, `()` on all."""
+        """How many places along each axis a factor of the center depends on.
+
+        `()` if these are all.
+        """
         x = np.moveaxis(self.positive[:1], self.axis, -1)
         center = [size // 2 for size in x.shape[1:-1]]
         spans = []
         for axis, size in enumerate(x.shape[1:-1], 1):
-            # Each image but the last has other features at one place.
-            others = (i for i in range(1, x.ndim) if i != axis)
-            changes = np.expand_dims(np.eye(size + 1, size), tuple(others))
+            # Each image but the last has other features at one place of the
+            # axis: as many images as places, and one that is as it was.
+            others = tuple(i for i in range(1, x.ndim) if i != axis)
+            changes = np.expand_dims(np.eye(size + 1, size), others)
             images = np.moveaxis(x * (1 + 2 * changes), -1, self.axis)
             changed = np.zeros(size, bool)
             for values in self._several:
@@ -349,24 +172,29 @@ class Probes:
                 change = np.abs(factors[:-1] - factors[-1]).max(-1)
                 changed |= change > ONE_FACTOR * np.abs(factors).max()
             places = np.flatnonzero(changed)
-            spans.append(int(np.ptp(places)) + 1 if places.size else size)
-        return () if (*spans,) == x.shape[1:-1] else (*spans,)
+            # Places between two of a dilated kernel count. A factor of no
+            # place is constant, and has no window.
+            span = int(np.ptp(places)) + 1 if places.size else size
+            spans.append(span)
+        return () if tuple(spans) == x.shape[1:-1] else tuple(spans)
 
     @functools.cached_property
     def pools(self):
         """The pools of positions that factors of channels depend on, if any."""
         x = np.moveaxis(self.positive, self.axis, -1)
         grid = tuple(range(1, x.ndim - 1))
-        mean, most = x.mean(grid, keepdims=True), x.max(grid, keepdims=True)
+        mean = x.mean(grid, keepdims=True)
+        most = x.max(grid, keepdims=True)
         count = x[0, ..., 0].size
+        # With all others at this mean, the maximum leaves the mean as it is.
         others = (count * mean - most) / (count - 1)
-        # Features that have the same pools, and differ otherwise.
         peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
+        # Features that have the same pools, and differ otherwise.
         same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
         factors = [self.factors(self.positive, y) for y in self._several]
         for pools, changed in same.items():
             changed = np.moveaxis(changed + 0 * x, -1, self.axis)
-            # The first that differs ends it.
+            # A generator, since the first that differs ends it.
             new = (self.factors(changed, values) for values in self._several)
             if all(map(_have_same_shares, factors, new)):
                 return pools
@@ -374,7 +202,13 @@ class Probes:
 
     @functools.cached_property
     def regularization(self):
-        """That of SimAM with these factors."""
+        """The regularization of SimAM that gives these factors.
+
+        SimAM multiplies by `sigmoid(d / (4 * (variance + regularization)) +
+        0.5)`, with the squared distance `d` from the mean of the channel.
+        """
+        # The smaller features are, the more factors depend on it. It is exact
+        # from where it exceeds the variance.
         for scale in (10, 1, 0.1, 0.01, 1e-3, 1e-4):
             x = np.moveaxis(scale * self.x, self.axis, -1)
             grid = tuple(range(1, x.ndim - 1))
@@ -383,15 +217,22 @@ class Probes:
             factors = np.float64(self.factors(scale * self.x))
             with np.errstate(all="ignore"):
                 logits = np.log(factors / (1 - factors)) - 0.5
-                several = (d / (4 * logits) - variance) / variance
-            several = several[np.isfinite(several)]
-            if several.size and (ratio := np.median(several)) > 1:
+                ratios = (d / (4 * logits) - variance) / variance
+            ratios = ratios[np.isfinite(ratios)]
+            ratio = np.median(ratios) if ratios.size else 0
+            if ratio > 1:
+                # Two digits are enough of a number that somebody chose.
                 return float(f"{ratio * np.median(variance):.2g}")
+        # The default of SimAM.
         return 1e-4
 
     @functools.cached_property
     def sign(self):
-        """The sign of the smallest factor: hard gates have some that are 0."""
+        """The sign of the smallest factor, -1, 0 or 1.
+
+        It tells a tanh, with factors below 0, and a sigmoid, with none, from
+        hard gates, with some that are 0.
+        """
         several = (self._other_values(3) for _ in range(SEVERAL_WEIGHTS // 2))
         factors = [self.factors(self.positive, values) for values in several]
         return np.sign(min(x.min() for x in factors))
@@ -399,6 +240,7 @@ class Probes:
     @functools.cached_property
     def multiplies(self):
         """Whether each output is a factor times its input."""
+        # Where a feature is 0, an output is, too.
         absent = self.generator.random(self.shape) < 0.1
         several = [(self.positive, values) for values in self._several]
         for x, values in [(self.x, ()), *several]:
@@ -410,6 +252,8 @@ class Probes:
     @functools.cached_property
     def is_product(self):
         """Whether factors are a factor of channels by one of positions."""
+        # Images, positions and channels. The first channel and the first
+        # position say what such a product is elsewhere.
         factors = self.known_factors.reshape(len(self.x), -1, self.channels)
         product = factors[:, :1] * factors[..., :1]
         atol = ONE_FACTOR * np.abs(factors).max() ** 2
@@ -431,43 +275,52 @@ class Probes:
     @functools.cached_property
     def range(self):
         """The smallest and largest factor that was seen."""
-        factors = [
-            y[is_large] / x[is_large]
-            for *_, x, y in self.first
+        factors = []
+        for *_, x, y in self.first:
             # Quotients by the smallest are inexact.
-            for is_large in [np.abs(x) > 0.01 * np.abs(x).max()]
-        ]
+            is_large = np.abs(x) > 0.01 * np.abs(x).max()
+            factors.append(y[is_large] / x[is_large])
         return _range([*factors, self.factors(LARGE * self.positive)])
 
     @functools.cached_property
     def limits(self):
-        """The range with large weights, which no weights exceed by much."""
+        """The range with large weights, which no weights exceed by much.
+
+        It is measured, so that an activation of any name has its limits.
+        """
         kernels = sum(x.ndim > 1 for x in self.values.values())
-        # Kernels of one sign keep hidden units away from 0.
+        # Twice, signs are left to chance. Kernels of one sign keep hidden
+        # units away from 0: each combination of signs of kernels is tried.
         signs = [None, None, *itertools.product((1, -1), repeat=kernels)]
-        factors = [
-            self.factors(x, self._other_values(scale, several))
-            for several in signs[:MOST_SIGNS]
-            for x, scale in (
-                (self.x, 1),
-                (RANGE * self.x, RANGE),
-                (RANGE * self.positive, RANGE),
-            )
+        # Features, and the size of weights.
+        trials = [
+            (self.x, 1),
+            (RANGE * self.x, RANGE),
+            (RANGE * self.positive, RANGE),
         ]
+        factors = []
+        for signs_of_kernels in signs[:MOST_SIGNS]:
+            for x, scale in trials:
+                values = self._other_values(scale, signs_of_kernels)
+                factors.append(self.factors(x, values))
         low, high = _range(factors)
         return min(low, self.range[0]), max(high, self.range[1])
 
     @functools.cached_property
     def without_gradient(self):
         """How many weights get no gradient, of those to be trained."""
-        return sum(
-            not any(self._gets_gradient(x) for _ in range(SEVERAL_WEIGHTS))
-            for x in self.cut.variables
+        count = 0
+        for variable in self.cut.variables:
             # Scales of float8 are overwritten.
-            if x.trainable and not x.overwrite_with_gradient
-        )
+            if not variable.trainable or variable.overwrite_with_gradient:
+                continue
+            several = range(SEVERAL_WEIGHTS)
+            if not any(self._gets_gradient(variable) for _ in several):
+                count += 1
+        return count
 
     def _gets_gradient(self, variable):
+        """Returns whether a weight gets a gradient with random weights."""
         values, key = self.values | self._other_values(), id(variable)
 
         def function(x, value):
@@ -479,20 +332,13 @@ class Probes:
         )
         return any(gradient.any() for gradient in gradients)
 
-    def _gradient(self, function, x):
-        """Returns the gradient of a weighted sum of outputs."""
-
-        def run(watch):
-            given = watch(ops.convert_to_tensor(x, "float32"))
-            y = ops.cast(function(given), "float32")
-            weights = np.resize(self.direction, tuple(y.shape))
-            return ops.sum(ops.multiply(y, weights.astype("float32"))), given
-
-        return ops.convert_to_numpy(gradient_at(run, x.shape)[1])
-
 
 def probe(cut, data_format, own=None, images=3):
-    """Returns probes of few positions or its own, `None` if it takes none."""
+    """Returns the probes of a part, `None` if it takes none.
+
+    Their positions are few, unless it takes only those that it was made for.
+    What the part raises is raised where nothing else can be tried.
+    """
     sizes = list(cut.source.shape[1:])
     axis = 0 if data_format == "channels_first" else len(sizes) - 1
     channels = sizes.pop(axis)
@@ -501,7 +347,7 @@ def probe(cut, data_format, own=None, images=3):
         return None
     few = list(SIZES[: len(sizes)])
     true = [x or y for x, y in zip(sizes, few, strict=True)]
-    # Without weights, there may be sizes in the formula.
+    # The formula of a part without weights may have sizes in it.
     is_small = math.prod(true) <= MOST_POSITIONS or not cut.variables
     tries = [true] if is_small else [few, true]
     if math.prod(true) == 1:
@@ -524,7 +370,8 @@ def probe(cut, data_format, own=None, images=3):
 def _have_same_shares(*factors):
     """Returns whether channels get equal shares of the largest factor.
 
-    What positions get, too, is divided out so. It may be 0 of a hard sigmoid.
+    So what positions get, too, is divided out. Where a hard sigmoid gives a
+    position 0, no shares are known.
     """
     pair = np.stack(factors)
     most = pair.max(-1, keepdims=True)
@@ -533,17 +380,8 @@ def _have_same_shares(*factors):
     return known.any() and shares.max() < ONE_FACTOR
 
 
-def _run(function, x):
-    x = ops.convert_to_tensor(x, "float32")
-    return ops.convert_to_numpy(ops.stop_gradient(function(x)))
-
-
 def _range(factors):
+    """Returns the smallest and the largest number in several arrays."""
     low = min(float(x.min()) for x in factors)
-    return low, max(float(x.max()) for x in factors)
-
-
-def difference_of(expected, y):
-    """Returns the largest difference, relative to the largest value."""
-    largest = max(np.abs(expected).max(), 1e-30)
-    return float(np.abs(expected - y).max() / largest)
+    high = max(float(x.max()) for x in factors)
+    return low, high
