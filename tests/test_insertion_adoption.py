@@ -80,10 +80,17 @@ FORMS = {
 
 
 exhaustive = pytest.mark.exhaustive
+# `check` recognizes these in `test_recognition_claims.py`, and other forms
+# show that weights of their layers are carried over.
+RECOGNIZED = {
+    *("kobiso", "Sequential", "spatial first", "channel gate", "Swish"),
+    *("hard sigmoid", "class Both"),
+}
 
 
 def marked(form):
     marks = [pytest.mark.every_backend] * (form == "own weights")
+    marks += [exhaustive] * (form in RECOGNIZED)
     return pytest.param(form, marks=marks)
 
 
