@@ -32,7 +32,7 @@ from cbam_keras.layers import AttentionLayer
 # A name: what is pasted, and the line of code for what it becomes.
 FORMS = {
     "kobiso": (both, "CBAM(R)"),
-    "Lambda": (partial(both, form="lambda"), "CBAM(R)"),
+    "Lambda": (partial(channel, form="lambda"), "ChannelAttention(R)"),
     "Sequential": (partial(channel, unit="sequential"), "ChannelAttention(R)"),
     "spatial first": (
         lambda x: channel(spatial(x)),
@@ -40,7 +40,10 @@ FORMS = {
     ),
     "unrefined": (unrefined, "CBAM(R, order='parallel')"),
     "two sigmoids": (partial(both, join="gates"), "CBAM(R, combine='gates')"),
-    "truncated": (partial(both, hidden=5), "CBAM(hidden_units=5)"),
+    "truncated": (
+        partial(channel, hidden=5),
+        "ChannelAttention(hidden_units=5)",
+    ),
     "channel gate": (channel, "ChannelAttention(R)"),
     "Swish": (
         partial(channel, pools=("avg",), activation="silu", unit="conv"),
@@ -366,7 +369,7 @@ def test_a_shared_gate_stays_shared(gate):
 
 def in_model(x, frames=False):
     inputs = keras.Input(x.shape[1 + frames :])
-    inner = keras.Model(inputs, both(inputs), name="inner")
+    inner = keras.Model(inputs, spatial(inputs), name="inner")
     wrap = layers.TimeDistributed if frames else lambda layer, name: layer
     return wrap(inner, name="frames")(x)
 
@@ -468,14 +471,14 @@ def test_channels_first_is_adopted():
 
 
 def test_the_report_has_a_row_for_each_gate():
-    model = network(lambda x: channel(both(x), gate="softmax"))
+    model = network(lambda x: channel(spatial(x), gate="softmax"))
     _, report = adopt(model)
     frame = report.to_dataframe()
     assert list(frame["adopted"]) == [True, False]
-    assert list(frame["kind"]) == ["cbam", ""]
+    assert list(frame["kind"]) == ["spatial", ""]
     assert {"gate", "difference", "note"} <= {*frame}
     assert report.verdict.startswith("1 of 2 gates adopted.")
-    assert "CBAM(reduction_ratio=4)" in str(report)
+    assert "SpatialAttention()" in str(report)
 
 
 def unregistered(y, predictions):

@@ -349,15 +349,15 @@ def test_classes_that_cannot_be_loaded_are_noted():
 @pytest.mark.parametrize("policy", ["float64", "float16", "mixed_bfloat16"])
 def test_all_precisions_are_compared(policy):
     keras.config.set_dtype_policy(policy)
-    model = network(both)
+    model = network(spatial)
     keras.config.set_dtype_policy("float32")
-    assert only(check(model)).equals.startswith("cbam_keras.CBAM")
+    assert only(check(model)).equals == "cbam_keras.SpatialAttention()"
 
 
 @pytest.mark.parametrize(
     "gate, status, words",
     [
-        (both, 0, "as the paper"),
+        (spatial, 0, "SpatialAttention()"),
         (two_mlps, 1, "cannot suppress features"),
     ],
 )

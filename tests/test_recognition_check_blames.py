@@ -153,7 +153,12 @@ EPSILON = "first difference: epsilon 0.001 of"
     "gate, shape, words",
     [
         (partial(simam, regularization=1e-3), SHAPE, "SimAM(regularizat"),
-        (partial(simam, regularization=1e-7), SHAPE, "SimAM(regularizat"),
+        pytest.param(
+            partial(simam, regularization=1e-7),
+            SHAPE,
+            "SimAM(regularizat",
+            marks=exhaustive,
+        ),
         (simam, SHAPE, "SimAM()"),
         (closed_bracket, SHAPE, f"{UNLIKE} row, column and channel"),
         (eca_of_relu, SHAPE, "first difference: a convolution of one weig"),
@@ -177,7 +182,9 @@ EPSILON = "first difference: epsilon 0.001 of"
             partial(triplet, epsilon=1e-3), SHAPE, EPSILON, marks=exhaustive
         ),
         (context, SHAPE, "GlobalContext(reduction_ratio=4)"),
-        (partial(context, epsilon=1e-3), SHAPE, EPSILON),
+        pytest.param(
+            partial(context, epsilon=1e-3), SHAPE, EPSILON, marks=exhaustive
+        ),
         (
             windows_of_15,
             (None, None, CHANNELS),
@@ -269,7 +276,9 @@ def times(function):
     [
         (lambda y: y, "no sigmoid: factors from -"),
         (ops.relu, "no sigmoid: SqueezeExcite"),
-        (ops.softplus, "no sigmoid: factors from 0.00"),
+        pytest.param(
+            ops.softplus, "no sigmoid: factors from 0.00", marks=exhaustive
+        ),
         (ops.tanh, "no sigmoid: SqueezeExcite"),
         (lambda y: ops.sigmoid(y + y), "adds one pool to itself"),
     ],
@@ -360,7 +369,10 @@ def test_words_within_words_are_no_attention():
     [
         (both, (1, 1, CHANNELS), "the features have one position"),
         (both, (1, CHANNELS), "the features have one position"),
-        (Both(), (1, 1, CHANNELS), "the features have one position"),
+        pytest.param(
+            *(Both(), (1, 1, CHANNELS), "the features have one position"),
+            marks=exhaustive,
+        ),
         (CBAM(4), (1, 1, CHANNELS), "the features have one position"),
         (partial(both, hidden=1), (8, 9, 1), "the features have one channel"),
     ],
@@ -397,7 +409,7 @@ def test_a_gate_that_was_never_trained_is_noted():
 def test_images_in_another_range_are_noted():
     inputs = keras.Input((8, 9, 3))
     backbone = keras.Sequential([layers.Rescaling(1 / 255), layers.Dense(12)])
-    model = keras.Model(inputs, channel(backbone(inputs)))
+    model = keras.Model(inputs, spatial(backbone(inputs)))
     images = np.random.default_rng(0).random((2, 8, 9, 3), "float32")
     assert not check(model, 255 * images).note
     report = check(model, images)
@@ -405,7 +417,7 @@ def test_images_in_another_range_are_noted():
     assert report.note.endswith("divides by 255 itself")
     wide = check(model, 65535 * images)
     assert wide.note.endswith("this network divides by 255 itself")
-    model = keras.Model(inputs, channel(backbone(inputs / 255)))
+    model = keras.Model(inputs, spatial(backbone(inputs / 255)))
     assert check(model, 255 * images).note == report.note
 
 
@@ -413,11 +425,11 @@ def test_networks_of_imagenet_expect_their_range_once_trained():
     inputs = keras.Input((8, 9, 3))
     network = keras.Sequential([layers.Dense(12), layers.BatchNormalization()])
     network.name = "mobilenetv2"
-    model = keras.Model(inputs, channel(network(inputs / 255)))
+    model = keras.Model(inputs, spatial(network(inputs / 255)))
     images = np.random.default_rng(0).integers(0, 256, (2, 8, 9, 3))
     assert not check(model, images).note
     network.layers[-1].moving_mean.assign(np.ones(12))
     words = "images from 0 to 1; mobilenetv2 expects -1 to 1"
     assert check(model, images).note == words
-    model = keras.Model(inputs, channel(network(inputs / 127.5 - 1)))
+    model = keras.Model(inputs, spatial(network(inputs / 127.5 - 1)))
     assert not check(model, images).note
