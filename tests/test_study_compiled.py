@@ -111,7 +111,7 @@ def test_workers_train_networks_of_users_as_one_process_does(kind, tmp_path):
 
 def by_name(**options):
     return comparison.plan(
-        ["cbam"], data="mnist5k", **{"recipe": SMALL, **options}
+        ["se"], data="mnist5k", **{"recipe": SMALL, **options}
     )
 
 
