@@ -310,11 +310,12 @@ def squared(x):
 
 
 def before_relu(x):
-    """Both halves of CBAM in parallel, one with a ReLU before its sigmoid."""
+    """Two gates in parallel, one with a ReLU before its sigmoid."""
     y = layers.Conv2D(1, 7, padding="same", activation="relu")
     pools = [f(x, axis=-1, keepdims=True) for f in (ops.mean, ops.max)]
     factors = ops.sigmoid(y(ops.concatenate(pools, axis=-1)))
-    return layers.multiply([channel(x), factors])
+    # Of a single pool, fewer layers of ours have to be compared.
+    return layers.multiply([channel(x, pools=("avg",)), factors])
 
 
 def elementwise(x):
