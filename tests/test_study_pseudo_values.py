@@ -253,7 +253,7 @@ def test_one_run_each_counts_predictions_that_differ():
     )
     assert results.rows[1].differ == 40
     assert results.rows[1].interval[0] < results.rows[1].difference
-    assert "holds for these trained networks only" in results.verdict
+    assert "compares these trained networks only" in results.verdict
     note = results.tables()[0].note
     assert "Brackets: 95% CI, which does not cover other seeds." in note
 

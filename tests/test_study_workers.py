@@ -71,7 +71,7 @@ def dying(code, output, **options):
     """Returns what is said of processes that run code in place of ours."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        pytest.raises(RuntimeError, match="the same call resumes") as caught,
+        pytest.raises(RuntimeError, match="repeat the call") as caught,
     ):
         patch.setattr(workers, "SCRIPT", f"import os, sys\n{code}")
         patch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.05)
@@ -84,7 +84,7 @@ def dying(code, output, **options):
 def test_tasks_that_die_before_they_train_end_the_run(tmp_path, capsys):
     code = "os.kill(os.getpid(), 9)"
     message = dying(code, tmp_path, executor=POOL)
-    assert "ended by SIGKILL (no message)" in message
+    assert "stopped by SIGKILL (no message)" in message
     assert "before it trained a network" in capsys.readouterr().out
     # The same call resumes.
     assert study.run(planned(NARROW, GATED), tmp_path).runs
