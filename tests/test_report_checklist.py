@@ -28,7 +28,7 @@ MADE = {
 def answers(page):
     """Returns what a page answers, by what is asked for."""
     assert "Not in this report" not in page
-    section = page[page.index("<h2>For your checklist") :]
+    section = page[page.index("<h2>Reporting checklist") :]
     section = section[: section.index("</section>")]
     # It is folded.
     assert section.index("<details>") < section.index("<table>")
@@ -57,18 +57,18 @@ def test_a_trained_run_answers_what_it_has_recorded(tmp_path):
     change(folder, **MADE, leaks=["1 test image is a copy"])
     after = answers(report.write(folder).read_text("utf-8"))
     new = with_answers(after) - with_answers(before)
-    assert new == {"A plan fixed in advance", "Computers and time"}
+    assert new == {"A plan fixed in advance", "Hardware and training time"}
     assert after["A plan fixed in advance"].startswith(
         "study.json was written on 2026-01-02 12:03 UTC, before the first"
     )
-    assert "2 x a GPU" in after["Computers and time"]
+    assert "2 x a GPU" in after["Hardware and training time"]
     copies = "Duplicates and related examples in several splits"
     assert "exactly the content of a training one" in before[copies]
     assert after[copies] == "1 test image is a copy."
     assert after["A fair baseline"].endswith("training time of the others.")
     where = '"ROC and threshold" has the threshold.'
     assert after["Output and threshold"].endswith(where)
-    assert after["Robustness and sensitivity"] == "None was tested in this run."
+    assert after["Robustness and sensitivity"] == "Not tested in this run."
     assert (
         YOURS == after["Population, setting, purpose, and why these networks"]
     )
@@ -86,10 +86,10 @@ def test_methods_say_what_was_fixed_and_where_it_was_trained(tmp_path):
     text = report.write(folder).read_text("utf-8")
     (methods,) = re.findall(r'<p class="text">(The dataset .*?)</p>', text)
     for sentence in (
-        "All variants share this recipe; none was tuned separately in this "
-        "run. Nothing in this run was chosen on the test images: no epoch, ",
+        "All variants were trained with the same hyperparameters; none was "
+        "tuned separately. No epoch, learning rate or threshold was ",
         "The settings were recorded on 2026-01-02 12:03 UTC, when the run",
-        "Hardware: 4 cores of a processor, 2 x a GPU (a minute of training).",
+        "4 cores of a processor, 2 x a GPU (about 1 minute of training).",
     ):
         assert sentence in methods
     written = [*MADE["plans"], {"written": "2026-01-03 09:00 UTC"}]
@@ -124,8 +124,8 @@ def test_given_predictions_answer_nothing_of_their_training(kind, tmp_path):
     assert found["Outcome, and how often each class occurs"].startswith(outcome)
     for item in (
         "A fair baseline",
-        "Choice of the network that was tested",
-        "Computers and time",
+        "Checkpoint selection",
+        "Hardware and training time",
         "Loss, optimizer, schedule, epochs, batch size",
         "No test data in training or model selection",
         "Robustness and sensitivity",

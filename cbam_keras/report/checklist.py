@@ -13,7 +13,7 @@ from cbam_keras.report.page import Page, Section
 from cbam_keras.report.summary import Summary
 from cbam_keras.study.results.kept import CLASSES, LABELS, OF_SCORES
 
-YOURS = "Yours to write."
+YOURS = "To be completed by the authors."
 LISTS = (
     "Items of four checklists in our own words: REFORMS (2024; item numbers up "
     "to 3d), CLAIM (2024), TRIPOD+AI (2024) and NeurIPS. The answers come from "
@@ -41,16 +41,16 @@ def add_checklist(page: Page, summary: Summary) -> None:
     """Adds what checklists ask to a page that has all other sections."""
     rows = [
         {
-            "asked for": item.asked_for,
-            "answer": item.answer(summary, page) or YOURS,
-            "lists": item.lists,
+            "item": item.asked_for,
+            "this run": item.answer(summary, page) or YOURS,
+            "checklist items": item.lists,
         }
         for item in ITEMS
     ]
-    answered = sum(row["answer"] != YOURS for row in rows)
-    title = f"{len(rows)} items, {answered} answered at least in part"
+    answered = sum(row["this run"] != YOURS for row in rows)
+    title = f"{len(rows)} items, {answered} answered in full or in part"
     table = Table(title, rows)
-    section = Section("For your checklist", [LISTS], folded=[table])
+    section = Section("Reporting checklist", [LISTS], folded=[table])
     page.sections.append(section)
 
 
@@ -112,7 +112,7 @@ def answer_preprocessing(summary: Summary, page: Page) -> str:
         return f"{'. '.join(summary.notes)}. Add the rest."
     text = "No augmentation"
     if summary.recipe.get("augment"):
-        text = f'Training {summary.noun}s were augmented ("Methods in words")'
+        text = f'Training {summary.noun}s were augmented ("Methods")'
     return (
         f'{text}; "All settings" has the rest. State how the files were '
         "processed earlier."
@@ -160,7 +160,7 @@ def answer_networks(summary: Summary, page: Page) -> str:
     has_weights = summary.settings.get("weights")
     weights = "ImageNet weights" if has_weights else "random weights"
     return (
-        f'"Methods in words" has the variants of {summary.model} with their '
+        f'"Methods" has the variants of {summary.model} with their '
         f"options and trainable parameters; each began with {weights}."
     )
 
@@ -183,7 +183,7 @@ def answer_baseline(summary: Summary, page: Page) -> str:
 def answer_optimization(summary: Summary, page: Page) -> str:
     if summary.is_given:
         return ""
-    return 'In "Methods in words" and "All settings".'
+    return 'In "Methods" and "All settings".'
 
 
 def answer_hyperparameters(summary: Summary, page: Page) -> str:
@@ -197,10 +197,7 @@ def answer_hyperparameters(summary: Summary, page: Page) -> str:
             f" and choose among {len(summary.rates)} learning rates in the "
             "same way"
         )
-    return (
-        f"{text}; none was tuned separately in this run. State how the recipe "
-        "was found."
-    )
+    return f"{text}; none was tuned separately. State how the recipe was found."
 
 
 def answer_tested_network(summary: Summary, page: Page) -> str:
@@ -237,8 +234,8 @@ def answer_sample_size(summary: Summary, page: Page) -> str:
 
 def answer_metrics(summary: Summary, page: Page) -> str:
     return (
-        f"The verdict is about {summary.measure.heading} alone; the tables "
-        "show further ones. State why it was chosen."
+        f"The verdict is based on {summary.measure.heading} only; the tables "
+        "show further metrics. State why it was chosen."
     )
 
 
@@ -317,13 +314,15 @@ def answer_explanations(summary: Summary, page: Page) -> str:
 
 
 def answer_robustness(summary: Summary, page: Page) -> str:
-    return "" if summary.is_given else "None was tested in this run."
+    return "" if summary.is_given else "Not tested in this run."
 
 
 def answer_external_data(summary: Summary, page: Page) -> str:
     if summary.is_given:
         return ""
-    return f"None in this run: all {summary.noun}s are of {summary.data_name}."
+    return (
+        f"None in this run: all {summary.noun}s are from {summary.data_name}."
+    )
 
 
 def answer_subgroups(summary: Summary, page: Page) -> str:
@@ -373,12 +372,12 @@ def answer_machines(summary: Summary, page: Page) -> str:
 
 def answer_repeating(summary: Summary, page: Page) -> str:
     if page.command:
-        return 'The command is in "To repeat it", with the seeds.'
+        return 'The command is in "Reproduce this run", with the seeds.'
     if summary.is_given:
         return ""
     return (
-        '"All settings" has the settings and "To repeat it" the seeds; share '
-        "the script."
+        '"All settings" has the settings and "Reproduce this run" the seeds; '
+        "share the script."
     )
 
 
@@ -405,7 +404,7 @@ ITEMS: Sequence[Item] = (
         "REFORMS 2a, 3a, 3b; CLAIM 7, 43; TRIPOD+AI 5a, 5b, 18e; NeurIPS 5, 12",
     ),
     Item(
-        "What was included, left out, damaged or missing",
+        "Inclusion and exclusion; damaged or missing data",
         answer_left_out,
         "REFORMS; CLAIM 8, 12, 35; TRIPOD+AI 6b, 11, 20a",
     ),
@@ -460,7 +459,7 @@ ITEMS: Sequence[Item] = (
         "REFORMS; CLAIM 25; TRIPOD+AI 12c; NeurIPS 6",
     ),
     Item(
-        "Choice of the network that was tested",
+        "Checkpoint selection",
         answer_tested_network,
         "REFORMS; CLAIM 26; TRIPOD+AI 12c",
     ),
@@ -495,7 +494,7 @@ ITEMS: Sequence[Item] = (
         "TRIPOD+AI 12e, 23a",
     ),
     Item(
-        "Unequal classes",
+        "Class imbalance",
         answer_unequal_classes,
         "CLAIM 19, 38; TRIPOD+AI 13",
     ),
@@ -545,7 +544,7 @@ ITEMS: Sequence[Item] = (
         "REFORMS 2b; CLAIM 23, 43; TRIPOD+AI 18f; NeurIPS 5",
     ),
     Item(
-        "Computers and time",
+        "Hardware and training time",
         answer_machines,
         "REFORMS 2c; NeurIPS 8",
     ),

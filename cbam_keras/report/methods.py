@@ -17,6 +17,7 @@ OPTIONS_IN_WORDS = {
     "identity_init=True": "identity initialization",
     "spatial_batch_norm=True": "batch normalization in the spatial attention",
 }
+BATCH_NORM_MOMENTUM = "spatial_batch_norm_momentum="
 
 
 def describe_methods(summary: Summary) -> list[str]:
@@ -130,16 +131,20 @@ def describe_variants(summary: Summary) -> str:
 
 def _describe_network(network: NetworkSummary) -> str:
     """Returns a network with its options and parameters in brackets."""
-    label = "no attention" if network.label == "none" else network.label
-    facts = ", ".join(
-        OPTIONS_IN_WORDS.get(fact, fact) for fact in network.facts
-    )
+    label = "without attention" if network.label == "none" else network.label
+    facts = ", ".join(map(_describe_option, network.facts))
     if "spatial_batch_norm=True" in network.facts:
-        facts += "; a variant of Woo et al., 2018"
-        if "identity_init=True" in network.facts:
-            facts += ", that starts as the identity"
-        facts += ", with batch normalization in its spatial attention"
+        facts = f"a variant of Woo et al., 2018: {facts}"
     return f"{label} ({facts})"
+
+
+def _describe_option(fact: str) -> str:
+    """Returns an option such as "reduction_ratio=4" in words."""
+    if fact in OPTIONS_IN_WORDS:
+        return OPTIONS_IN_WORDS[fact]
+    fact = fact.replace(BATCH_NORM_MOMENTUM, "momentum=", 1)
+    name, _, value = fact.partition("=")
+    return f"{name.replace('_', ' ')} {value}".strip()
 
 
 def describe_controls(summary: Summary) -> Iterable[str]:
@@ -266,7 +271,7 @@ def describe_tested_epochs(summary: Summary) -> str:
         if several:
             part += f" ({count} of {summary.finished_runs} networks)"
         parts.append(part)
-    return f"The weights of {' and '.join(parts)} were evaluated."
+    return f"We evaluated the weights after {' and '.join(parts)}."
 
 
 def name_epoch(reason: str) -> str:
@@ -438,10 +443,10 @@ def describe_equal_effort(summary: Summary) -> str:
     if summary.has_own_rates:
         apart = ", apart from their learning rates"
     elif summary.rates:
-        apart = " and its rule for learning rates"
+        apart = ", and with the same rule for learning rates"
     return (
-        f"All variants share this recipe{apart}; none was tuned separately in "
-        "this run."
+        f"All variants were trained with the same hyperparameters{apart}; none "
+        "was tuned separately."
     )
 
 
@@ -454,8 +459,8 @@ def describe_selection(summary: Summary) -> str:
             f"are test {noun}s in other folds."
         )
     return (
-        f"Nothing in this run was chosen on the test {noun}s: no epoch, "
-        "learning rate or threshold."
+        "No epoch, learning rate or threshold was selected on the test "
+        f"{noun}s."
     )
 
 
@@ -474,7 +479,7 @@ def describe_machines(summary: Summary) -> str:
     """Returns the hardware, and how long training took."""
     if not summary.machines:
         return ""
-    took = f" ({summary.time} of training)" if summary.time else ""
+    took = f" (about {summary.time} of training)" if summary.time else ""
     return f"Hardware: {'; '.join(summary.machines)}{took}."
 
 

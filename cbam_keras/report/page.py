@@ -35,11 +35,11 @@ SECTIONS = (
     "ROC and threshold",
     "Threshold",
     "Data",
-    "Methods in words",
-    "For your checklist",
+    "Methods",
+    "Reporting checklist",
     "Files",
 )
-REPEAT = "To repeat it"
+REPEAT = "Reproduce this run"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -166,7 +166,7 @@ def _add_data(page, results, content):
         which = str(results.first_run)
         has_masks = (content["source"] or {}).get("masks")
         noun = "pixel" if has_masks else results.noun
-        title = f"{noun.capitalize()}s of each class, {which}"
+        title = f"{noun.capitalize()}s per class ({which})"
         are_equal = all(len({*x}) == 1 for x in counts.values())
         tables = section.folded if are_equal else section.tables
         tables.append(Table(title, rows))
@@ -220,7 +220,7 @@ def _add_files(page, results, content):
                 x.metrics.get(validation_key(measure.key))
             ),
             measure.column: measure.number(x.metrics.get(measure.key)),
-            "file, or what went wrong": x.file or f"{x.status} ({x.message})",
+            "file or error": x.file or f"{x.status} ({x.message})",
         }
         for x in results.outcomes
         if x.file or not x.finished
@@ -277,7 +277,7 @@ def _add_methods(page, results, content):
         return
     summary = summarize(results, content)
     text = " ".join(describe_methods(summary))
-    page.sections.append(Section("Methods in words", texts=[text]))
+    page.sections.append(Section("Methods", texts=[text]))
     add_checklist(page, summary)
 
 

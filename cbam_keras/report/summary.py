@@ -257,7 +257,7 @@ def describe_time(results: Results) -> str:
         return ""
     if seconds >= 5400:
         return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds > 90 else "a minute"
+    return f"{seconds / 60:.0f} minutes" if seconds > 90 else "1 minute"
 
 
 def _describe_network(results, name, options):
