@@ -8,6 +8,7 @@ on what they measure.
 
 - `layers`, `networks`, `memory`, `small_network`, `single_image`, `startup`,
   `exports`, `job`: run by `python -m benchmarks`, too.
+- `reading`: folders of images and arrays, beside Keras' own reader.
 - `insertion`: attention inserted into a trained network.
 - `paper`: parameters and multiply-accumulates beside those of the paper.
 - `when_it_helps/`: accuracy without and with attention.

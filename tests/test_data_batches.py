@@ -1,7 +1,6 @@
 """Batches: order and augmentation."""
 
 import hashlib
-import itertools
 import random
 
 import keras
@@ -190,24 +189,40 @@ def test_random_resized_crops_have_the_areas_and_ratios_of_inception():
     assert abs(ratios.std() - 2 * np.log(4 / 3) / np.sqrt(12)) < 0.01
 
 
-def test_fit_reads_the_batches_of_the_epoch():
-    train = _load("pixels").train
-    read = data.for_fit(train)
-    for number in (0, 1):
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("kind", ["pixels", "boxes", "layers"])
+def test_fit_and_loops_read_the_batches_of_each_epoch(kind, data_format):
+    keras.config.set_image_data_format(data_format)
+    train = _load(kind).train
+    expected = []
+    for number in range(2):
         train.set_epoch(number)
-        found = [*itertools.islice(iter(read), len(train))]
-        expected = [train[index] for index in range(len(train))]
-        for one, other in zip(found, expected, strict=True):
-            for each, array in zip(one, other, strict=True):
-                np.testing.assert_array_equal(np.asarray(each), array)
+        expected.append([train[index] for index in range(len(train))])
+    read = data.for_fit(train)
+    train.set_epoch(0)
+    for number in range(2):
+        found = [tuple(map(np.asarray, batch)) for batch in read]
+        assert_same(found, expected[number])
+        assert found[0][0].dtype == np.float32
+        if read is train:
+            train.on_epoch_end()
+    train.set_epoch(1)
+    assert_same(epoch(train), expected[1])
+
+
+def test_batches_for_fit_are_a_dataset_under_tensorflow():
+    train = _load().train
+    read = data.for_fit(train)
     if keras.backend.backend() != "tensorflow":
         assert read is train
         return
     # With it, the end of an epoch waits for a thread that sleeps.
     assert read.options().autotune.enabled is False
     assert read.cardinality() == len(train)
-    cropped = _load("boxes").train
-    assert data.for_fit(cropped) is cropped
+    # Copied as they are stored, and made floats by TensorFlow.
+    stored = next(train.read_epoch())[0]
+    assert stored.dtype == np.uint8
+    np.testing.assert_array_equal(stored, train[0][0])
 
 
 # Random layers of Keras as augmentation.

@@ -1,9 +1,11 @@
 """`Batches`: examples as a `PyDataset` for `fit`, on every backend."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -28,6 +30,25 @@ ORDER, FLIP_AND_CROP, RANDOM_CROP, LAYERS = 1, 2, 3, 4
 TRIED = 8
 # Batches that `fit` decodes ahead of the one it trains on.
 PREFETCHED = 2
+# So many parts of a batch are given to each thread that decodes, one at a time:
+# few, since each costs as much as a small image, but more than one, for the
+# threads to end together.
+PARTS_OF_THREAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Begun:
+    """A batch whose images threads decode, each into its place."""
+
+    epoch: int
+    index: int
+    rows: np.ndarray
+    # They are `None` if the examples are decoded.
+    images: np.ndarray | None = None
+    labels: list[Any] = dataclasses.field(default_factory=list)
+    parts: list[concurrent.futures.Future] = dataclasses.field(
+        default_factory=list
+    )
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -73,35 +94,81 @@ class Batches(keras.utils.PyDataset):
     def __len__(self) -> int:
         return math.ceil(len(self.examples) / self.batch_size)
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         # One thread may read an epoch while another begins the next.
+        images, *others = self._finish(self._begin(*self.epoch, index))
+        return self._as_input(images), *others
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        for images, *others in self.read_epoch():
+            yield self._as_input(images), *others
+
+    def read_epoch(self) -> Iterator[tuple[Any, ...]]:
+        """Yields batches whose images are as they are stored.
+
+        They may be of uint8, and have the channels last. Threads decode a batch
+        while the one before it is used.
+        """
         epoch, order = self.epoch
+        ahead = self._begin(epoch, order, 0)
+        for index in range(len(self)):
+            begun = ahead
+            if index + 1 < len(self):
+                ahead = self._begin(epoch, order, index + 1)
+            yield self._finish(begun)
+
+    def _begin(self, epoch, order, index):
+        """Returns a batch that threads begin to decode."""
         start = index * self.batch_size
         positions = np.arange(start, min(start + self.batch_size, len(order)))
         rows = order[positions]
         if self.decoded:
+            return Begun(epoch, index, rows)
+        given = self.examples.images
+        dtype = given.dtype if self.examples.decoded else "uint8"
+        images = np.empty((len(rows), *self.size, self.channels), dtype)
+        labels = [None] * len(rows)
+
+        def fill(first, last):
+            for i in range(first, last):
+                images[i], labels[i] = self._read(epoch, positions[i], rows[i])
+
+        threads = get_threads()
+        num_parts = PARTS_OF_THREAD * os.cpu_count()
+        step = math.ceil(len(rows) / num_parts)
+        parts = [
+            threads.submit(fill, first, min(first + step, len(rows)))
+            for first in range(0, len(rows), step)
+        ]
+        return Begun(epoch, index, rows, images, labels, parts)
+
+    def _finish(self, begun):
+        """Returns a batch once it is decoded, augmented."""
+        epoch, rows = begun.epoch, begun.rows
+        if begun.images is None:
             images = self.examples.images[rows]
             masks = self.examples.masks
             labels = (self.examples.labels if masks is None else masks)[rows]
         else:
-            epochs = [epoch] * len(rows)
-            read = get_threads().map(self._read, epochs, positions, rows)
-            images, labels = map(np.stack, zip(*read, strict=True))
+            for part in begun.parts:
+                part.result()
+            images, labels = begun.images, np.stack(begun.labels)
         if self.augment:
-            rng = self._generator(epoch, index, FLIP_AND_CROP)
+            rng = self._generator(epoch, begun.index, FLIP_AND_CROP)
             draws = rng.random((len(rows), 3), dtype="float32")
             images = flip_and_crop(images, draws, self.augment)
             if self.examples.masks is not None:
                 masks = flip_and_crop(labels[..., None], draws, self.augment)
                 labels = masks[..., 0]
-        images = self._as_input(images)
         if self.layers:
-            rng = self._generator(epoch, index, LAYERS)
+            rng = self._generator(epoch, begun.index, LAYERS)
             masks = None if self.examples.masks is None else labels
             images, masks = apply_layers(
-                self.layers, images, masks, rng, IGNORED
+                self.layers, self._as_input(images), masks, rng, IGNORED
             )
             labels = labels if masks is None else masks
+            if self.channels_first:
+                images = np.moveaxis(images, 1, -1)
         if labels.dtype.kind != "f":
             labels = labels.astype("int32")
         batch = [images, labels]
@@ -162,11 +229,13 @@ class Batches(keras.utils.PyDataset):
 def for_fit(batches: Any) -> Any:
     """Returns batches that `fit` and `evaluate` read without pauses.
 
-    Under TensorFlow that is a `tf.data.Dataset` without autotuning.
+    Under TensorFlow that is a `tf.data.Dataset` without autotuning, to which
+    images are copied as uint8 and converted there.
 
-    Keras makes one with it of a `PyDataset`, and TensorFlow (2.21) deletes its
-    iterator, as after each epoch, in about every second case only once the
-    thread that tunes it has slept its time, up to as long as the epoch took.
+    Keras makes one of a `PyDataset`, too, but copies floats, and tunes it.
+    TensorFlow (2.21) then deletes its iterator, as after each epoch, in about
+    every second case only once the thread that tunes it has slept its time, up
+    to as long as the epoch took.
 
     Args:
         batches: `train`, `validation` or `test` of `load`; anything else is
@@ -181,17 +250,35 @@ def for_fit(batches: Any) -> Any:
         9
     """
     is_tensorflow = keras.backend.backend() == "tensorflow"
-    # What threads decode, Keras reads without autotuning.
-    if not is_tensorflow or getattr(batches, "decoded", False) is False:
+    if not is_tensorflow or not isinstance(batches, Batches):
         return batches
     tf = _checks.require("tensorflow", extra="tensorflow")
+
+    def read():
+        epoch = batches.epoch[0]
+        for images, *others in batches.read_epoch():
+            is_several = images.dtype.names is not None
+            yield inputs_of(images, INPUTS) if is_several else images, *others
+        # As Keras does for a `PyDataset`, unless a run has set another one.
+        if batches.epoch[0] == epoch:
+            batches.on_epoch_end()
+
+    def convert(images, *others):
+        if not isinstance(images, dict):
+            images = keras.ops.cast(images, "float32")
+            if batches.channels_first:
+                images = keras.ops.moveaxis(images, -1, 1)
+        return images, *others
+
     dataset = tf.data.Dataset.from_generator(
-        lambda: map(batches.__getitem__, range(len(batches))),
+        read,
         output_signature=keras.tree.map_structure(
-            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype), batches[0]
+            lambda x: tf.TensorSpec((None, *x.shape[1:]), x.dtype),
+            next(read()),
         ),
     )
     options = tf.data.Options()
     options.autotune.enabled = False
     count = tf.data.experimental.assert_cardinality(len(batches))
-    return dataset.apply(count).prefetch(PREFETCHED).with_options(options)
+    dataset = dataset.map(convert).apply(count).prefetch(PREFETCHED)
+    return dataset.with_options(options)
