@@ -59,7 +59,7 @@ def test_a_trained_run_answers_what_it_has_recorded(tmp_path):
     new = with_answers(after) - with_answers(before)
     assert new == {"A plan fixed in advance", "Hardware and training time"}
     assert after["A plan fixed in advance"].startswith(
-        "study.json was written on 2026-01-02 12:03 UTC, before the first"
+        "The settings were recorded on 2026-01-02 12:03 UTC, when the run"
     )
     assert "2 x a GPU" in after["Hardware and training time"]
     copies = "Duplicates and related examples in several splits"
@@ -88,10 +88,12 @@ def test_methods_say_what_was_fixed_and_where_it_was_trained(tmp_path):
     for sentence in (
         "All variants were trained with the same hyperparameters; none was "
         "tuned separately. No epoch, learning rate or threshold was ",
-        "The settings were recorded on 2026-01-02 12:03 UTC, when the run",
         "4 cores of a processor, 2 x a GPU (about 1 minute of training).",
     ):
         assert sentence in methods
+    # That settings were recorded when the run began says nothing.
+    assert "were recorded" not in methods
+    assert ">begun</dt><dd>2026-01-02 12:03 UTC<" in text
     written = [*MADE["plans"], {"written": "2026-01-03 09:00 UTC"}]
     change(folder, plans=written)
     text = report.write(folder).read_text("utf-8")

@@ -195,4 +195,7 @@ def test_methods_are_sentences(tmp_path):
         "keras 3.",
     ):
         assert fact in methods
+    # Only packages have names in code.
+    in_words, _, packages = methods.partition("Software: ")
+    assert packages and not re.search("[_=`]", in_words)
     assert not re.search(r" [.,;:)]|[.,;:][A-Z]|\(\s|\.\.", methods)

@@ -347,13 +347,10 @@ def answer_plan(summary: Summary, page: Page) -> str:
     if not summary.plans:
         return ""
     first, *later = (plan["written"] for plan in summary.plans)
-    text = (
-        f"study.json was written on {first}, before the first network was "
-        "trained"
-    )
+    text = f"The settings were recorded on {first}, when the run began"
     if later:
         text += f", and changed on {' and '.join(later)}"
-    return f"{text}. It is not a public preregistration."
+    return f"{text}. Name a plan that is older or public, if there is one."
 
 
 def answer_code(summary: Summary, page: Page) -> str:

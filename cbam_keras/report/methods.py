@@ -4,6 +4,7 @@ Each sentence says what was computed, from a `Summary`; nothing is concluded
 from settings where the results can tell.
 """
 
+import re
 from collections.abc import Iterable
 
 from cbam_keras.report.summary import NetworkSummary, Summary
@@ -11,13 +12,26 @@ from cbam_keras.study.results.kept import CLASSES, LABELS, OF_SCORES
 
 # The ECE of fewer examples is biased, and tables leave it out.
 LEAST_FOR_ECE = 1_000
-# Options of layers, in the words of a thesis.
+# Names of options, in the words of a thesis. Others are their own words.
 OPTIONS_IN_WORDS = {
-    "stages=top": "after the last feature map",
-    "identity_init=True": "identity initialization",
-    "spatial_batch_norm=True": "batch normalization in the spatial attention",
+    "identity_init": "identity initialization",
+    "batch_norm": "batch normalization",
+    "batch_norm_momentum": "momentum",
+    "spatial_batch_norm": "batch normalization in the spatial attention",
+    "spatial_batch_norm_momentum": "momentum",
+    "use_bias": "biases",
+    "spatial_use_bias": "bias in the spatial attention",
+    "pool_types": "pooling",
+    "channel_pool_types": "channel pooling",
+    "spatial_pool_types": "spatial pooling",
 }
-BATCH_NORM_MOMENTUM = "spatial_batch_norm_momentum="
+# Where attention is, if it is not in numbered stages.
+STAGES_IN_WORDS = {
+    "all": "in all stages",
+    "first": "in the first stage",
+    "last": "in the last stage",
+    "top": "after the last feature map",
+}
 
 
 def describe_methods(summary: Summary) -> list[str]:
@@ -110,9 +124,8 @@ def describe_augmentation(summary: Summary) -> str:
     names = [
         x["class_name"] if isinstance(x, dict) else x for x in augmentations
     ]
-    return (
-        f"Training {summary.noun}s were augmented with {' and '.join(names)}."
-    )
+    words = " and ".join(map(as_words, names))
+    return f"Training {summary.noun}s were augmented with {words}."
 
 
 def describe_variants(summary: Summary) -> str:
@@ -132,19 +145,42 @@ def describe_variants(summary: Summary) -> str:
 def _describe_network(network: NetworkSummary) -> str:
     """Returns a network with its options and parameters in brackets."""
     label = "without attention" if network.label == "none" else network.label
-    facts = ", ".join(map(_describe_option, network.facts))
-    if "spatial_batch_norm=True" in network.facts:
-        facts = f"a variant of Woo et al., 2018: {facts}"
-    return f"{label} ({facts})"
+    parts = [describe_option(*option) for option in network.options.items()]
+    parts += [f"{count:,} parameters" for count in network.parameters]
+    text = ", ".join(parts)
+    if network.options.get("spatial_batch_norm"):
+        text = f"a variant of Woo et al., 2018: {text}"
+    return f"{label} ({text})" if text else label
 
 
-def _describe_option(fact: str) -> str:
-    """Returns an option such as "reduction_ratio=4" in words."""
-    if fact in OPTIONS_IN_WORDS:
-        return OPTIONS_IN_WORDS[fact]
-    fact = fact.replace(BATCH_NORM_MOMENTUM, "momentum=", 1)
-    name, _, value = fact.partition("=")
-    return f"{name.replace('_', ' ')} {value}".strip()
+def describe_option(name: str, value: object) -> str:
+    """Returns an option of a variant in words, such as "kernel size 7"."""
+    if name == "stages":
+        stages = str(value)
+        if stages.startswith("last "):
+            return f"in the {stages} stages"
+        numbers = stages.replace(",", ", ")
+        numbered = f"in stage{'s' if ',' in stages else ''} {numbers}"
+        return STAGES_IN_WORDS.get(stages, numbered)
+    words = OPTIONS_IN_WORDS.get(name, as_words(name))
+    if isinstance(value, bool):
+        return words if value else f"no {words}"
+    if value is None:
+        return f"default {words}"
+    if isinstance(value, dict):
+        # The configuration of an object of Keras.
+        value = value.get("class_name", "of your own")
+    if isinstance(value, list | tuple):
+        value = " and ".join(map(as_words, value))
+    return f"{words} {as_words(value)}"
+
+
+def as_words(name: object) -> str:
+    """Returns a name in code, such as "RandomFlip", as words."""
+    words = str(name).replace("_", " ")
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words)
+    # A single word keeps its capital, which may be that of a person.
+    return words if parts == words else parts.lower()
 
 
 def describe_controls(summary: Summary) -> Iterable[str]:
@@ -199,7 +235,7 @@ def describe_training(summary: Summary) -> str:
 
 def _describe_loss(loss: object) -> str:
     if isinstance(loss, dict):
-        return f"{loss['class_name']} (Keras)"
+        return f"{as_words(loss['class_name'])} (Keras)"
     if isinstance(loss, int | float):
         return f"cross-entropy (label smoothing {loss})"
     return "focal cross-entropy" if loss == "focal" else "cross-entropy"
@@ -239,7 +275,7 @@ def _describe_unfreezing(last: object) -> str:
     if not last:
         return "all layers"
     if isinstance(last, str):
-        return f"also {last} and all layers after it"
+        return f'also the layer "{last}" and all layers after it'
     if isinstance(last, float):
         return f"also the last {round(100 * last)}% of layers"
     return f"also the last {last} layers"
@@ -278,7 +314,8 @@ def name_epoch(reason: str) -> str:
     """Returns the epoch that was tested, such as "the last epoch"."""
     if reason == "last epoch":
         return "the last epoch"
-    return f"the epoch with the {reason}"
+    words = as_words(reason.replace("val_", "validation "))
+    return f"the epoch with the {words}"
 
 
 # How networks were compared.
@@ -465,14 +502,14 @@ def describe_selection(summary: Summary) -> str:
 
 
 def describe_plan(summary: Summary) -> str:
-    """Returns when the settings were recorded."""
-    if not summary.plans:
+    """Returns whether the settings were changed after the run had begun."""
+    if len(summary.plans) < 2:
         return ""
     first, *later = (plan["written"] for plan in summary.plans)
-    text = f"The settings were recorded on {first}, when the run began"
-    if later:
-        text += f", and changed on {' and '.join(later)}"
-    return f"{text}."
+    return (
+        f"The settings were recorded on {first}, when the run began, and "
+        f"changed on {' and '.join(later)}."
+    )
 
 
 def describe_machines(summary: Summary) -> str:

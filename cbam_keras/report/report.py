@@ -1,5 +1,6 @@
 """`write`: reads an output folder and writes its page."""
 
+import datetime
 import json
 import os
 import pathlib
@@ -8,7 +9,7 @@ from cbam_keras import _checks, _files, _terminal
 from cbam_keras._terminal import Table
 from cbam_keras.report import looking
 from cbam_keras.report.checklist import add_checklist
-from cbam_keras.report.classes import add_ious
+from cbam_keras.report.classes import add_ious, put_first
 from cbam_keras.report.judged import add_judged
 from cbam_keras.report.methods import describe_methods
 from cbam_keras.report.page import TEXTS, Figure, Page, Section, render
@@ -113,6 +114,10 @@ def _add_identity(page, results, content):
         content.get("settings"), indent=2, ensure_ascii=False
     )
     page.facts["folder"] = results.output.resolve().name
+    if plans := content.get("plans"):
+        page.facts["begun"] = plans[0]["written"]
+    today = datetime.datetime.now(datetime.UTC)
+    page.facts["report written"] = f"{today:%Y-%m-%d}"
     for name, version in (content.get("versions") or {}).items():
         page.facts[name] = str(version)
 
@@ -129,6 +134,9 @@ def _add_question(page, results, content):
     page.question = content.get("question") or (
         f"How do the networks compare on {data['name']}?"
     )
+    if results.are_given:
+        page.title = "Comparison of predictions"
+        page.question = _ask_of_given(results)
     folds = settings.get("folds")
     seeds = content["seeds"]
     page.facts |= {
@@ -138,6 +146,23 @@ def _add_question(page, results, content):
         "seed" if len(seeds) == 1 else "seeds": ", ".join(map(str, seeds)),
         **({"folds": str(folds)} if folds else {}),
     }
+
+
+def _ask_of_given(results):
+    """Returns the question about networks whose predictions were given."""
+    names = put_first(results.baseline, results.variants)
+    labels = [
+        "no attention" if name == "none" else results.labels.get(name, name)
+        for name in names
+    ]
+    if len(names) == 1:
+        return f"How good are the predictions of {labels[0]}?"
+    if len(names) > 4:
+        return f"How do the predictions of {len(names)} networks compare?"
+    *others, last = labels[1:]
+    named = f"{', '.join(others)} and {last}" if others else last
+    verb = "do" if others else "does"
+    return f"How {verb} {named} compare with {labels[0]}?"
 
 
 def _add_data(page, results, content):

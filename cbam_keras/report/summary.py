@@ -68,10 +68,18 @@ class Interval:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkSummary:
-    """A network as methods describe it: its name, options and parameters."""
+    """A network as methods describe it.
+
+    Attributes:
+        label: String, its name.
+        options: Mapping, the options of its attention and its own settings.
+        parameters: Tuple of integers, the numbers of trainable parameters that
+            its training runs had.
+    """
 
     label: str
-    facts: tuple[str, ...]
+    options: Json
+    parameters: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,11 +270,10 @@ def describe_time(results: Results) -> str:
 
 def _describe_network(results, name, options):
     """Returns the label, the options and the parameters of a network."""
-    facts = [f"{key}={value}" for key, value in options.items()]
-    facts = [fact for fact in facts if not fact.startswith("control=")]
+    shown = {key: x for key, x in options.items() if key != "control"}
     parameters = {x.parameters for x in results.runs if x.variant == name}
-    facts += [f"{count:,} parameters" for count in parameters - {None}]
-    return NetworkSummary(results.labels.get(name, name), tuple(facts))
+    label = results.labels.get(name, name)
+    return NetworkSummary(label, shown, tuple(sorted(parameters - {None})))
 
 
 def _is_confirmation(results):

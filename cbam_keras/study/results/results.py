@@ -217,6 +217,8 @@ class Results(Tested, _terminal.Tabular):
     @property
     def title(self) -> str:
         """The network, the data and the seeds in words."""
+        if self.are_given:
+            return f"Predictions, {self.seeds_in_words}"
         return f"{self.model} on {self.data}, {self.seeds_in_words}"
 
     @property

@@ -146,8 +146,10 @@ def plot_roc(results: Tested, macro: bool = False) -> "style.Figure":
     columns = min(PANEL_COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
     side = 4.2 if len(panels) == 1 else 3.1
-    # Room for the names of panels, and for the legend.
-    size = side * columns, (side + 0.6) * rows + 0.5
+    # Room for the names of panels, and for the legend. The names of the axes
+    # make a single panel narrower.
+    room = 0.1 if len(panels) == 1 else 0.6
+    size = side * columns, (side + room) * rows + 0.5
     figure = style.new_figure(*size, "ROC curves (test set)")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (heading, classes) in zip(grid, panels.items(), strict=False):
