@@ -145,7 +145,7 @@ SENTENCES = [
     (over_positions, "features shrink to 1/72 (softmax over positions)"),
     (
         of_windows,
-        "one factor per row, column and channel, from windows of (2, 3), not",
+        "one factor per row, column and channel, each from a window of (2, 3)",
     ),
     (
         squeezed(lambda x: ops.std(x, axis=(1, 2), keepdims=True)),
@@ -159,7 +159,7 @@ SENTENCES = [
     [
         (of_class(lambda x, y: x * (1 + y)), "Squeeze", "its input is added"),
         (of_class(lambda x, y: x + x * y), "Squeeze", "its input is added"),
-        (partial(channel, norm=1e-3), "Channel", "BatchNormalization"),
+        (partial(channel, norm=1e-3), "Channel", "normalization before"),
         (
             partial(channel, activation=layers.ReLU(max_value=20)),
             "Channel",

@@ -71,7 +71,7 @@ def drawn(seed):
     has_sigmoid = perceptron["gate"] != "tanh"
     is_right = has_sigmoid or name not in ("se_block", "cbam_block")
     if name == "channel_attention":
-        is_right = has_sigmoid
+        is_right = has_sigmoid and join == "logits"
     if name == "cbam_block":
         # Its spatial half has a sigmoid, and ours one function for both.
         is_right = perceptron["gate"] == "sigmoid" and join == "logits"

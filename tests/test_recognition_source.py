@@ -109,6 +109,15 @@ def se_decorated(x):
     return x * x
 """
 )
+OF_AXIS_1 = """
+import keras
+from keras import ops
+from keras.layers import Dense
+
+def se_block(x):
+    y = Dense(x.shape[1] // 4, "relu")(ops.mean(x, axis=(2, 3)))
+    return x * Dense(x.shape[1], "sigmoid")(y)[:, :, None, None]
+"""
 FILES = {
     "halves.py": HALVES,
     "whole.py": """
@@ -267,6 +276,23 @@ def test_cbam():
 def load_cbam(path):
     return open(path)
 """,
+    "axis_1.py": OF_AXIS_1,
+    "axis_1_set.py": OF_AXIS_1
+    + 'keras.config.set_image_data_format("channels_first")',
+    "added.py": """
+from halves import place_gate, pool_gate
+
+def cbam(x):
+    return x + place_gate(pool_gate(x))
+""",
+    "mlp_for_each.py": """
+from keras.layers import *
+
+def channel_attention(x):
+    pools = GlobalAveragePooling2D()(x), GlobalMaxPooling2D()(x)
+    logits = [Dense(32)(Dense(4, "relu")(pool)) for pool in pools]
+    return multiply([x, Activation("sigmoid")(add(logits))])
+""",
     "plain.py": "import keras\ndef block(x):\n    return x",
     "of_torch.py": "import torch\nclass SE(torch.nn.Module):\n    pass",
     "first.py": """
@@ -382,6 +408,26 @@ def test_usual_forms_are_called(report, file, name, state, words):
 def test_factors_that_mix_images_are_wrong(report):
     (row,) = [x for x in report.rows if x.gate.startswith("eca_mixed")]
     assert row.state == "faulty" and "mixes the images" in row.verdict
+
+
+def test_channels_are_last_unless_the_file_sets_another_format(report):
+    row = find(report, "axis_1.py")
+    assert row.state == "faulty"
+    assert row.verdict.startswith("takes axis 1 for the channels")
+    row = find(report, "axis_1_set.py")
+    assert row.passed and "data_format='channels_first'" in row.verdict
+
+
+def test_an_input_that_is_added_to_the_gated_features_is_said(report):
+    row = find(report, "added.py")
+    assert row.passed and "CBAM(reduction_ratio=8)" in row.verdict
+    assert "its input is added" in row.verdict
+
+
+def test_faults_of_a_half_of_cbam_fail_the_file(report):
+    row = find(report, "mlp_for_each.py")
+    assert row.state == "misnamed"
+    assert row.verdict.endswith("separate weights for each pool")
 
 
 def test_gates_without_a_definition_are_those_of_models(report):

@@ -10,5 +10,7 @@
 - `probes`: what a part of a network multiplies features by, measured.
 - `runs`: what a part gives of features, to compare a layer with it.
 - `claims`: what names claim, and whether it is so.
+- `departures`: what differs from a paper, as a variant or as a fault.
+- `pooling`: which pools a half of CBAM depends on.
 - `verdicts`: what can be said of a module, and its state.
 """

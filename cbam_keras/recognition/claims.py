@@ -5,6 +5,7 @@ import re
 from typing import Any
 
 from cbam_keras import layers
+from cbam_keras.recognition.departures import differences
 from cbam_keras.recognition.verdicts import Finding, Verdict
 
 # What follows the name of a gate without a space, as in "seblock".
@@ -42,13 +43,11 @@ REDUCTION = "reduction_ratio"
 # Claims of an axis alone.
 AXES = {"channel attention": "channel", "spatial attention": "spatial"}
 
-# The halves of CBAM, which no claim names.
+# The halves of CBAM.
 HALVES = {
     layers.ChannelAttention: "channel",
     layers.SpatialAttention: "spatial",
 }
-# Activations of a gate that no paper has.
-_NO_SIGMOID = {"tanh": "tanh", "relu": "ReLU"}
 
 
 def claim_of(name: str) -> str:
@@ -97,15 +96,14 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
     """Returns how a gate differs from a claim, or `None` if it does not.
 
     `computed` is the match with a layer of ours, if any, and `gated` the
-    axes that it gates. What the papers try agrees: other orders, sizes and
-    biases.
+    axes that it gates. What `departures` calls a variant agrees.
     """
     if axis := AXES.get(claim):
-        if axis in gated and (axis == "spatial" or len(gated) == 1):
-            return None
-        places = {"channel": "channels", "spatial": "positions"}
-        axes = " and ".join(places[x] for x in sorted(gated)) or "one axis"
-        return Finding.NONE.say(claim=claim, what=f"factors for {axes}")
+        if axis not in gated or axis == "channel" and len(gated) > 1:
+            places = {"channel": "channels", "spatial": "positions"}
+            axes = " and ".join(places[x] for x in sorted(gated)) or "one axis"
+            return Finding.NONE.say(claim=claim, what=f"factors for {axes}")
+        return _fault_of(claim, computed) if computed else None
     expected = CLAIMS[claim][0]
     layer_class = computed.layer_class
     if layer_class is not expected:
@@ -117,32 +115,24 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
         for half_class, half in HALVES.items():
             modules[half_class] = f"the {half} attention of CBAM"
         return Finding.OTHER.say(claim=claim, module=modules[layer_class])
-    for departure in _departures(computed.arguments):
-        return Finding.CHANGED.say(claim=claim, what=departure)
+    return _fault_of(claim, computed)
+
+
+def _fault_of(claim, computed):
+    """Returns the first fault of a match, if it has one."""
+    half = HALVES.get(computed.layer_class, "")
+    for difference in differences(computed.arguments, half):
+        if difference.is_fault:
+            return Finding.CHANGED.say(claim=claim, what=difference.words)
     return None
-
-
-def _departures(arguments):
-    """Yields what no paper has, of the arguments of its layer."""
-    if arguments.get("combine") == "gates":
-        yield "one sigmoid per pool, so factors reach 2"
-    for half, others in (("channel", "positions"), ("spatial", "channels")):
-        pools = arguments.get(f"{half}_pool_types")
-        if pools and len(pools) == 1:
-            kind = {"avg": "mean", "max": "maximum"}.get(*pools, pools[0])
-            yield f"{others} pooled by the {kind} only"
-    if arguments.get("kernel_size") == 1:
-        yield "a kernel of size 1"
-    gate = arguments.get("gate_activation")
-    if isinstance(gate, str) and gate in _NO_SIGMOID:
-        yield f"{_NO_SIGMOID[gate]} instead of the sigmoid"
 
 
 def remedy(claim: str, computed: Any) -> str:
     """Returns what to do with a gate that is not what it is called."""
-    if claim in AXES:
-        return "rename it"
-    layer_class = CLAIMS[claim][0]
+    if axis := AXES.get(claim):
+        layer_class = next(x for x, half in HALVES.items() if half == axis)
+    else:
+        layer_class = CLAIMS[claim][0]
     ratio = computed.arguments.get(REDUCTION, "") if computed else ""
     if next(iter(inspect.signature(layer_class).parameters)) != REDUCTION:
         ratio = ""

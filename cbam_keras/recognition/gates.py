@@ -35,7 +35,8 @@ class Gate:
     `match` is the layer of ours that computes the same. `near` is equal to it
     on most probes, `problem` says why nothing else is known of it, `ties` why
     no layer of ours can take its place. It `is_new` if its weights are initial
-    ones in a network that was trained.
+    ones in a network that was trained. `is_added` is what is added to its
+    input, as in `x + CBAM(x)`.
     """
 
     cut: Cut
@@ -45,6 +46,7 @@ class Gate:
     problem: Verdict | None = None
     ties: Sequence[str] = ()
     is_new: bool = False
+    is_added: bool = False
 
     @functools.cached_property
     def nearest(self) -> Match | None:
@@ -57,6 +59,11 @@ class Gate:
         """Whether it adds numbers of channels and of positions."""
         with self.cut.in_float32():
             return self.probes is not None and bool(self.probes.adds)
+
+    def is_misplaced(self, data_format: str) -> bool:
+        """Whether it equals a layer of ours in another data format."""
+        place = self.probes.data_format if self.match and self.probes else ""
+        return bool(data_format and place) and place != data_format
 
     @property
     def pools_one_position(self) -> bool:
@@ -206,11 +213,15 @@ def _gates(model, values, prefix="", inside=""):
         is_around = is_sum or any(x.match for x in within)
         if within and is_around and not gate.match:
             # In `gate(x) * f(x)`, the map that `f` makes is another gate.
-            beside = _beside(cut, within[-1].cut)
+            inner = within[-1]
+            beside = _beside(cut, inner.cut)
             if beside is None:
+                if is_sum and inner.cut.source is cut.source:
+                    added = dataclasses.replace(inner, is_added=True)
+                    gates[gates.index(inner)] = added
                 continue
             # Where both halves share something, the whole is another formula.
-            if {*beside.nodes} & {*within[-1].cut.nodes}:
+            if {*beside.nodes} & {*inner.cut.nodes}:
                 gates = [x for x in gates if x not in within]
                 gates.append(gate)
             else:

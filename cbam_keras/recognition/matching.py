@@ -25,15 +25,21 @@ from keras import activations, ops
 from cbam_keras import _graph, _private, layers
 from cbam_keras.recognition.claims import HALVES
 from cbam_keras.recognition.cuts import Cut
-from cbam_keras.recognition.probes import Probes
+from cbam_keras.recognition.departures import Departure, Difference
+from cbam_keras.recognition.probes import (
+    CLOSE_TO_0,
+    MOST_SIGMOIDS,
+    Probes,
+)
 from cbam_keras.recognition.runs import TOLERANCE, Values, difference_of
 from cbam_keras.recognition.structures import assignments, of_half, structures
 
 # The epsilon of normalization in our gates.
 EPSILON = 1e-5
-# First differences that leave the formula as it is.
-OTHER_EPSILON, BIASES = "epsilon", "biases"
-OF_ONE_WEIGHT = "a convolution of one weight"
+# Parameters of normalization with these values move what follows a sigmoid out
+# of its range.
+FAR = {"gamma": 10.0, "beta": -10.0, "moving_mean": 10.0}
+FAR_VARIANCE = 0.01
 # What an unusual argument costs: it is tried after the usual ones.
 RARE = 10
 # What weights have that our layers take as arguments.
@@ -115,7 +121,7 @@ class Match:
     arguments: Mapping[str, Any]
     difference: float = math.nan
     sources: Sequence[keras.Variable | None] = ()
-    first_difference: str = ""
+    first_difference: Difference | None = None
     scales: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     @property
@@ -135,12 +141,6 @@ class Match:
             array = 0 if source is None else values[id(source)]
             array = array * self.scales.get(variable.name, 1.0)
             variable.assign(fitted(array, variable.shape))
-
-    @property
-    def is_formula(self) -> bool:
-        """Whether the first difference is a constant, not the formula."""
-        harmless = (OTHER_EPSILON, BIASES, OF_ONE_WEIGHT)
-        return self.first_difference.startswith(harmless)
 
     @property
     def is_doubled(self) -> bool:
@@ -188,13 +188,13 @@ def match(probes: Probes) -> tuple[Match | None, Match | None]:
     for layer, arguments, several, sources in _trials(probes):
         variant = {**several}
         scales = variant.pop("scales", {})
-        trial = Match(type(layer), {}, math.nan, sources, "", scales)
+        trial = Match(type(layer), {}, math.nan, sources, None, scales)
         set_weights = functools.partial(trial.set_weights, layer)
         with _changed(layer, variant):
             count, name, difference = probes.compare(layer, set_weights)
         if count > most:
             most = count
-            measured = difference, sources, name, scales
+            measured = difference, sources, Difference(name), scales
             near = _named(type(layer), arguments | variant, *measured)
         if count and not name:
             return near, near
@@ -242,19 +242,33 @@ def _trials(probes):
 
 def nearest(probes: Probes, near: Match | None) -> Match | None:
     """Returns what a part would be equal to but for one thing, else `near`."""
-    for words, changes in _changes(probes):
+    for difference, changes in _changes(probes):
+        equal = None
         # Layers may need what is replaced.
-        with contextlib.suppress(Exception), contextlib.ExitStack() as stack:
-            for layer, values in changes.items():
-                stack.enter_context(_graph.attributes(layer, values))
-            changed = Probes(probes.cut, probes.data_format, probes.shape)
-            if unread := changed.values.keys() - changed.read.keys():
-                cut = dataclasses.replace(probes.cut, without=unread)
-                changed = Probes(cut, probes.data_format, probes.shape)
-            equal, _ = match(changed)
-            if equal:
-                return dataclasses.replace(equal, first_difference=words)
+        with contextlib.suppress(Exception):
+            equal = _match_with(probes, changes)
+        if equal is None:
+            continue
+        if difference.departure is Departure.NORM_BEFORE:
+            (first, *_) = norms = [*changes]
+            if _is_after_sigmoid(norms, probes):
+                name = type(first).__name__
+                difference = Departure.NORM_AFTER.say(f": {name}")
+        return dataclasses.replace(equal, first_difference=difference)
     return near
+
+
+def _match_with(probes, changes):
+    """Returns the layer of ours that a part equals with changed layers."""
+    with contextlib.ExitStack() as stack:
+        for layer, values in changes.items():
+            stack.enter_context(_graph.attributes(layer, values))
+        changed = Probes(probes.cut, probes.data_format, probes.shape)
+        if unread := changed.values.keys() - changed.read.keys():
+            cut = dataclasses.replace(probes.cut, without=unread)
+            changed = Probes(cut, probes.data_format, probes.shape)
+        equal, _ = match(changed)
+    return equal
 
 
 def _changes(probes):
@@ -262,17 +276,18 @@ def _changes(probes):
     cut, call = probes.cut, probes.cut.runner.call
     skip = {"call": lambda x, **_: x}
     if probes.adds_input:
-        words = "its input is added, x * (1 + factors)"
-        yield words, {cut.runner: {"call": lambda x, **_: call(x) - x}}
+        without = {"call": lambda x, **_: call(x) - x}
+        yield Departure.INPUT_ADDED.say(), {cut.runner: without}
     kind = "Normalization"
     norms = [x for x in cut.layers if type(x).__name__.endswith(kind)]
     other = [x for x in norms if getattr(x, "epsilon", EPSILON) != EPSILON]
     if other:
         kind = re.sub("(?<!^)([A-Z])", r" \1", type(other[0]).__name__).lower()
-        words = f"{OTHER_EPSILON} {other[0].epsilon:g} of {kind}"
-        yield words, dict.fromkeys(other, {"epsilon": EPSILON})
+        difference = Departure.EPSILON.say(f" {other[0].epsilon:g} of {kind}")
+        yield difference, dict.fromkeys(other, {"epsilon": EPSILON})
     if norms:
-        yield type(norms[0]).__name__, dict.fromkeys(norms, skip)
+        difference = Departure.NORM_BEFORE.say(f": {type(norms[0]).__name__}")
+        yield difference, dict.fromkeys(norms, skip)
     convolutions = [x for x in cut.layers if "Conv" in type(x).__name__]
     scalars = {
         x: skip
@@ -285,17 +300,30 @@ def _changes(probes):
         if x not in scalars and getattr(x, "use_bias", False)
     }
     if biased:
-        yield BIASES, biased
+        yield Departure.BIASES.say(), biased
     if scalars:
-        yield OF_ONE_WEIGHT, scalars | biased
+        yield Departure.ONE_WEIGHT.say(), scalars | biased
     groups = collections.defaultdict(list)
     for layer in cut.layers:
         if layer.weights and len([*_graph.layers_within(layer)]) == 1:
             groups[str([x.shape for x in layer.weights])].append(layer)
     pairs = [group for group in groups.values() if len(group) == 2]
     if pairs and len(probes.pools) != 1:
-        words = "separate weights for each pool"
-        yield words, {second: {"call": first.call} for first, second in pairs}
+        shared = {second: {"call": first.call} for first, second in pairs}
+        yield Departure.OWN_WEIGHTS.say(), shared
+
+
+def _is_after_sigmoid(norms, probes):
+    """Returns whether normalization moves factors out of a sigmoid's range."""
+    values = {}
+    for norm in norms:
+        for x in norm.variables:
+            size = FAR.get(x.name, FAR_VARIANCE)
+            values[id(x)] = np.full(x.shape, size, "float32")
+    if not probes.multiplies:
+        return False
+    factors = probes.factors(probes.x, values)
+    return factors.min() < -CLOSE_TO_0 or factors.max() > MOST_SIGMOIDS
 
 
 @contextlib.contextmanager

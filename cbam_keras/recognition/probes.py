@@ -83,15 +83,18 @@ class Probes(Runs):
     @property
     def axes(self):
         """The axes along which factors differ, in words."""
-        names = {
+        several = [self._names[axis - 1] for axis in self.varies]
+        if len(several) < 2:
+            return "".join(several)
+        return f"{', '.join(several[:-1])} and {several[-1]}"
+
+    @property
+    def _names(self):
+        return {
             3: ("step", "channel"),
             4: ("row", "column", "channel"),
             5: ("depth", "row", "column", "channel"),
         }[len(self.shape)]
-        several = [names[axis - 1] for axis in self.varies]
-        if len(several) < 2:
-            return "".join(several)
-        return f"{', '.join(several[:-1])} and {several[-1]}"
 
     @property
     def has_factors(self):
@@ -141,15 +144,24 @@ class Probes(Runs):
 
     @functools.cached_property
     def softmax(self):
-        """Over how many positions factors add up to 1, 0 if they do not."""
-        total = self.known_factors.sum(tuple(range(1, len(self.shape) - 1)))
-        if not np.allclose(total, 1, atol=ONE_FACTOR):
-            return 0
+        """Over how many places factors add up to 1, and what these are.
+
+        It is empty if they do not.
+        """
         # Positions are those of the network, where it says how many: probes
         # may have fewer.
         pairs = zip(self.cut.source.shape[1:], self.shape[1:], strict=True)
-        count = math.prod(size or small for size, small in pairs)
-        return count // self.channels
+        sizes = [size or small for size, small in pairs]
+        # Channels last, as those of factors.
+        sizes.append(sizes.pop(self.axis - 1))
+        grid = tuple(range(1, len(self.shape) - 1))
+        several = {"position" if grid[1:] else "step": grid}
+        several |= {self._names[axis - 1]: (axis,) for axis in self.varies}
+        for name, axes in several.items():
+            total = self.known_factors.sum(axes)
+            if np.allclose(total, 1, atol=ONE_FACTOR):
+                return math.prod(sizes[axis - 1] for axis in axes), f"{name}s"
+        return ()
 
     @functools.cached_property
     def window(self):
@@ -262,14 +274,21 @@ class Probes(Runs):
     @functools.cached_property
     def is_attention(self):
         """Whether it multiplies by factors that depend on other features."""
-        if not self.multiplies or self.is_one(self.known_factors, 0):
+        if not self.multiplies:
             return False
-        scale = np.abs(self.known_factors).max()
+        # With its own weights, a ReLU may give 0 of all features.
+        for values in self._several:
+            factors = self.factors(self.x, values)
+            if not self.is_one(factors, 0):
+                break
+        else:
+            return False
+        scale = np.abs(factors).max()
         # What normalizes divides by the scale of the features.
-        large = 20 * self.factors(20 * self.x)
-        if np.allclose(large, self.known_factors, atol=0.01 * scale):
+        large = 20 * self.factors(20 * self.x, values)
+        if np.allclose(large, factors, atol=0.01 * scale):
             return False
-        is_gate = self.known_factors.min() > -ONE_FACTOR * scale
+        is_gate = factors.min() > -ONE_FACTOR * scale
         return self.is_product or is_gate and {*self.window} != {1}
 
     @functools.cached_property

@@ -19,8 +19,10 @@ from cbam_keras.recognition.claims import (
     place_kind,
     remedy,
 )
+from cbam_keras.recognition.departures import Departure
 from cbam_keras.recognition.gates import Gate, gates_of
 from cbam_keras.recognition.matching import trains_otherwise
+from cbam_keras.recognition.pooling import fault_of_pools
 from cbam_keras.recognition.probes import Probes
 from cbam_keras.recognition.verdicts import (
     COUNTED,
@@ -249,8 +251,11 @@ def check(
     return CheckReport(rows, note=note)
 
 
-def row_of(gate: Gate) -> CheckedGate:
-    """Returns what is said of a gate."""
+def row_of(gate: Gate, data_format: str = "") -> CheckedGate:
+    """Returns what is said of a gate.
+
+    `data_format` is that of the features around it, where it is known.
+    """
     cut = gate.cut
     with cut.in_float32():
         verdict = _verdict(gate)
@@ -271,10 +276,15 @@ def row_of(gate: Gate) -> CheckedGate:
     if difference and (verdict.state.is_passed or is_open):
         verdict = difference
         notes.insert(0, remedy(claim_of(called), equal or gate.nearest))
+    elif called and gate.is_misplaced(data_format) and verdict.state.is_passed:
+        verdict = Finding.CHANNELS_FIRST.say()
     elif is_open and not cut.is_meant:
         verdict = Finding.UNNAMED_PRODUCT.say(what=verdict.text)
     if reasons:
         notes.append(f"trains differently: {', '.join(reasons)}")
+    if gate.is_added:
+        text = f"{verdict.text}; {Departure.INPUT_ADDED.words}"
+        verdict = dataclasses.replace(verdict, text=text)
     return CheckedGate(
         gate=cut.path,
         verdict=verdict.text,
@@ -310,9 +320,9 @@ def _verdict(gate):
     is_gate = finding is Finding.UNLIKE and probes.is_attention
     near = gate.nearest if is_gate or finding is Finding.ADDS else None
     if near:
-        return Finding.NEAREST.say(
-            ours=near.words, difference=near.first_difference
-        )
+        difference = near.first_difference
+        words = difference.words if difference else ""
+        return Finding.NEAREST.say(ours=near.words, difference=words)
     low, high = probes.limits if finding is Finding.NO_SIGMOID else (0, 0)
     factors = f"factors from {low:.2f} to {high:.2f}"
     return finding.say(probes=probes, what=factors)
@@ -329,21 +339,43 @@ def _claim(gate):
     # A block that adds its input is not what it is named for.
     if probes.adds_input and claim != "BAM" and not equal:
         return "", None
-    is_measured = equal or probes.has_factors
-    if not is_measured and (claim in AXES or not probes.adds):
+    if not (equal or probes.has_factors or probes.adds):
         return "", None
-    if claim in AXES or equal:
+    if claim in AXES:
+        return cut.called, _differs_from_half(gate, claim)
+    if equal:
         return cut.called, differs(claim, equal, probes.gated)
     near = (probes.is_attention or probes.adds) and gate.nearest
     if near and near.layer_class is CLAIMS[claim][0]:
-        if near.is_formula:
+        difference = near.first_difference
+        if difference.is_variant:
             return cut.called, None
-        what = near.first_difference
+        what = difference.words
         return cut.called, Finding.CHANGED.say(claim=claim, what=what)
     verdict = _verdict(gate)
     is_unlike = verdict.finding is Finding.UNLIKE
     finding = Finding.CHANGED if is_unlike else Finding.NONE
     return cut.called, finding.say(claim=claim, what=verdict.text)
+
+
+def _differs_from_half(gate, claim):
+    """Returns how a gate differs from a half of CBAM, if it is a fault.
+
+    Other papers have gates of channels and of positions, too.
+    """
+    probes = gate.probes
+    if not probes.multiplies:
+        return Finding.NONE.say(claim=claim, what=Departure.ADDS.words)
+    if difference := differs(claim, gate.match, probes.gated):
+        return difference
+    if gate.match or not probes.is_attention:
+        return None
+    difference = gate.nearest and gate.nearest.first_difference
+    if difference and difference.is_variant:
+        return None
+    is_fault = difference and difference.is_fault
+    fault = difference if is_fault else fault_of_pools(probes)
+    return fault and Finding.CHANGED.say(claim=claim, what=fault.words)
 
 
 def _notes(gate):

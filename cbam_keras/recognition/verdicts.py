@@ -38,12 +38,12 @@ class Finding(enum.Enum):
     NO_FACTORS = CheckState.PASSED, "does not multiply features by factors"
     SOFTMAX = (
         CheckState.PASSED,
-        "features shrink to 1/{probes.softmax} (softmax over positions)",
+        "features shrink to 1/{probes.softmax[0]} (softmax over "
+        "{probes.softmax[1]})",
     )
     WINDOW = (
         CheckState.PASSED,
-        "one factor per {probes.axes}, from windows of {probes.window}, not "
-        "from all positions",
+        "one factor per {probes.axes}, each from a window of {probes.window}",
     )
     UNLIKE = (
         CheckState.PASSED,
@@ -102,6 +102,10 @@ class Finding(enum.Enum):
         "{probes.limits[0]:.2f} and {probes.limits[1]:.2f}",
     )
     NO_SIGMOID = CheckState.FAULTY, "no sigmoid: {what}"
+    CHANNELS_FIRST = (
+        CheckState.FAULTY,
+        "takes axis 1 for the channels, in a file of channels last",
+    )
     DOUBLED = (
         CheckState.FAULTY,
         "adds one pool to itself, sigmoid(2 * MLP(pool))",

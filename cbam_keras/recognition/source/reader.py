@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import pathlib
+import re
 from typing import Any
 
 import keras
@@ -36,6 +37,11 @@ from cbam_keras.recognition.source.looks import (
     multiplies,
 )
 from cbam_keras.recognition.verdicts import CheckState, Finding
+
+# What a file has that sets or makes features with their channels first.
+CHANNELS_FIRST = re.compile(
+    r"channels_first|NCH?W|NCDHW|\b0, *3, *1, *2\b|\b3, *1, *2\b", re.I
+)
 
 
 def check_text(
@@ -164,6 +170,7 @@ class TextReader:
         problem: Exception | None = None
         rows: list[CheckedGate] | None = None
         ranks = ranks_of(gate)
+        data_format = self._data_format(gate)
         ranks_tried = set()
         for make, shape in ways_to_call(gate, calls):
             if len(shape) in ranks_tried:
@@ -184,11 +191,14 @@ class TextReader:
                 problem = problem or Unknown(reason)
                 continue
             ranks_tried.add(len(shape))
-            is_ours = any(part.match for part in parts)
+            is_ours = any(
+                part.match and not part.is_misplaced(data_format)
+                for part in parts
+            )
             if rows is None or is_ours:
                 fits = _fits(y.shape, x.shape)
                 rows = [
-                    _placed(part, gate)
+                    _placed(part, gate, data_format)
                     for part in parts
                     if _has_row(part, gate, has_gates, fits)
                 ]
@@ -202,6 +212,18 @@ class TextReader:
         is_gate = claim_of(gate.name) or is_gate_by_words(gate)
         is_gate = is_gate or is_meant(gate.name) and multiplies(gate)
         return [_failed(gate, problem)] if is_gate and not is_block else []
+
+    def _data_format(self, gate):
+        """Returns where channels are in the file of a gate, if that is known.
+
+        They are last, unless the file or one that imports it has channels first
+        anywhere.
+        """
+        files = [x for x in self.sources.values() if gate.source in x.reads]
+        texts = [x.text for x in (gate.source, *files)]
+        is_first = any(map(CHANNELS_FIRST.search, texts))
+        usual = keras.config.image_data_format()
+        return "" if is_first or usual != "channels_last" else usual
 
 
 def _has_option(builder):
@@ -268,9 +290,9 @@ def _failed(definition, reason):
     return not_analyzed(definition.name, reason, path, definition.node.lineno)
 
 
-def _placed(gate, definition):
+def _placed(gate, definition, data_format=""):
     """Returns the row of a gate that is a definition, or in one."""
-    row = row_of(gate)
+    row = row_of(gate, data_format)
     name = definition.name
     if not gate.cut.is_given:
         name += f"/{gate.cut.path}"

@@ -1,0 +1,88 @@
+"""Which pools the factors of a half of CBAM depend on, measured."""
+
+import math
+
+import numpy as np
+
+from cbam_keras.recognition.departures import (
+    Departure,
+    Difference,
+    pooled_by,
+)
+from cbam_keras.recognition.probes import ONE_FACTOR, Probes
+
+MEAN = ("avg",)
+BOTH = ("avg", "max")
+
+
+def fault_of_pools(probes: Probes) -> Difference | None:
+    """Returns what is wrong about the pools of a gate of one axis, if anything.
+
+    It is for gates that equal no layer of ours. Gates of channels by their mean
+    are published, and what depends on more than pools may be anything.
+    """
+    if probes.gated not in ({"channel"}, {"spatial"}) or not probes.values:
+        return None
+    (half,) = probes.gated
+    pools = _pools_of(probes, half)
+    if not pools or half == "channel" and pools == MEAN:
+        return None
+    if pools != BOTH:
+        return pooled_by(half, pools)
+    if half == "channel" and _has_one_mlp(probes):
+        return Departure.JOINED.say()
+    return None
+
+
+def _has_one_mlp(probes):
+    """Returns whether its matrices are those of one MLP, of a pool or two."""
+    shapes = [x.shape for x in probes.values.values() if x.ndim > 1]
+    sizes = sorted(shape[-2:] for shape in shapes)
+    channels = probes.channels
+    inputs = (channels, 2 * channels)
+    return len(sizes) == 2 and any(
+        first[0] in inputs and second == (first[1], channels)
+        for first, second in (sizes, sizes[::-1])
+    )
+
+
+def _pools_of(probes, half):
+    """Returns the fewest pools that decide all factors, `()` if none do."""
+    x = np.moveaxis(probes.positive, probes.axis, -1)
+    positions = tuple(range(1, x.ndim - 1))
+    axes = positions if half == "channel" else (x.ndim - 1,)
+    if math.prod(x.shape[axis] for axis in axes) < 2:
+        return ()
+    weights = probes._several
+    factors = [probes.factors(probes.positive, values) for values in weights]
+    for pools, changed in _same_pools(x, axes).items():
+        changed = np.moveaxis(np.roll(changed, 1, axes[0]), -1, probes.axis)
+        # The first that differs ends it.
+        new = (probes.factors(changed, values) for values in weights)
+        if all(map(_are_equal, factors, new)):
+            return pools
+    return ()
+
+
+def _same_pools(x, axes):
+    """Returns features that have the same pools as `x`, and else differ."""
+    mean = x.mean(axes, keepdims=True)
+    most = x.max(axes, keepdims=True)
+    least = x.min(axes, keepdims=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    below_most = (count * mean - most) / (count - 1)
+    above_least = (count * mean - least) / (count - 1)
+    between = np.where(x == least, least, (most + least) / 2)
+    return {
+        MEAN: mean + 0 * x,
+        ("max",): most + 0 * x,
+        ("min",): least + 0 * x,
+        BOTH: np.where(x == most, most, below_most),
+        ("avg", "min"): np.where(x == least, least, above_least),
+        ("max", "min"): np.where(x == most, most, between),
+    }
+
+
+def _are_equal(factors, others):
+    size = max(np.abs(factors).max(), np.abs(others).max())
+    return np.abs(factors - others).max() <= ONE_FACTOR * size
