@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import io
 import pathlib
 import re
@@ -15,7 +16,8 @@ import numpy as np
 import pytest
 from networks import without_values
 
-from cbam_keras import CBAM, cli
+from _cbam_keras_command import parser
+from cbam_keras import CBAM, cli, comparison, data, tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = [
@@ -241,3 +243,18 @@ def test_the_site_builds_without_warnings(tmp_path):
     for file in ("cluster/slurm.py", "cluster/kubernetes.yaml"):
         assert (tmp_path / file).exists()
     assert not [*tmp_path.glob("*.py")]
+
+
+def test_the_data_that_are_taken_without_data_are_those_of_the_guide():
+    guide = " ".join(_read("docs/guides/data.md").split())
+    found = re.search(
+        r"`cbam-keras train` takes `(\w+)` .*? `tune`, `compare`, `search` and "
+        r"`data.load` take `(\w+)`",
+        guide,
+    )
+    by_train, by_others = found.groups()
+    assert parser.parse(["train"]).data == by_train
+    assert parser.parse(["tune"]).data == by_others
+    for function in (comparison.compare, tuning.search, data.load):
+        default = inspect.signature(function).parameters["data"].default
+        assert default == by_others

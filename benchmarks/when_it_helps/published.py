@@ -38,7 +38,7 @@ KINDS = ("SE", "CBAM", "ECA", "coordinate", "BAM")
 STARTS = {
     "scratch": "from scratch",
     "pretrained": "pretrained",
-    "": "start not said",
+    "": "initialization not reported",
 }
 # Test images from above the first number to the second.
 SIZES = {
@@ -286,7 +286,7 @@ def _line(title, found):
         "effects": str(unpaired.effects),
         "mean gain": interval(unpaired),
         "a new comparison": of_new(unpaired),
-        "mean gain, our disagreement": interval(found["our disagreement"]),
+        "mean gain, paired variance": interval(found["our disagreement"]),
     }
 
 

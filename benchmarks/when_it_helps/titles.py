@@ -57,7 +57,7 @@ TITLES = MEASURED_TITLES | {
         f"{name}-top": f"{MEASURED_TITLES[name]} at the top"
         for name in ("se", "cbam", "channel", "spatial", "eca", "coordinate")
     },
-    "hidden": "a hidden layer with as many weights as CBAM",
+    "hidden": "a hidden layer with as many parameters as CBAM",
     "last-affine": "factors and offsets of the last normalization",
     "low-rank": "an added product of rank 80",
     "tuned-stage1": "Fashion-MNIST, pretrained network, new layers",

@@ -301,7 +301,7 @@ def _variance_by_columns(changes, weights, parts):
     squares, cubes = (parts**2).sum(), (parts**3).sum()
     variance = max(float(by_column - by_both / pairs), 0.0) / columns
     variance *= (1 - 1 / groups) / (1 - 2 * cubes / squares + squares)
-    return variance, float(1 / squares + columns - groups)
+    return float(variance), float(1 / squares + columns - groups)
 
 
 def interval_of_fraction(
