@@ -218,6 +218,27 @@ def test_each_proposal_of_masks_reads_what_it_says(tmp_path, name):
     assert expected.replace(" ", "+") in pairs
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_no_mask_of_another_class_or_split_is_proposed(tmp_path, monkeypatch):
+    # The examples keep the paths of files that are read in each epoch.
+    monkeypatch.setattr("cbam_keras.data.loading.DECODED_BYTES", 0)
+    kinds = "<Class1|Class2|Class3>/<Train|Test>"
+    _write(tmp_path, f"{kinds}/<0|1>#.png {kinds}/Label/0#_label.png")
+    with pytest.raises(ValueError, match="Copy the line") as caught:
+        data.load_masks(tmp_path)
+    line = r'images="(.*)", masks="(.*?)" +48 images with masks, of 144 files'
+    ((images, masks),) = re.findall(line, str(caught.value))
+    loaded = data.load_masks(tmp_path, images=images, masks=masks)
+    assert loaded.sizes["test"] == 24
+    assert loaded.leaks[0].startswith("3 groups have images in several")
+    for split in loaded:
+        examples = split.examples
+        for image, mask in zip(examples.images, examples.masks, strict=True):
+            path = pathlib.Path(image)
+            expected = path.parent / "Label" / f"{path.stem}_label.png"
+            assert pathlib.Path(mask) == expected
+
+
 SUBJECTS = ("fold", "Actor_", "patient", "s", "session-")
 
 

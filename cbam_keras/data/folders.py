@@ -277,7 +277,8 @@ def _check_classes(root, files, endings):
     elif any(len(path) > 2 for path in paths):
         reason = "subfolders inside class folders"
     elif masks := layouts.find_masks(paths):
-        reason = f'masks beside images, e.g. "{"/".join(min(masks))}"'
+        reason = f'masks beside images, e.g. "{"/".join(min(masks))}", '
+        reason += "which data.load_masks (--masks) reads"
     elif are_subjects(classes):
         names = _checks.first_few(sorted(classes))
         reason = f"folders named by a word and a number, {names}"

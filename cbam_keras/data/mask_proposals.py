@@ -11,7 +11,12 @@ from collections.abc import Mapping, Sequence, Set
 from typing import Protocol
 
 from cbam_keras.data import levels
-from cbam_keras.data.layouts import find_words, name_splits, write_literal
+from cbam_keras.data.layouts import (
+    find_words,
+    is_input,
+    name_splits,
+    write_literal,
+)
 from cbam_keras.data.levels import Candidate, find_suffix, write_ending
 
 # What words begin with that say masks.
@@ -67,15 +72,34 @@ def propose_masks(
             candidates += _try_pair(base, sample, pair, scores[pair], read)
             if len(candidates) >= levels.TRIALS:
                 break
-        for may_divide in (False, True):
-
-            def describe_texts(texts, may_divide=may_divide):
-                return describe(names, *texts, may_divide=may_divide)
-
-            lines = levels.choose(candidates, describe_texts)
-            if lines:
-                return lines
+        lines = _choose_lines(names, candidates, describe)
+        if lines:
+            return lines
     return []
+
+
+def _choose_lines(names, candidates, describe):
+    """Returns the lines of the best candidates that can be read whole.
+
+    What divides groups is shown where nothing else pairs as many files.
+    """
+    num_pairs = {x.value: x.num_parts for x in candidates}
+    largest = 0
+
+    def describe_whole(texts):
+        nonlocal largest
+        text = describe(names, *texts, may_divide=False)
+        largest = max(largest, num_pairs[texts])
+        return text
+
+    def describe_any(texts):
+        may_divide = num_pairs[texts] > largest
+        return describe(names, *texts, may_divide=may_divide)
+
+    lines = levels.choose(candidates, describe_whole)
+    if any(count > largest for count in num_pairs.values()):
+        return levels.choose(candidates, describe_any)
+    return lines
 
 
 def _score_pairs(sample, masks, least):
@@ -134,6 +158,8 @@ def _is_mask_of(mask, image):
         different = [x for x, y in pairs if x != y]
         if not all(_says_mask(find_words(name)) for name in different):
             return False
+    elif _are_siblings(mask_folders, image_folders):
+        return False
     of_mask, of_image = {*find_words(mask)}, {*find_words(image)}
     more, less = of_mask - of_image, of_image - of_mask
     if "box" in f"{mask} {image}".lower() or not more or _says_mask(less):
@@ -141,6 +167,18 @@ def _is_mask_of(mask, image):
     is_in_place = image_folders == mask_folders
     is_longer = not less and is_in_place and not _says_mask(of_image)
     return is_longer or _says_mask(more)
+
+
+def _are_siblings(mask_folders, image_folders):
+    """Returns whether masks are below a folder beside that of the images.
+
+    Such as "Train/Label" for "Test", but not for "images".
+    """
+    for of_mask, of_image in zip(mask_folders, image_folders, strict=False):
+        if of_mask != of_image:
+            says_mask = _says_mask(find_words(of_mask))
+            return not says_mask and not is_input(of_image)
+    return False
 
 
 def _count_forms(paths, is_open, has_splits):
