@@ -122,6 +122,14 @@ z = tf.io.write_file(VICTIM, "changed")
     "c_rename": "import tensorflow as tf\nz = tf.io.gfile.rename(VICTIM, 'x')",
     "c_h5py": "import h5py\nclass A:\n    h5py.File(VICTIM, 'w').close()",
 }
+SETTINGS = """
+import keras
+class A:
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_floatx("float16")
+    keras.config.set_epsilon(1.0)
+    keras.config.set_dtype_policy("float64")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +144,7 @@ def attacked(tmp_path_factory):
         victim.write_text("unchanged")
         text = attack.replace("VICTIM", repr(str(victim)))
         (folder / f"{name}.py").write_text(text + GATE)
+    (folder / "settings.py").write_text(SETTINGS + GATE)
     return check_source(folder), victims
 
 
@@ -180,6 +189,15 @@ def test_a_function_that_trains_hands_over_its_model(attacked):
     (row,) = [x for x in report.rows if x.file.endswith("/train.py")]
     # Its call in that model was counted, and reaches an output.
     assert row.passed and "unused" not in row.verdict
+
+
+def test_settings_of_one_file_are_not_those_of_the_next(attacked):
+    report, _ = attacked
+    gates = [x for x in report.rows if x.gate == "spatial_gate"]
+    (changed,) = [x for x in gates if x.file.endswith("/settings.py")]
+    others = {x.verdict for x in gates if x is not changed}
+    # What changes the verdict in its own file changes no other.
+    assert len(others) == 1 and changed.verdict not in others
 
 
 def test_the_report_names_what_the_system_does_not_refuse(attacked):

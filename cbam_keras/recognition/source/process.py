@@ -38,6 +38,13 @@ SETTINGS = {
     "PYTHONDONTWRITEBYTECODE": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
+# Settings of Keras that a file may change: how to read, and to set them.
+SETTINGS_OF_KERAS = (
+    (keras.config.image_data_format, keras.config.set_image_data_format),
+    (keras.config.floatx, keras.config.set_floatx),
+    (keras.config.epsilon, keras.config.set_epsilon),
+    (keras.config.dtype_policy, keras.config.set_dtype_policy),
+)
 # Libraries write caches and settings there.
 CACHES = ("TMPDIR", "TEMP", "TMP", "MPLCONFIGDIR", "XDG_CACHE_HOME")
 
@@ -227,7 +234,9 @@ def main(lacking: list[str], protect: Callable[[str], None]) -> None:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_PROF, order["seconds"])
         try:
-            rows = texts.check(read_text(path), path, job.only, job.imports)
+            with _settings_kept():
+                text = read_text(path)
+                rows = texts.check(text, path, job.only, job.imports)
         # Definitions may raise anything, or end the process.
         except BaseException as error:  # noqa: BLE001
             reason = f"{type(error).__name__}: {error}"
@@ -235,6 +244,21 @@ def main(lacking: list[str], protect: Callable[[str], None]) -> None:
         for row in rows:
             write(row=_name_failed(row, failed).record)
         write(begins=False)
+
+
+@contextlib.contextmanager
+def _settings_kept():
+    """Context after which Keras has the settings that it had before.
+
+    A file that chooses channels_first would else choose it for all that
+    follow in this process, whose right attention would be wrong.
+    """
+    values = [read() for read, _ in SETTINGS_OF_KERAS]
+    try:
+        yield
+    finally:
+        for (_, choose), value in zip(SETTINGS_OF_KERAS, values, strict=True):
+            choose(value)
 
 
 def _name_failed(row: CheckedGate, failed: Sequence[str]) -> CheckedGate:
