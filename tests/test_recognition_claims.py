@@ -128,6 +128,11 @@ POOLS = "pools other than mean and maximum: "
         pytest.param("bam", both, "BAM, but computes CBAM", marks=exhaustive),
         (
             "channel_attention",
+            lambda x: x + channel(x, join="gates"),
+            f"channel attention{PAPER}one sigmoid per pool, so factors reach 2",
+        ),
+        (
+            "channel_attention",
             spatial,
             "channel attention, but is not: factors for positions",
         ),

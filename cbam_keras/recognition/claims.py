@@ -103,7 +103,7 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
             places = {"channel": "channels", "spatial": "positions"}
             axes = " and ".join(places[x] for x in sorted(gated)) or "one axis"
             return Finding.NONE.say(claim=claim, what=f"factors for {axes}")
-        return _fault_of(claim, computed) if computed else None
+        return fault_of(claim, computed) if computed else None
     expected = CLAIMS[claim][0]
     layer_class = computed.layer_class
     if layer_class is not expected:
@@ -115,10 +115,10 @@ def differs(claim: str, computed: Any, gated: set[str]) -> Verdict | None:
         for half_class, half in HALVES.items():
             modules[half_class] = f"the {half} attention of CBAM"
         return Finding.OTHER.say(claim=claim, module=modules[layer_class])
-    return _fault_of(claim, computed)
+    return fault_of(claim, computed)
 
 
-def _fault_of(claim, computed):
+def fault_of(claim: str, computed: Any) -> Verdict | None:
     """Returns the first fault of a match, if it has one."""
     half = HALVES.get(computed.layer_class, "")
     for difference in differences(computed.arguments, half):
@@ -127,12 +127,16 @@ def _fault_of(claim, computed):
     return None
 
 
+def layer_of(claim: str) -> type[layers.AttentionLayer]:
+    """Returns the class of ours that keeps a claim."""
+    if axis := AXES.get(claim):
+        return next(x for x, half in HALVES.items() if half == axis)
+    return CLAIMS[claim][0]
+
+
 def remedy(claim: str, computed: Any) -> str:
     """Returns what to do with a gate that is not what it is called."""
-    if axis := AXES.get(claim):
-        layer_class = next(x for x, half in HALVES.items() if half == axis)
-    else:
-        layer_class = CLAIMS[claim][0]
+    layer_class = layer_of(claim)
     ratio = computed.arguments.get(REDUCTION, "") if computed else ""
     if next(iter(inspect.signature(layer_class).parameters)) != REDUCTION:
         ratio = ""

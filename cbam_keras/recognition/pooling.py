@@ -9,7 +9,7 @@ from cbam_keras.recognition.departures import (
     Difference,
     pooled_by,
 )
-from cbam_keras.recognition.probes import ONE_FACTOR, Probes
+from cbam_keras.recognition.probes import ONE_FACTOR, Probes, same_pools
 
 MEAN = ("avg",)
 BOTH = ("avg", "max")
@@ -55,32 +55,13 @@ def _pools_of(probes, half):
         return ()
     weights = probes._several
     factors = [probes.factors(probes.positive, values) for values in weights]
-    for pools, changed in _same_pools(x, axes).items():
-        changed = np.moveaxis(np.roll(changed, 1, axes[0]), -1, probes.axis)
+    for pools, changed in same_pools(x, axes).items():
+        changed = np.moveaxis(changed, -1, probes.axis)
         # The first that differs ends it.
         new = (probes.factors(changed, values) for values in weights)
         if all(map(_are_equal, factors, new)):
             return pools
     return ()
-
-
-def _same_pools(x, axes):
-    """Returns features that have the same pools as `x`, and else differ."""
-    mean = x.mean(axes, keepdims=True)
-    most = x.max(axes, keepdims=True)
-    least = x.min(axes, keepdims=True)
-    count = math.prod(x.shape[axis] for axis in axes)
-    below_most = (count * mean - most) / (count - 1)
-    above_least = (count * mean - least) / (count - 1)
-    between = np.where(x == least, least, (most + least) / 2)
-    return {
-        MEAN: mean + 0 * x,
-        ("max",): most + 0 * x,
-        ("min",): least + 0 * x,
-        BOTH: np.where(x == most, most, below_most),
-        ("avg", "min"): np.where(x == least, least, above_least),
-        ("max", "min"): np.where(x == most, most, between),
-    }
 
 
 def _are_equal(factors, others):

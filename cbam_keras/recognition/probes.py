@@ -25,6 +25,8 @@ MOST_SIGMOIDS = 4
 # So many combinations of signs of kernels are tried: two that are left to
 # chance, and all those of four kernels.
 MOST_SIGNS = 2 + 2**4
+# What our layers pool.
+POOLS_OF_OURS = (("avg",), ("max",), ("avg", "max"))
 
 
 class Probes(Runs):
@@ -194,18 +196,10 @@ class Probes(Runs):
     def pools(self):
         """The pools of positions that factors of channels depend on, if any."""
         x = np.moveaxis(self.positive, self.axis, -1)
-        grid = tuple(range(1, x.ndim - 1))
-        mean = x.mean(grid, keepdims=True)
-        most = x.max(grid, keepdims=True)
-        count = x[0, ..., 0].size
-        # With all others at this mean, the maximum leaves the mean as it is.
-        others = (count * mean - most) / (count - 1)
-        peaks = np.roll(np.where(x == most, most, others), 1, axis=1)
-        # Features that have the same pools, and differ otherwise.
-        same = {("avg",): mean, ("max",): most, ("avg", "max"): peaks}
+        same = same_pools(x, tuple(range(1, x.ndim - 1)))
         factors = [self.factors(self.positive, y) for y in self._several]
-        for pools, changed in same.items():
-            changed = np.moveaxis(changed + 0 * x, -1, self.axis)
+        for pools in POOLS_OF_OURS:
+            changed = np.moveaxis(same[pools], -1, self.axis)
             # A generator, since the first that differs ends it.
             new = (self.factors(changed, values) for values in self._several)
             if all(map(_have_same_shares, factors, new)):
@@ -384,6 +378,30 @@ def probe(cut, data_format, own=None, images=3):
         if all(np.isfinite(y).all() for *_, y in probes.first):
             return probes
     return None
+
+
+def same_pools(x, axes):
+    """Returns features by the pools that they have in common with `x`.
+
+    They differ from `x` otherwise, also in the places of their values.
+    """
+    mean = x.mean(axes, keepdims=True)
+    most = x.max(axes, keepdims=True)
+    least = x.min(axes, keepdims=True)
+    count = math.prod(x.shape[axis] for axis in axes)
+    # With all others at this value, an extreme leaves the mean as it is.
+    below_most = (count * mean - most) / (count - 1)
+    above_least = (count * mean - least) / (count - 1)
+    between = np.where(x == least, least, (most + least) / 2)
+    same = {
+        ("avg",): mean + 0 * x,
+        ("max",): most + 0 * x,
+        ("avg", "max"): np.where(x == most, most, below_most),
+        ("min",): least + 0 * x,
+        ("avg", "min"): np.where(x == least, least, above_least),
+        ("max", "min"): np.where(x == most, most, between),
+    }
+    return {pools: np.roll(y, 1, axes[0]) for pools, y in same.items()}
 
 
 def _have_same_shares(*factors):

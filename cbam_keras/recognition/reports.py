@@ -16,6 +16,8 @@ from cbam_keras.recognition.claims import (
     CLAIMS,
     claim_of,
     differs,
+    fault_of,
+    layer_of,
     place_kind,
     remedy,
 )
@@ -338,7 +340,8 @@ def _claim(gate):
         return "", None
     # A block that adds its input is not what it is named for.
     if probes.adds_input and claim != "BAM" and not equal:
-        return "", None
+        fault = _fault_beside_input(gate, claim)
+        return (cut.called, fault) if fault else ("", None)
     if not (equal or probes.has_factors or probes.adds):
         return "", None
     if claim in AXES:
@@ -356,6 +359,16 @@ def _claim(gate):
     is_unlike = verdict.finding is Finding.UNLIKE
     finding = Finding.CHANGED if is_unlike else Finding.NONE
     return cut.called, finding.say(claim=claim, what=verdict.text)
+
+
+def _fault_beside_input(gate, claim):
+    """Returns a fault of what a gate adds to its input, if that is a match."""
+    near = gate.nearest if gate.probes.is_attention else None
+    if near is None or near.layer_class is not layer_of(claim):
+        return None
+    if near.first_difference.departure is not Departure.INPUT_ADDED:
+        return None
+    return fault_of(claim, near)
 
 
 def _differs_from_half(gate, claim):
