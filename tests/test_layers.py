@@ -214,7 +214,9 @@ def test_a_call_returns_the_maps_it_multiplies_by(variant):
 @every_backend
 def test_maps_in_a_model_follow_its_weights(tmp_path):
     inputs = keras.Input(SHAPE[1:])
-    layers = [make(name) for name in OF_BACKEND]
+    # Few options change what a call with maps gives.
+    names = [name for name in VARIANTS if name[0].isupper()]
+    layers = [make(name) for name in (*names, "spatial-first")]
     outputs = [layer(inputs, return_attention_maps=True) for layer in layers]
     model = keras.Model(inputs, keras.tree.flatten(outputs))
     randomize(model)

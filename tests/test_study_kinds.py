@@ -49,13 +49,13 @@ def run(output, build, given, **options):
 
 
 def test_a_killed_run_ends_as_an_unbroken_one(tmp_path):
-    options = {"seeds": (0,), "folds": 2}
+    options = {"seeds": (0,)}
     run(tmp_path / "whole", of_both, BOTH, **options)
     output = tmp_path / "killed"
 
     def kill(count, source):
-        # The checkpoint of the fourth epoch, the last of the second network.
-        if len(trained) == 4:
+        # The checkpoint of the last epoch.
+        if len(trained) == 2:
             raise Killed
 
     with pytest.raises(Killed), epochs() as trained, at_files(output, kill):
@@ -150,8 +150,9 @@ def test_the_command_trains_on_signals_and_draws_them(quick, tmp_path, capsys):
     assert "8 test signals give imprecise estimates" in capsys.readouterr().out
     test, _ = data.load("beats.npz", kind="signals", batch_size=None).test
     (signals, heat), _ = plot.call_args
-    assert {x.tobytes() for x in signals} == {x.tobytes() for x in test}
-    assert heat["cbam"].shape == (8, 12)
+    # Of several networks, some of them.
+    assert {x.tobytes() for x in signals} < {x.tobytes() for x in test}
+    assert heat["cbam"].shape == (4, 12)
     page = (tmp_path / "run/report.html").read_text()
     assert "28 signals for training" in page
     assert "standardized by channel, by the training split" in page

@@ -85,7 +85,12 @@ def test_a_chosen_network_is_the_one_of_its_rate_alone(chosen, tmp_path):
 
 @pytest.mark.parametrize(
     ("folder", "file"),
-    [("line@0.02-seed0", "epoch-2.keras"), ("line-seed0", "state.json")],
+    [
+        ("line@0.02-seed0", "epoch-2.keras"),
+        pytest.param(
+            *("line-seed0", "state.json"), marks=pytest.mark.exhaustive
+        ),
+    ],
 )
 def test_a_killed_choice_ends_as_an_unbroken_one(
     folder, file, chosen, tmp_path
