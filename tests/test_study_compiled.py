@@ -58,7 +58,8 @@ def check_alone(kind, folder, results, **cell):
         "bases of other attributes",
     ],
 )
-def test_networks_of_users_are_what_they_are_alone(kind, tmp_path):
+def test_networks_of_users_are_what_they_are_alone(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr(compiled.CompiledNetworks, "reuse", None)
     results = study.run(plan_of(kind), tmp_path / "both")
     first, second = (
         [x.history[-1]["loss"] for x in results.outcomes if x.variant == name]
@@ -138,11 +139,12 @@ def test_networks_of_several_seeds_are_compiled_once(
     assert alone == {name: together[name] for name in alone}
 
 
-def made(*others, loss="mse"):
-    model = keras.Sequential(
-        [keras.Input((3,)), *others, keras.layers.Dense(1)]
-    )
-    model.compile(keras.optimizers.SGD(name="sgd"), loss)
+def made(loss="mse", seed=0):
+    """Returns a network of the names that each of its kind has."""
+    keras.utils.clear_session(free_memory=False)
+    drop, dense = keras.layers.Dropout(0.5, seed=seed), keras.layers.Dense(1)
+    model = keras.Sequential([keras.Input((3,)), drop, dense])
+    model.compile(keras.optimizers.SGD(), loss)
     return model
 
 
@@ -154,11 +156,15 @@ def test_seeds_of_one_variant_are_shared(monkeypatch):
         return shared.reuse(model, variant, fingerprint)
 
     shared = compiled.CompiledNetworks()
-    first, other = (made(keras.layers.Dense(2, name="two")) for _ in "ab")
-    for model in (first, other):
-        model.layers[-1].name = "one"
-    assert like(first) is first
+    first, other = made(), made(seed=7)
+    assert like(first) is like(other) is first
+    values = [
+        [keras.ops.convert_to_numpy(x).tolist() for x in model.variables]
+        for model in (first, other)
+    ]
+    assert values[0] == values[1]
     assert like(other, "b") is other
+    assert like(other, fingerprint="another") is other
     another = made(loss="mae")
     assert like(another) is another
     monkeypatch.setattr(compiled, "MOST_PARAMETERS", 3)
