@@ -180,6 +180,15 @@ def quick(monkeypatch):
     return monkeypatch
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Writes white pictures, as half of the time of a page is its figures."""
+    import pretended
+
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", pretended.savefig)
+
+
 @pytest.fixture(scope="module")
 def eagerly():
     """Compiles no training, but under JAX, where that takes longer."""

@@ -18,6 +18,7 @@ from cbam_keras.report.summary import describe_time
 from cbam_keras.study.files import machines
 
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.usefixtures("undrawn")
 LISTS = ["REFORMS", "CLAIM", "TRIPOD+AI", "NeurIPS"]
 MADE = {
     "plans": [{"written": "2026-01-02 12:03 UTC"}],

@@ -13,6 +13,7 @@ from cbam_keras.study.results import predictions
 
 pandas = pytest.importorskip("pandas")
 pytest.importorskip("sklearn")
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 def judged(folder, names=("cat", "dog"), seed=0, absent=(), **changed):
@@ -144,7 +145,9 @@ def test_equal_counts_of_classes_are_folded(tmp_path):
     assert f"<h3>{title}</h3>" in report.write(folder).read_text()
 
 
-def test_latex_is_what_the_page_shows(tmp_path):
+def test_latex_is_what_the_page_shows(tmp_path, monkeypatch):
+    # Here, figures are drawn.
+    monkeypatch.undo()
     folder = judged(tmp_path / "run", ("=cat", "50_%", "dog"))
     text = report.write(folder, figures="pdf").read_text()
     latex = (folder / "tables/per_class-se.tex").read_text()
