@@ -192,12 +192,12 @@ CLASSES = study.Classification
         (
             lambda: study.Regression((X, AGES * 0)),
             ValueError,
-            "take another unit",
+            "use another unit",
         ),
         (
             lambda: study.Regression((X, AGES.astype(str))),
             ValueError,
-            "no numbers",
+            "not numbers",
         ),
         (
             lambda: study.Regression("mnist5k"),

@@ -56,8 +56,12 @@ def write_given(
         run = outcome.run
         place = path / folder_name(outcome.variant, run)
         place.mkdir()
-        kept = vars(results.tested[outcome.variant][run])
-        arrays = {f"test/{x}": y for x, y in kept.items() if y is not None}
+        kept = results.tested[outcome.variant][run]
+        # `vars` would also hold what has been computed of them.
+        fields = {
+            x.name: getattr(kept, x.name) for x in dataclasses.fields(kept)
+        }
+        arrays = {f"test/{x}": y for x, y in fields.items() if y is not None}
         write_predictions(path / str(outcome.predictions), arrays)
         ended = {
             "status": outcome.status,
