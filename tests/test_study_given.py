@@ -9,6 +9,7 @@ from cbam_keras import cli, study
 metrics = pytest.importorskip("sklearn.metrics")
 pandas = pytest.importorskip("pandas")
 stats = pytest.importorskip("scipy.stats")
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 NAMES = ["healthy", "blight", "rust"]
 LABELS = np.repeat([0, 1, 2], [40, 30, 20])

@@ -7,6 +7,7 @@ from cbam_keras import study
 
 metrics = pytest.importorskip("sklearn.metrics")
 pytest.importorskip("pandas")
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 rng = np.random.default_rng(0)
 TWO = rng.integers(0, 2, 80)
