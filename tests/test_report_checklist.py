@@ -94,7 +94,7 @@ def test_methods_say_what_was_fixed_and_where_it_was_trained(tmp_path):
         assert sentence in methods
     # That settings were recorded when the run began says nothing.
     assert "were recorded" not in methods
-    assert ">begun</dt><dd>2026-01-02 12:03 UTC<" in text
+    assert ">started</dt><dd>2026-01-02 12:03 UTC<" in text
     written = [*MADE["plans"], {"written": "2026-01-03 09:00 UTC"}]
     change(folder, plans=written)
     text = report.write(folder).read_text("utf-8")

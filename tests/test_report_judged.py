@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from report_checks import change, dump, train
+from report_checks import change, dump, seeds, train
 from test_report import written
 
 from cbam_keras import _files, report, study
@@ -126,6 +126,31 @@ def test_networks_stand_side_by_side_with_their_differences(tmp_path):
         assert "AUC per class" not in page
         heads = [">difference<"] if len(names) == 2 else ["se - none", "cbam -"]
         assert all(page.count(head) == 3 for head in heads)
+
+
+def test_classes_of_masks_stand_side_by_side(tmp_path):
+    folder = seeds(tmp_path / "run")
+    # Two networks have three classes in two seeds, one of which lacks the last.
+    ious = {
+        "none": [[0.5, 0.25, 0.125], [0.7, 0.35, None]],
+        "cbam": [[0.6, 0.15, 0.25], [0.9, 0.25, None]],
+    }
+    for name, by_seed in ious.items():
+        for seed, values in enumerate(by_seed):
+            state = folder / f"{name}-seed{seed}/state.json"
+            content = json.loads(state.read_text())
+            metrics = {
+                f"iou_{x}": y for x, y in zip("abc", values, strict=True)
+            }
+            content["ended"]["metrics"].update(metrics)
+            dump(state, content)
+    text = report.write(change(folder, class_names=[*"abc"])).read_text()
+    sign = " \N{PLUS-MINUS SIGN} "
+    assert cells_of(text, "IoU by class (%)") == [
+        ["a", f"60.0{sign}14.1", f"75.0{sign}21.2", f"+15.0{sign}7.1"],
+        ["b", f"30.0{sign}7.1", f"20.0{sign}7.1", f"-10.0{sign}0.0"],
+        ["c", "12.5", "25.0", "+12.5"],
+    ]
 
 
 def test_one_network_has_one_table_of_all_scores(tmp_path):

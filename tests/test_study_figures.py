@@ -7,12 +7,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from cbam_keras import plotting, study
+from cbam_keras import _files, plotting, study
 from cbam_keras.explain.figures import style
+from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.results.figures import (
     plot_comparison,
     plot_confusion_change,
 )
+from cbam_keras.study.results.figures.curves import draw_curves
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
@@ -176,6 +178,41 @@ def test_a_history_of_several_runs_shows_their_mean_and_range():
     assert box.get_points().ravel() == pytest.approx([1, 10, 3, 80])
     # A single run has no band.
     assert not plotting.plot_history(ROWS).axes[1].collections
+
+
+def test_the_curves_of_a_run_are_of_all_seeds(tmp_path, monkeypatch):
+    outcomes = [
+        Outcome(
+            "se_r4",
+            seed,
+            "finished",
+            history=[epoch("se_r4", 1, 1.0, 0.2, 1.0, accuracy)],
+        )
+        for seed, accuracy in ((3, 0.2), (5, 0.6))
+    ]
+    results = SimpleNamespace(
+        outcomes=outcomes,
+        labels={"se_r4": "SE, r = 4"},
+        data="digits",
+        folds=None,
+        output=tmp_path,
+    )
+    drawn = {}
+
+    def keep(path, figure, as_pdf):
+        drawn[path.name] = figure
+
+    monkeypatch.setattr(_files, "write_figure", keep)
+    assert draw_curves(results)
+    figure = drawn.pop("curves.png")
+    assert figure.get_suptitle() == "digits, 2 seeds"
+    curves = lines(figure.axes[1])
+    assert curves["SE, r = 4, validation"] == [[1, pytest.approx(40)]]
+    results.outcomes = outcomes[1:]
+    assert draw_curves(results)
+    assert drawn.pop("curves.png").get_suptitle() == "digits, seed 5"
+    results.outcomes = []
+    assert not draw_curves(results) and not drawn
 
 
 # What a study compares.

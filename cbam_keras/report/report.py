@@ -115,7 +115,7 @@ def _add_identity(page, results, content):
     )
     page.facts["folder"] = results.output.resolve().name
     if plans := content.get("plans"):
-        page.facts["begun"] = plans[0]["written"]
+        page.facts["started"] = plans[0]["written"]
     today = datetime.datetime.now(datetime.UTC)
     page.facts["report written"] = f"{today:%Y-%m-%d}"
     for name, version in (content.get("versions") or {}).items():

@@ -107,8 +107,9 @@ def plot_comparison(results: Any, title: str = "") -> "style.Figure":
     means = {row.variant: row.mean for row in rows}
     _draw_rows(axes, rows, means.get(results.baseline), measure)
     heading = measure.column
-    # Not "Miou" for "mIoU".
-    heading = f"{heading[:1].upper()}{heading[1:]}"
+    # "mIoU" is written as it is.
+    if heading[1:2].islower():
+        heading = f"{heading[0].upper()}{heading[1:]}"
     axes.set_xlabel(heading, parse_math=False)
     legend = style.add_legend(figure, [axes])
     # The legend is that of all rows, whose colors differ.
@@ -151,6 +152,9 @@ def _draw_rows(axes, rows, baseline, measure):
 def draw_curves(results: Tested, *, as_pdf: bool = False) -> bool:
     """Draws the history of all networks and runs, and tells if there is one."""
     rows = history_of(results.outcomes, are_several=False)
+    for row in rows:
+        name = str(row["network"])
+        row["network"] = results.labels.get(name, name)
     if rows:
         runs = {outcome.run for outcome in results.outcomes}
         words = describe_runs(len(runs), results.folds)
