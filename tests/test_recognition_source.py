@@ -212,7 +212,7 @@ def test_no_process_starts_where_no_file_is_keras(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["missing.py", "no:name", "model.keras", "."])
 def test_paths_without_source_are_refused(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="`path` must be a file of Python"):
+    with pytest.raises(ValueError, match="`path` must be a Python file"):
         check_source(name)
 
 

@@ -1,4 +1,4 @@
-"""Methods in words: each clause is held against what the numbers used."""
+"""The methods paragraph: each clause is held against what the numbers used."""
 
 import dataclasses
 import itertools

@@ -400,7 +400,7 @@ def test_a_tuple_of_whole_numbers_is_several_runs():
 
 def test_a_square_list_of_lists_has_two_meanings():
     square = [[0.2, 0.8], [0.7, 0.3]]
-    with pytest.raises(ValueError, match="which are either"):
+    with pytest.raises(ValueError, match="which could be either"):
         study.results_of({"a": square}, [0, 1])
 
 

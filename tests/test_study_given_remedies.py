@@ -298,19 +298,19 @@ REFUSED = {
     ),
     "further column beside classes": (
         csv()(lambda x: {"label": TEXTS, "correct": 0.0, **of_classes(x)}),
-        "no class: correct",
+        "not classes: correct",
         obey,
         OF_THREE,
     ),
     "further column, left out": (
         csv()(lambda x: {"label": TEXTS, "size": LABELS, **of_classes(x)}),
-        "no class: size. Leave them out",
+        "not classes: size. Leave them out",
         change(size=None),
         OF_THREE,
     ),
     "further column beside answers": (
         csv()(lambda x: {"label": TEXTS, "pred": answers(x), "loss": x[:, 0]}),
-        "no class: loss. Leave them out",
+        "not classes: loss. Leave them out",
         change(loss=None),
         OF_THREE,
     ),
@@ -318,7 +318,7 @@ REFUSED = {
         csv(of=NUMBERS)(
             lambda x: {"label": AGES / 7, "pred": x / 7, "error": x - AGES}
         ),
-        "no class: error. Leave them out",
+        "not classes: error. Leave them out",
         change(error=None),
         {x: y / 7 for x, y in OF_NUMBERS.items()},
     ),
@@ -330,7 +330,7 @@ REFUSED = {
     ),
     "class of no label": (
         csv()(lambda x: {"label": TEXTS, **of_classes(x), "gnu": 0.0}),
-        "no class: gnu",
+        "not classes: gnu",
         obey,
         OF_THREE,
     ),
@@ -341,7 +341,7 @@ REFUSED = {
                 "prediction": answers(x),
             }
         ),
-        "are no label",
+        "occur in no label",
         obey,
         means_of(
             {

@@ -83,10 +83,10 @@ def _check_colors(given):
         None in colors.values()
     ):
         raise ValueError(
-            "`colors` must map two classes or more to different colors or gray "
-            'levels, as {"sky": 0, "road": (128, 64, 128)} or {"no": 0, "gland"'
-            ': "> 0"}, or be a file with lines as "road:128,64,128" (the '
-            f"labelmap.txt of CVAT). Received: {given}"
+            "`colors` must map two classes or more to different colors or "
+            f'gray levels, such as {{"sky": 0, "road": (128, 64, 128)}} or '
+            f'{{"no": 0, "gland": "> 0"}}, or be a file with lines such as '
+            f'"road:128,64,128" (the labelmap.txt of CVAT). Received: {given}'
         )
     return colors
 

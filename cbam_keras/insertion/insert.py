@@ -251,7 +251,7 @@ def remove_attention(
     for name in names:
         if name not in layers:
             raise ValueError(
-                "`gates` must be names of gates of the model: "
+                "`gates` must name attention layers of the model: "
                 f"{_checks.first_few([*layers])}. Received: {name!r}"
             )
         reason = _why_it_stays(graph, layers[name])

@@ -125,10 +125,10 @@ class Attention:
         """Returns a new layer."""
         if self.stages != ALL:
             raise ValueError(
-                "`attention` with `stages` must be given to a builder of "
-                "cbam_keras.models or to insert_attention, as attention=, "
-                "which know the stages of their network; `compare` takes "
-                f"`stages` for all types. Received: a call of {self!r}"
+                "`attention` with `stages` must be passed to a builder of "
+                "cbam_keras.models or to insert_attention, which know the "
+                f"stages of their network. Received: a call of {self!r}. To "
+                "`compare`, pass `stages` itself"
             )
         return self._partial(name=name)
 

@@ -41,8 +41,9 @@ def _build_network(build, images, attention, stem="small"):
     if isinstance(shape, Mapping) or len(shape) not in (2, 3, 4):
         raise ValueError(
             "Networks by name are for images, signals and volumes. Received: "
-            f"data of shape {shape}. Vectors and several inputs need a "
-            "function of `attention`, model=, that returns a keras.Model"
+            f"data of shape {shape}. For vectors or several "
+            "inputs, pass model=, a function of `attention` that returns a "
+            "keras.Model"
         )
     is_images = len(shape) == 3
     x = keras.Input(shape, name="images" if is_images else "inputs")

@@ -230,9 +230,9 @@ class Search:
         if not results.ranked:
             failed = [f"{x.status} ({x.message})" for x in results.trials]
             raise RuntimeError(
-                f"None of the {len(failed)} trials finished, first "
+                f"No trial finished ({len(failed)} failed): "
                 f"{'; '.join(failed[:3])}. Tracebacks are in "
-                f'"{folder.path}". Fix the cause, and give the same call again'
+                f'"{folder.path}". Fix the cause and rerun'
             )
         _files.write_csv(folder.path / "trials.csv", results._records())
         _files.write_figure(folder.path / "comparison.png", results.plot())

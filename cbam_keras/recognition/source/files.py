@@ -238,8 +238,8 @@ def _find_files(path):
         files = [str(place.absolute())]
     if not files:
         raise ValueError(
-            "`path` must be a file of Python, .py or .ipynb, a folder of such "
-            "files, or a function of a module, as package.module:build. "
+            "`path` must be a Python file (.py or .ipynb), a folder of such "
+            "files, or a function in a module, such as package.module:build. "
             f"Received: path={path!r}"
         )
     return files, only

@@ -159,7 +159,7 @@ def compute(measure: str, scores: np.ndarray, labels: np.ndarray) -> float:
         if labels.ndim == 2:
             alone = f"each with the same {labels[0].sum()} classes"
         raise ValueError(
-            f'The measure "{measure}" needs a class that some images have and '
+            f'The metric "{measure}" needs a class that some images have and '
             "others lack. Received: "
             f"{_checks.count(len(labels), 'image')} {alone}"
         )

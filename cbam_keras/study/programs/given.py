@@ -271,8 +271,8 @@ def _find_folds(tables, folds):
     has_folds = any(run.fold is not None for _, run in tables)
     if folds is not None and not has_folds:
         raise ValueError(
-            "`folds` of files are said by their names, such as "
-            "none_s0_fold2.npz, or a column fold. Received: "
+            "Folds of files are given by their names, such as "
+            "none_s0_fold2.npz, or by a column fold. Received: "
             f"folds={_checks.shown(folds)}, with files without folds"
         )
     return True if has_folds else None
@@ -352,8 +352,8 @@ def _read_groups(groups, count):
     if groups.shape != (count,) or is_missing:
         received = "None or NaN" if is_missing else f"shape {groups.shape}"
         raise ValueError(
-            "`groups` must name what each example belongs to, for each of the "
-            f"{count:,} examples. Received: {received}"
+            f"`groups` must give a group for each of the {count:,} examples. "
+            f"Received: {received}"
         )
     return groups.astype(str)
 
@@ -399,8 +399,8 @@ def _read_runs(value, count, folds):
         if {np.shape(_as_array(x))[:1] for x in runs} == {(count,)}:
             raise ValueError(
                 "`predictions` of a network must be a list of runs or an "
-                f"array. Received: {count} lists of {count}, which are either: "
-                "pass numpy.array(...), or a list of such"
+                f"array. Received: {count} lists of {count}, which could be "
+                "either: pass numpy.array(...), or a list of arrays"
             )
         runs = [value]
     arrays = [_as_array(x) for x in runs]
@@ -453,8 +453,8 @@ def _find_places(runs, count, asked):
     is_asked = folds > 1 and (type(asked) is not int or asked == folds)
     if not is_asked or not test_all:
         raise ValueError(
-            "Folds must test each example once before the next repetition "
-            "begins, and be as many in each, two or more. Received: "
+            "Each repetition must test each example once, in the same number "
+            "of folds, at least two. Received: "
             f"{len(runs)} runs of {sizes} examples, of {count}, "
             f"folds={_checks.shown(asked)}"
         )

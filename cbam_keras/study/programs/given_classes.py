@@ -299,7 +299,7 @@ class _Classes:
                 f"columns {_checks.first_few(columns, 9)} and the labels "
                 f'{_checks.first_few(sorted(numbers), 9)} in "{source}". '
                 "Rename the columns to prob_0, prob_1, ... if labels are "
-                "their places; write texts such as class1 in both if labels "
+                "their indices; write texts such as class1 in both if labels "
                 "are their names"
             )
         self.integers_are_names = True
@@ -385,7 +385,7 @@ class _Classes:
             if unknown:
                 raise ValueError(
                     "`class_names` must name classes that are predicted but "
-                    "are no label. Received: "
+                    "occur in no label. Received: "
                     f"{_checks.first_few(unknown)}, where labels are "
                     f"{_checks.first_few(sorted(texts))}. If they are classes: "
                     f"{as_argument(sort_names(texts | answered))}"
@@ -582,7 +582,7 @@ def _refuse_columns(
             f'report "{tables[0].source}"'
         )
     raise ValueError(
-        f'"{tables[0].source}" must have no columns that are not known. '
-        f"Received: columns that are no class: "
+        f'"{tables[0].source}" must have no unknown columns. '
+        f"Received: columns that are not classes: "
         f"{_checks.first_few(unknown, 9)}. Leave them out{advice}"
     )

@@ -151,9 +151,9 @@ def find_task(
         if are_all and is_told and len(targets) <= MOST_CLASSES:
             return CLASSIFICATION
         raise ValueError(
-            "`task` must be given for whole labels that are not all of 0 to "
-            f"C - 1, of at most {MOST_CLASSES:,} classes, or where other "
-            f"numbers are predicted. Received: {received}. If they are classes "
+            "`task` must be given if integer labels are not exactly 0 to C - 1 "
+            f"(at most {MOST_CLASSES:,} classes), or if other numbers are "
+            f"predicted. Received: {received}. If they are classes "
             f'pass task="classification" (--task classification), {advice}'
         )
     if not is_binary and are_fractions and len(targets) <= 2:

@@ -226,7 +226,7 @@ def as_table(
             class_names = as_names(columns.pop(CLASS_NAMES).ravel())
         if columns:
             raise ValueError(
-                f'"{source}" must have no arrays that are not known. '
+                f'"{source}" must have no unknown arrays. '
                 f"Received: {_checks.first_few([*columns], 9)}. Leave them "
                 f"out. {KNOWN_ARRAYS}"
             )
@@ -292,7 +292,7 @@ def _find_predictions(source, roles, columns, task, logits):
         scores = np.asarray(columns.popitem()[1])
     if scores is not None and columns:
         raise ValueError(
-            f'"{source}" must have no columns that are not known. Received: '
+            f'"{source}" must have no unknown columns. Received: '
             f"{_checks.first_few([*columns], 9)}, beside probabilities. Leave "
             f"them out. {KNOWN}"
         )

@@ -167,7 +167,7 @@ def _refuse_two_readings(read):
             doubtful.append(text)
     if doubtful:
         raise ValueError(
-            "Names of files must say the network and the run: "
+            "File names must give the network and the run: "
             "NETWORK_sSEED.npz or .csv, also _seed, _run, _fold. Received: "
             f"{_quote(doubtful)}, whose numbers may be seeds or parts of the "
             f"names of networks. {_advise(read, doubtful)}"
@@ -176,7 +176,7 @@ def _refuse_two_readings(read):
     if 0 < len(without) < len(read):
         others = [text for text in read if text not in without]
         raise ValueError(
-            "Names of files must all say a seed, or none of them. Received: "
+            "Either all file names must give a seed, or none. Received: "
             f'"{without[0]}" without one, and "{others[0]}". Rename the files '
             "without one"
         )

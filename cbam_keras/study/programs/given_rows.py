@@ -168,8 +168,8 @@ def _check_order(tables, rows, labels, count):
     """Raises unless arrays beside the files can only be in their order."""
     if labels is not None and len(labels) != count:
         raise ValueError(
-            f"`labels` must be of the {count:,} examples of the files. "
-            f"Received: {len(labels):,}"
+            f"`labels` must have one entry for each of the {count:,} examples "
+            f"in the files. Received: {len(labels):,}"
         )
     for key, table in tables.items():
         if (np.diff(rows[key]) < 0).any():

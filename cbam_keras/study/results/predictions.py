@@ -250,8 +250,8 @@ def of_classes(results: Tested) -> dict[str, dict[Run, Predictions]]:
         reasons = [*results.files_left_out.values()]
         why = f" that can be used ({reasons[0]})" if reasons else ""
         raise ValueError(
-            "Classes are judged by predictions beside the networks, which "
-            f'runs of classifiers keep. Received: "{results.output}", without '
+            "Per-class metrics need predictions, which runs of classifiers "
+            f'keep beside the networks. Received: "{results.output}", without '
             f"any{why}"
         )
     return cast(dict[str, dict[Run, Predictions]], results.tested)
