@@ -120,8 +120,8 @@ OLD = (
     "none, seed 0 (1 of 10), 24,058 parameters, from epoch 1",
 )
 NEW = (
-    "With these data, even a perfect network would not be detected with 80% "
-    "power; a 1-point difference would need 18 to 114 seeds.",
+    "With these data, not even the difference of a perfect network would be "
+    "detected with 80% power; a 1-point difference would need 18 to 114 seeds.",
     "All networks classify all 500 test signals correctly, so this test set "
     "cannot separate them; use more or harder signals.",
     "Significance is Holm-corrected for 2 comparisons; the intervals are not.",

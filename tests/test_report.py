@@ -152,7 +152,7 @@ def test_an_unfinished_run_says_what_there_is(tmp_path):
     shutil.rmtree(nothing / "explain")
     page = written(nothing)
     assert "no network has been trained" in page.text
-    assert f"cbam-keras report {nothing} draws them" in page.text
+    assert f"To draw them, run cbam-keras report {nothing};" in page.text
     trials = tune(tmp_path / "search")
     content = json.loads((trials / "study.json").read_text())
     del content["best"], content["confirmation"], content["verdict"]

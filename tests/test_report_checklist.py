@@ -64,10 +64,10 @@ def test_a_trained_run_answers_what_it_has_recorded(tmp_path):
     )
     assert "2 x a GPU" in after["Hardware and training time"]
     copies = "Duplicates and related examples in several splits"
-    assert "exactly the content of a training one" in before[copies]
+    assert "an exact copy of a training image" in before[copies]
     assert after[copies] == "1 test image is a copy."
     assert after["A fair baseline"].endswith("training time of the others.")
-    where = '"ROC and threshold" has the threshold.'
+    where = 'See "ROC and threshold" for the threshold.'
     assert after["Output and threshold"].endswith(where)
     assert after["Robustness and sensitivity"] == "Not tested in this run."
     assert (

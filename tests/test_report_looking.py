@@ -198,10 +198,10 @@ def _split_copies(folder):
     ("change_run", "message"),
     [
         (_damage, "none-seed0.keras.* import them in Python"),
-        (_forget, "its data are arrays or data frames"),
-        (_reshape, r"its volumes are of shape \(8, 8, 8, 1\)"),
+        (_forget, "the data of the run are arrays or data frames"),
+        (_reshape, r"the volumes have shape \(8, 8, 8, 1\)"),
         (_change_images, "the data in .* have changed since"),
-        (_split_copies, "split the copies of images in .* in another way"),
+        (_split_copies, "splits copies of images in .* in another way"),
         (lambda folder: keep(folder), "no network is finished yet"),
     ],
     ids=["damaged", "arrays", "volumes", "changed", "copies", "unfinished"],
@@ -213,4 +213,4 @@ def test_what_cannot_be_drawn_is_a_warning(
     change_run(folder)
     with warned(f"no heat maps or masks: .*{message}"):
         page = report.write(folder, draw=True).read_text()
-    assert f"cbam-keras report {folder} draws them" in page
+    assert f"To draw them, run cbam-keras report {folder};" in page

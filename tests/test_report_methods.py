@@ -58,7 +58,7 @@ def test_clauses_say_what_the_interval_was_computed_of(measure, groups, runs):
         return
     # Examples, or groups of them, are the columns of what was analyzed.
     assert row.columns >= GROUPS
-    assert ("crossed and both random" in text) == (runs > 1)
+    assert ("crossed random effects" in text) == (runs > 1)
     assert ("Satterthwaite" in text) == (runs > 1)
     assert ("trained networks only" in text) == (runs == 1)
     # Whole groups are the columns of what is sampled, not examples.

@@ -164,7 +164,8 @@ def test_scores_need_no_labels():
     for folded, folds in ((parts, halves), (pairs, 2)):
         found = study.results_of(folded, task="scores", folds=folds)
         assert found.test_images == 80
-    note = "The CI cannot account for failures too rare to appear here."
+    note = "The CI cannot account for failures too rare to appear in these "
+    note += "examples."
     assert note in results.tables()[0].note
     many = {name: [np.tile(x, 13) for x in y] for name, y in given.items()}
     many = study.results_of(many, task="scores", measure=measure)

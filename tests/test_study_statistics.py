@@ -69,7 +69,7 @@ def test_the_error_is_that_of_seeds_and_images():
     assert found.difference == pytest.approx(1 / 3)
     assert found.over == "3 seeds and 2 test images"
     # Normal quantiles give 2 * (1.96 + 0.842)**2 * (1 / 4) / 0.1**2 = 392.
-    assert found.needed(0.1) == (None, "about 390 test images")
+    assert found.needed(0.1) == (None, "about 390 test images and more seeds")
 
 
 def test_equal_networks_have_an_interval_of_the_pseudo_observations():
@@ -417,8 +417,8 @@ def test_impossible_differences_are_not_told():
     assert found.rows[1].interval[1] > 1
     assert found.detectable is None
     assert (
-        "5 seeds, these 20 test images), not statistically significant. With "
-        "these data, even a perfect network would not be detected with 80% "
+        "20 test images), not statistically significant. With these data, not "
+        "even the difference of a perfect network would be detected with 80% "
         "power; a 1-point difference would need more than 10,000 seeds."
     ) in found.verdict
     assert "+0.00 [-100.00, +100.00]" in shown_by(found)

@@ -15,9 +15,10 @@ from cbam_keras.study.results.kept import CLASSES, LABELS, OF_SCORES
 
 YOURS = "To be completed by the authors."
 LISTS = (
-    "Items of four checklists in our own words: REFORMS (2024; item numbers up "
-    "to 3d), CLAIM (2024), TRIPOD+AI (2024) and NeurIPS. The answers come from "
-    "this folder; see the original lists for what a full answer needs."
+    "Items of four checklists in our own words: REFORMS (2024; items after 3d "
+    "without their numbers), CLAIM (2024), TRIPOD+AI (2024) and NeurIPS. The "
+    "answers come from this folder; see the original lists for what a full "
+    "answer needs."
 )
 
 
@@ -68,10 +69,10 @@ def answer_nothing(summary: Summary, page: Page) -> str:
 
 
 def answer_question(summary: Summary, page: Page) -> str:
-    compared = summary.measure.heading
+    text = f"{page.question} Outcome: {summary.measure.heading}"
     if summary.baseline:
-        compared += f", with {summary.baseline} as the baseline"
-    return f"{page.question} Compared: {compared}."
+        text += f". Baseline: {summary.baseline_in_words}"
+    return f"{text}."
 
 
 def answer_origin(summary: Summary, page: Page) -> str:
@@ -98,7 +99,7 @@ def answer_outcome(summary: Summary, page: Page) -> str:
         text = f"{len(summary.class_names)} {kind}"
         data = [x for x in page.sections if x.title == "Data"]
         if any(x.tables or x.folded for x in data):
-            text += '; "Data" counts them by split'
+            text += '; see "Data" for the number of examples'
         return f"{text}."
     if summary.predicts == OF_SCORES:
         return f"A score for each {summary.noun}."
@@ -114,8 +115,8 @@ def answer_preprocessing(summary: Summary, page: Page) -> str:
     if summary.recipe.get("augment"):
         text = f'Training {summary.noun}s were augmented ("Methods")'
     return (
-        f'{text}; "All settings" has the rest. State how the files were '
-        "processed earlier."
+        f'{text}; see "All settings" for the rest. State how the files were '
+        "processed before."
     )
 
 
@@ -125,7 +126,7 @@ def answer_division(summary: Summary, page: Page) -> str:
     division = summary.sizes
     if summary.folds:
         division = f"{summary.folds}-fold cross-validation"
-    unit = "groups, such as patients, are in one split each"
+    unit = "each group, such as a patient, is in one split only"
     if not summary.has_groups:
         unit = f"each {summary.noun} counts as independent"
     elif summary.leaks:
@@ -140,8 +141,8 @@ def answer_duplicates(summary: Summary, page: Page) -> str:
         return ""
     of_fold = " of the first fold" if summary.folds else ""
     return (
-        f"No test {summary.noun}{of_fold} has exactly the content of a "
-        "training one; similar ones were not searched for."
+        f"No test {summary.noun}{of_fold} is an exact copy of a training "
+        f"{summary.noun}; near-duplicates were not searched for."
     )
 
 
@@ -160,8 +161,8 @@ def answer_networks(summary: Summary, page: Page) -> str:
     has_weights = summary.settings.get("weights")
     weights = "ImageNet weights" if has_weights else "random weights"
     return (
-        f'"Methods" has the variants of {summary.model} with their '
-        f"options and trainable parameters; each began with {weights}."
+        f'See "Methods" for the variants of {summary.model}, with their '
+        f"options and trainable parameters; each started from {weights}."
     )
 
 
@@ -177,13 +178,15 @@ def answer_baseline(summary: Summary, page: Page) -> str:
             "Controls without attention and with at least as many parameters: "
             f"{', '.join(summary.controls)}."
         )
-    return f"{summary.baseline}: the same recipe, data and seeds. {controls}"
+    baseline = summary.baseline_in_words
+    baseline = f"{baseline[:1].upper()}{baseline[1:]}"
+    return f"{baseline}, with the same recipe, data and seeds. {controls}"
 
 
 def answer_optimization(summary: Summary, page: Page) -> str:
     if summary.is_given:
         return ""
-    return 'In "Methods" and "All settings".'
+    return 'See "Methods" and "All settings".'
 
 
 def answer_hyperparameters(summary: Summary, page: Page) -> str:
@@ -229,13 +232,13 @@ def answer_sample_size(summary: Summary, page: Page) -> str:
             " Minimum detectable difference at 80% power, from these results: "
             f"{summary.detectable}."
         )
-    return f"{text} Add the reason for this number."
+    return f"{text} State how the sample size was chosen."
 
 
 def answer_metrics(summary: Summary, page: Page) -> str:
     return (
-        f"The verdict is based on {summary.measure.heading} only; the tables "
-        "show further metrics. State why it was chosen."
+        f"The verdict is based on {summary.measure.heading} only. State why "
+        "this metric was chosen. The tables show further metrics."
     )
 
 
@@ -261,7 +264,7 @@ def answer_tests(summary: Summary, page: Page) -> str:
 
 
 def answer_calibration(summary: Summary, page: Page) -> str:
-    return 'In "Calibration".' if "Calibration" in _titles(page) else ""
+    return 'See "Calibration".' if "Calibration" in _titles(page) else ""
 
 
 def answer_unequal_classes(summary: Summary, page: Page) -> str:
@@ -287,7 +290,7 @@ def answer_output(summary: Summary, page: Page) -> str:
     text = f"The most probable class{of_what}."
     for title in _titles(page):
         if "hreshold" in title:
-            text += f' "{title}" has the threshold.'
+            text += f' See "{title}" for the threshold.'
     return text
 
 
@@ -296,12 +299,12 @@ def answer_errors(summary: Summary, page: Page) -> str:
     looked_at = '"What the networks look at"'
     has_examples = looked_at.strip('"') in titles
     if "Confusion" in titles:
-        text = 'In "Confusion"'
+        text = 'See "Confusion"'
         if has_examples:
             text += f"; mistakes come first in {looked_at}"
         return f"{text}."
     if has_examples:
-        return f"In {looked_at}."
+        return f"See {looked_at}."
     if "Regression" in titles:
         return '"Regression" shows the residual of each prediction.'
     return ""
@@ -373,8 +376,8 @@ def answer_repeating(summary: Summary, page: Page) -> str:
     if summary.is_given:
         return ""
     return (
-        '"All settings" has the settings and "Reproduce this run" the seeds; '
-        "share the script."
+        'The settings are in "All settings", the seeds in "Reproduce this '
+        'run"; share the script.'
     )
 
 
@@ -391,7 +394,7 @@ ITEMS: Sequence[Item] = (
         "REFORMS 1a, 1b, 1c; CLAIM 3, 6; TRIPOD+AI 3a, 3b, 6a, 12c",
     ),
     Item(
-        "Question, and what answers it",
+        "Research question, outcome and baseline",
         answer_question,
         "CLAIM 4; TRIPOD+AI 4; NeurIPS 1",
     ),
@@ -546,7 +549,7 @@ ITEMS: Sequence[Item] = (
         "REFORMS 2c; NeurIPS 8",
     ),
     Item(
-        "How to repeat it",
+        "How to reproduce the results",
         answer_repeating,
         "REFORMS 2d, 2e; CLAIM 42; NeurIPS 4, 5",
     ),
@@ -556,7 +559,7 @@ ITEMS: Sequence[Item] = (
         "CLAIM 43; TRIPOD+AI 22; NeurIPS 5",
     ),
     Item(
-        "Consent, de-identification, ethics, funding, interests",
+        "Consent, de-identification, ethics, funding, competing interests",
         answer_nothing,
         "CLAIM 11, 44; TRIPOD+AI 17, 18a, 18b; NeurIPS 9, 15",
     ),

@@ -107,7 +107,9 @@ def _curves(page, results, frames, tables):
 def _confusion(page, results, tables):
     """Returns the section of confusion matrices."""
     section, used = Section("Confusion"), predictions.describe_left_out(results)
-    pooled = f"{results.seeds_in_words} pooled. {used}".rstrip()
+    pooled = f"{results.seeds_in_words}. {used}".rstrip()
+    if len(results.planned_runs) > 1:
+        pooled = f"pooled over {pooled}"
     names = put_first(results.baseline, results.tested)[:MAX_NETWORKS]
     labels = [results.labels.get(name, name) for name in names]
     reference = results.confusion(names[0])

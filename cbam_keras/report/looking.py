@@ -72,16 +72,20 @@ def _describe_images(results, content):
 def _split(content, described):
     """Returns the images as they were split, unless they have changed."""
     if content["source"] is None:
-        raise ValueError("its data are arrays or data frames, not files")
+        raise ValueError(
+            "the data of the run are arrays or data frames, not files"
+        )
     source = data.Source.from_description(content["source"])
     folds = described.get("folds"), described.get("fold", 0)
     dataset = source.split(described["seed"], *folds)
     if described.get("fingerprint") not in (None, dataset.fingerprint):
-        raise ValueError(f'the data in "{source.data}" have changed since')
+        raise ValueError(
+            f'the data in "{source.data}" have changed since the run'
+        )
     if described.get("copies") != dataset.copies:
         raise ValueError(
-            "another version of cbam_keras trained it, and split the copies "
-            f'of images in "{source.data}" in another way'
+            "the run was made by another version of cbam_keras, which splits "
+            f'copies of images in "{source.data}" in another way'
         )
     return dataset
 
@@ -156,8 +160,8 @@ def _read_images(dataset, described):
     are_signals = dataset.kind == "signals"
     if not are_signals and (len(shape) != 3 or shape[2] not in (1, 3)):
         raise ValueError(
-            f"its {data.kind_of(shape)} are of shape {(*shape,)}, not (H, W, "
-            "C) of one or three channels, nor signals. In Python, "
+            "it needs images (H, W, C) with one or three channels, or signals; "
+            f"the {data.kind_of(shape)} have shape {(*shape,)}. In Python, "
             "explain.grad_cam takes others, too"
         )
     examples, size = dataset.splits["test"], (*shape[:2],)

@@ -110,7 +110,7 @@ def describe_data(summary: Summary) -> str:
     if summary.folds:
         return (
             f"{text}. In {summary.folds}-fold cross-validation, each "
-            f"{summary.noun} was tested once per seed (first fold: "
+            f"{summary.noun} was in one test fold per seed (first fold: "
             f"{summary.sizes})."
         )
     return f"{text} ({summary.sizes}; the same test set for all seeds)."
@@ -187,8 +187,8 @@ def describe_controls(summary: Summary) -> Iterable[str]:
     """Returns what each control controls for."""
     for name, more in summary.controls.items():
         yield (
-            f"The variant {name} has no attention, and at least as many "
-            f"parameters as the largest variant with attention ({more}): it "
+            f"The variant {name} has {more} instead of attention, and at least "
+            "as many parameters as the largest variant with attention: it "
             "controls for the number of parameters, not for "
             "multiply-accumulates or training time."
         )
@@ -238,7 +238,7 @@ def _describe_loss(loss: object) -> str:
         return f"{as_words(loss['class_name'])} (Keras)"
     if isinstance(loss, int | float):
         return f"cross-entropy (label smoothing {loss})"
-    return "focal cross-entropy" if loss == "focal" else "cross-entropy"
+    return "the focal loss" if loss == "focal" else "cross-entropy"
 
 
 def describe_choice_of_rates(summary: Summary) -> str:
@@ -248,9 +248,9 @@ def describe_choice_of_rates(summary: Summary) -> str:
     rates = ", ".join(map(str, summary.rates))
     return (
         "In each run, each network was trained from the same initial weights "
-        f"at {len(summary.rates)} learning rates ({rates}; and at the next "
-        "rate beyond these if the lowest or highest was best), and the rate "
-        "with the best validation score was kept."
+        f"at {len(summary.rates)} learning rates ({rates}), and at a further "
+        "one if the lowest or the highest was best; the rate with the best "
+        "validation score was kept."
     )
 
 
@@ -352,7 +352,7 @@ def describe_intervals(summary: Summary) -> str:
         )
     if interval.has_pseudo_observations:
         parts.append(
-            " (two pseudo-observations of +1/2 and -1/2 added, Bonett and "
+            ", with two pseudo-observations of +1/2 and -1/2 added (Bonett and "
             "Price, 2012)"
         )
     if interval.has_pseudo_values:
@@ -362,7 +362,7 @@ def describe_intervals(summary: Summary) -> str:
             "; significance is corrected for multiple comparisons (Holm)"
         )
     if summary.planned_runs == 1:
-        parts.append("; intervals apply to these trained networks only")
+        parts.append("; the intervals apply to these trained networks only")
         if summary.has_mid_p:
             parts.append(
                 ", as does McNemar's test (mid-p, Fagerland et al., 2013)"
@@ -382,16 +382,15 @@ def _describe_variance(summary: Summary) -> str:
     if interval.has_groups:
         examples = interval.examples
     return (
-        "(Student's t with Satterthwaite's degrees of freedom) account for the "
-        f"variance between {runs} and between {examples}, crossed and both "
-        "random"
+        "(Student's t with Satterthwaite's degrees of freedom) treat "
+        f"{runs} and {examples} as crossed random effects"
     )
 
 
 def _describe_pseudo_values(summary: Summary) -> str:
     """Returns what stands for a value of each example."""
     text = (
-        f"each {summary.noun} counts by its leave-one-out pseudo-value of "
+        f"each {summary.noun} contributes its leave-one-out pseudo-value of "
         f"the {summary.measure.heading} (Tukey, 1958)"
     )
     if summary.measure.key == "auc":
@@ -426,10 +425,10 @@ def describe_chosen_threshold(summary: Summary) -> str:
         minimum = rule.replace("=", " of at least ")
         threshold = f"with a {minimum} on the validation {summary.noun}s"
     return (
-        "Confidence intervals of sensitivity and specificity, with "
-        f'"{summary.class_names[1]}" as the positive class, are '
-        f"Wilson's{_describe_design_effect(summary)}, at the threshold "
-        f"{threshold}; {_describe_interval_of_auc(summary)}."
+        f'With "{summary.class_names[1]}" as the positive class and the '
+        f"threshold {threshold}, confidence intervals of sensitivity and "
+        f"specificity are Wilson's{_describe_design_effect(summary)}; "
+        f"{_describe_interval_of_auc(summary)}."
     )
 
 
@@ -459,7 +458,10 @@ def _describe_interval_of_auc(summary):
     source = "DeLong et al. (1988)"
     if summary.has_groups:
         source = "Obuchowski (1997)"
-    return f"those of the AUC are of its logit, with the variance of {source}"
+    return (
+        "those of the AUC were computed on the logit scale, with the variance "
+        f"of {source}"
+    )
 
 
 def describe_heat_maps(summary: Summary) -> str:

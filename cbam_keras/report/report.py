@@ -290,8 +290,8 @@ def _add_examples(page, results, content):
     were_trained = content["settings"]["recipe"]
     if not section and results.are_classifiers and were_trained:
         page.missing.append(
-            f"Heat maps. cbam-keras report {folder} draws them, as does the "
-            "command when all networks are trained."
+            f"Heat maps. To draw them, run cbam-keras report {folder}; the "
+            "training command also draws them once all networks are trained."
         )
 
 

@@ -170,7 +170,9 @@ class Summary:
     @property
     def baseline_in_words(self) -> str:
         """The baseline as a sentence names it."""
-        return "no attention" if self.baseline == "none" else str(self.baseline)
+        if self.baseline == "none":
+            return "the network without attention"
+        return str(self.baseline)
 
     @property
     def rates(self) -> Sequence[float]:

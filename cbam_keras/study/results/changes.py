@@ -196,8 +196,8 @@ def explain_no_interval(
     """
     if measure == "ece":
         return (
-            "the calibration error, and a difference of two, is biased on a "
-            "finite test set"
+            "the calibration error and its differences are biased on a finite "
+            "test set"
         )
     if measure not in LEAST_OF_CLASS or not kept:
         return ""
@@ -243,5 +243,5 @@ def _name_classes(measure, labels, class_names):
         kind = "of class" if labels.ndim == 1 else "with label"
         yield is_one, "", f' {kind} "{class_names[one]}"'
         if is_curve:
-            other = "of other classes than" if labels.ndim == 1 else "without"
+            other = "of classes other than" if labels.ndim == 1 else "without"
             yield ~is_one, "", f' {other} "{class_names[one]}"'

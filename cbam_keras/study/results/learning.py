@@ -84,8 +84,8 @@ def describe_learning(results: Tested) -> str:
                 sentences.append(
                     f'"{label}" is undertrained: a learning rate of '
                     f"{after.learning_rate:g} gives a better validation score "
-                    f"than {rate:g}. Select the rate per run ({advice}) "
-                    "before trusting a difference."
+                    f"than {rate:g}. Before trusting a difference, let each "
+                    f"run choose its learning rate ({advice})."
                 )
         if not further:
             sentences.append(

@@ -281,10 +281,10 @@ class Ranking(Results):
         return Table(
             f"Retrained with new seeds, mean over {over}",
             cells,
-            note="The best of many trials is optimistically biased. The "
-            "verdict therefore retrains, with new seeds, the cheapest setting "
-            "within one standard error of the best and the network without "
-            "attention. " + tables.note_of(rows, self.tested_on, [measure]),
+            note="The best score of many trials is optimistically biased. "
+            "Therefore, the cheapest setting within one standard error of the "
+            "best and the network without attention were retrained with new "
+            "seeds. " + tables.note_of(rows, self.tested_on, [measure]),
         )
 
     def __str__(self) -> str:

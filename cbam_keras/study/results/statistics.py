@@ -237,7 +237,10 @@ class Measured:
         z = statistics.NormalDist().inv_cdf
         shift = (z(1 - BY_CHANCE / comparisons / 2) + z(power)) / difference
         images = 2 * shift**2 * self.by_images * self.columns
-        return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}"
+        # Images and seeds have half of the variance each.
+        needs_seeds = self.pairs > 1 and 2 * self.by_seeds > 1 / shift**2
+        more = " and more seeds" if needs_seeds else ""
+        return None, f"about {float(f'{images:.2g}'):,.0f} {self.drawn}{more}"
 
     def describe_seeds(self, difference: float, comparisons: int = 1) -> str:
         """Returns in words how many seeds find a difference, as a range.
@@ -259,8 +262,7 @@ class Measured:
             )
         fewest, most = counts
         if fewest > MOST_SEEDS:
-            _, words = self.needed(difference, comparisons)
-            return words
+            return self.needed(difference, comparisons)[1]
         if most > MOST_SEEDS:
             return f"{fewest:,} seeds or more"
         if fewest == most:
@@ -317,7 +319,6 @@ def interval_of_fraction(
     sizes, right = np.bincount(group_of), np.bincount(group_of, is_right)
     count, total, mean = len(sizes), len(is_right), float(np.mean(is_right))
     if count == 1 < total:
-        # One group tells nothing.
         return 0.0, 1.0
     quantile, effective = special.ndtri(1 - BY_CHANCE / 2), float(total)
     if count < total:
@@ -575,8 +576,8 @@ def describe_power(
     about = "about " if found.pairs < FEW_SEEDS else ""
     seen, point = find_detectable(compared, measure), 1 / measure.scale
     if seen is None:
-        text = "With these data, even a perfect network would not be detected "
-        text += "with 80% power"
+        text = "With these data, not even the difference of a perfect network "
+        text += "would be detected with 80% power"
     else:
         amount = f"{about}{measure.in_points(measure.number(seen))}"
         text = f"Minimum detectable difference at 80% power: {amount}"

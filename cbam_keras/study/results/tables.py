@@ -218,7 +218,8 @@ def note_of(
     sentences += [f"No CI: {reason}." for reason in reasons]
     if first.key == SCORE and 1 < most.columns < MANY_SCORES:
         sentences.append(
-            "The CI cannot account for failures too rare to appear here."
+            "The CI cannot account for failures too rare to appear in these "
+            "examples."
         )
     sentences += [
         f"Lower {measure.heading} is better."
