@@ -70,7 +70,7 @@ AVAILABLE = {
 }[BACKEND]
 ONNX_WRITER = {"tensorflow": "tf2onnx", "torch": "onnxscript"}
 # The others take the same way, or long.
-USUAL = ["onnx", "litert"] if BACKEND == "tensorflow" else []
+USUAL = ["onnx"] if BACKEND == "tensorflow" else []
 every_format = pytest.mark.parametrize(
     "format",
     [

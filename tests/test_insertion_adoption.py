@@ -142,18 +142,20 @@ def test_what_computes_the_same_becomes_ours(form):
 
 
 @pytest.mark.parametrize(
-    "form, shape",
+    "form, shape, kind",
     [
-        ("kobiso", (20, 3)),
-        ("kobiso", (None, None, 3)),
-        pytest.param("class Both", (20, 3), marks=exhaustive),
-        ("class Both", (5, 6, 7, 3)),
+        ("channel gate", (20, 3), "channel"),
+        ("dilated", (None, None, 3), "spatial"),
+        pytest.param("kobiso", (20, 3), "cbam", marks=exhaustive),
+        pytest.param("kobiso", (None, None, 3), "cbam", marks=exhaustive),
+        pytest.param("class Both", (20, 3), "cbam", marks=exhaustive),
+        ("class Both", (5, 6, 7, 3), "cbam"),
     ],
 )
-def test_any_number_of_positions_is_adopted(form, shape):
+def test_any_number_of_positions_is_adopted(form, shape, kind):
     model = network(FORMS[form][0], shape)
     adopted, report = adopt(model)
-    assert only(report).kind == "cbam"
+    assert only(report).kind == kind
     assert_predicts_the_same(model, adopted)
 
 
@@ -471,7 +473,8 @@ def test_channels_first_is_adopted():
 
 
 def test_the_report_has_a_row_for_each_gate():
-    model = network(lambda x: channel(spatial(x), gate="softmax"))
+    softmax = partial(channel, gate="softmax", pools=("avg",))
+    model = network(lambda x: softmax(spatial(x)))
     _, report = adopt(model)
     frame = report.to_dataframe()
     assert list(frame["adopted"]) == [True, False]

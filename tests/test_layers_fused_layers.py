@@ -98,7 +98,14 @@ def fitted(jit_compile, run_eagerly=False, **options):
 @every_backend
 @pytest.mark.parametrize(
     "jit_compile",
-    {"tensorflow": [False, True], "jax": [True], "torch": [False]}[BACKEND],
+    {
+        "tensorflow": [
+            pytest.param(False, marks=pytest.mark.exhaustive),
+            True,
+        ],
+        "jax": [True],
+        "torch": [False],
+    }[BACKEND],
 )
 def test_fit_equals_single_operations(jit_compile):
     with fused_calls() as calls:

@@ -169,7 +169,7 @@ EPSILON = "first difference: epsilon 0.001 of"
         (both_hard, SHAPE, "CBAM(reduction_ratio=4, gate_activation='hard_s"),
         (ZeroScaled(), SHAPE, "does not multiply features by factors"),
         (steps_of_mean, (20, CHANNELS), f"{UNLIKE} step"),
-        (lambda x: (x + 3 * both(x)) / 4, SHAPE, UNLIKE),
+        (lambda x: (x + 3 * spatial(x)) / 4, SHAPE, UNLIKE),
         (other_slopes, SHAPE, f"{UNLIKE} row, column and channel"),
         (triplet, SHAPE, "TripletAttention()"),
         pytest.param(
@@ -325,7 +325,7 @@ def elementwise(x):
 
 
 @pytest.mark.parametrize(
-    "gate", [lambda x: x + channel(x), squared, elementwise]
+    "gate", [lambda x: x + spatial(x), squared, elementwise]
 )
 def test_what_is_more_than_a_gate_equals_no_layer(gate):
     assert not only(check(gate, SHAPE)).equals

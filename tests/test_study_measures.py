@@ -221,7 +221,7 @@ def test_a_search_increases_the_measure_on_the_validation_images(tmp_path):
             model=network, reduction_ratio=(1, 2), kernel_size=(3, 5, 7)
         ),
         RARE,
-        dataclasses.replace(RECIPE, epochs=3),
+        dataclasses.replace(RECIPE, epochs=1),
         max_trials=6,
         confirm=2,
         measure="auc",
