@@ -103,7 +103,7 @@ def _check(model, rewriters):
         if isinstance(layer, AttentionLayer) and not _is_ours(layer):
             problems[layer.path] = f"is of your class {type(layer).__name__}"
         elif _is_ours(layer) and layer not in reached:
-            problems[layer.path] = "is inside of another layer"
+            problems[layer.path] = "is inside another layer"
     for path, problem in problems.items():
         raise ValueError(
             "`model` must have layers of cbam_keras that can be rewritten as "

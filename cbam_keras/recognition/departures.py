@@ -25,7 +25,7 @@ class Departure(enum.Enum):
     ORDER = VARIANT, "the spatial gate first, or both in parallel"
     HALVES = VARIANT, "another combination of both halves of scSE or BAM"
     FUSION = VARIANT, "global context that multiplies"
-    ACTIVATION = VARIANT, "another activation inside of the MLP"
+    ACTIVATION = VARIANT, "another activation inside the MLP"
     HARD_SIGMOID = VARIANT, "a hard sigmoid"
     NORM_BEFORE = VARIANT, "normalization before the sigmoid"
     EPSILON = VARIANT, "epsilon"
