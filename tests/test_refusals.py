@@ -284,8 +284,8 @@ PLACES = [
     (lambda: insert_attention(three(), stages="last 4"), f"{LACKING}'last 4'"),
     (lambda: planned("se", stages=["all", "1,4"]), f"{LACKING}'1,4'"),
     (lambda: three(attention=own, stages="1"), "`stages` must be given once"),
-    (lambda: own(name="gate"), "given to a builder of cbam_keras.models"),
-    (lambda: planned([own]), "`compare` takes `stages`"),
+    (lambda: own(name="gate"), "passed to a builder of cbam_keras.models"),
+    (lambda: planned([own]), "To `compare`, pass `stages`"),
     (lambda: planned("se", stages=["last", "3"]), "several different choices"),
     (
         lambda: planned("se", stages="each", model=lambda attention: linear()),
