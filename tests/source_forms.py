@@ -261,6 +261,11 @@ def load_cbam(path):
     "axis_1.py": OF_AXIS_1,
     "axis_1_set.py": OF_AXIS_1
     + 'keras.config.set_image_data_format("channels_first")',
+    "axis_1_permuted.py": OF_AXIS_1
+    + """
+def rows_of(x):
+    return se_block(ops.transpose(x, (0, 3, 1, 2)))
+""",
     "added.py": """
 from halves import place_gate, pool_gate
 

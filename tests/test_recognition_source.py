@@ -116,8 +116,11 @@ def test_channels_are_last_unless_the_file_sets_another_format(report):
     row = find(report, "axis_1.py")
     assert row.state == "faulty"
     assert row.verdict.startswith("takes axis 1 for the channels")
-    row = find(report, "axis_1_set.py")
-    assert row.passed and "data_format='channels_first'" in row.verdict
+    for_first = "data_format='channels_first'"
+    set_first = find(report, "axis_1_set.py")
+    assert set_first.passed and for_first in set_first.verdict
+    permuted = find(report, "axis_1_permuted.py", "se_block")
+    assert permuted.passed and for_first in permuted.verdict
 
 
 def test_an_input_that_is_added_to_the_gated_features_is_said(report):

@@ -16,34 +16,44 @@ BOTH = ("avg", "max")
 
 
 def fault_of_pools(probes: Probes) -> Difference | None:
-    """Returns what is wrong about the pools of a gate of one axis, if anything.
+    """Returns what is wrong about the pools of a half of CBAM, if anything.
 
-    It is for gates that equal no layer of ours. Gates of channels by their mean
-    are published, and what depends on more than pools may be anything.
+    It is for gates that equal no layer of ours, and have the weights of such a
+    half. Gates of channels by their mean are published, and what depends on
+    more than pools may be anything.
     """
-    if probes.gated not in ({"channel"}, {"spatial"}) or not probes.values:
-        return None
-    (half,) = probes.gated
-    pools = _pools_of(probes, half)
-    if not pools or half == "channel" and pools == MEAN:
-        return None
-    if pools != BOTH:
-        return pooled_by(half, pools)
-    if half == "channel" and _has_one_mlp(probes):
-        return Departure.JOINED.say()
+    if probes.gated == {"channel"} and _has_one_mlp(probes):
+        pools = _pools_of(probes, "channel")
+        if pools == BOTH:
+            return Departure.JOINED.say()
+        if pools not in ((), MEAN):
+            return pooled_by("channel", pools)
+    if probes.gated == {"spatial"} and _has_one_convolution(probes):
+        pools = _pools_of(probes, "spatial")
+        if pools not in ((), BOTH):
+            return pooled_by("spatial", pools)
     return None
 
 
+def _kernels(probes):
+    return [x.shape for x in probes.values.values() if x.ndim > 1]
+
+
 def _has_one_mlp(probes):
-    """Returns whether its matrices are those of one MLP, of a pool or two."""
-    shapes = [x.shape for x in probes.values.values() if x.ndim > 1]
-    sizes = sorted(shape[-2:] for shape in shapes)
+    """Returns whether its kernels are those of one MLP, of a pool or two."""
+    sizes = [shape[-2:] for shape in _kernels(probes)]
     channels = probes.channels
     inputs = (channels, 2 * channels)
     return len(sizes) == 2 and any(
         first[0] in inputs and second == (first[1], channels)
         for first, second in (sizes, sizes[::-1])
     )
+
+
+def _has_one_convolution(probes):
+    """Returns whether its kernel is that of a map of one pool or two."""
+    sizes = [shape[-2:] for shape in _kernels(probes)]
+    return sizes in ([(1, 1)], [(2, 1)])
 
 
 def _pools_of(probes, half):

@@ -271,8 +271,10 @@ class Probes(Runs):
         if not self.multiplies:
             return False
         # With its own weights, a ReLU may give 0 of all features.
+        factors = self.known_factors
         for values in self._several:
-            factors = self.factors(self.x, values)
+            if values:
+                factors = self.factors(self.x, values)
             if not self.is_one(factors, 0):
                 break
         else:

@@ -40,7 +40,10 @@ from cbam_keras.recognition.verdicts import CheckState, Finding
 
 # What a file has that sets or makes features with their channels first.
 CHANNELS_FIRST = re.compile(
-    r"channels_first|NCH?W|NCDHW|\b0, *3, *1, *2\b|\b3, *1, *2\b", re.I
+    r"channels_first|\bNC(D?H)?W\b|"
+    # Permutations that bring the last axis to the front.
+    r"\b[34], *1, *2\b|\b0, *2, *1\b|\(2, *1\)",
+    re.I,
 )
 
 
