@@ -41,7 +41,9 @@ def test_saturated_probabilities_are_told():
     def step(x):
         return ops.cast(x > 0, "float32") + 0 * x
 
-    with pytest.warns(UserWarning, match="maps of 2 images are all zero because"):
+    with pytest.warns(
+        UserWarning, match="maps of 2 images are all zero because"
+    ):
         heat = explain.grad_cam(
             model_ending_in(lambda x: step(dense_head()(x))), images(2, 6, 4, 2)
         )

@@ -33,7 +33,7 @@ def answers(page):
     section = section[: section.index("</section>")]
     # It is folded.
     assert section.index("<details>") < section.index("<table>")
-    cells = re.findall(r'<td class="\w+">(.*?)</td>', section)
+    cells = re.findall(r'<td class="\w+"[^>]*>(.*?)</td>', section)
     cells = [*map(html.unescape, cells)]
     return dict(zip(cells[::3], cells[1::3], strict=True))
 

@@ -86,8 +86,10 @@ def _fractions(matrix):
 def _draw_matrix(names, values, texts, *, scale, is_dark, title):
     """Returns a figure of a matrix of classes, and its color bar."""
     is_numbered = len(names) <= MAX_NUMBERED
-    # Two of these fit beside each other on a page.
-    side = min(4.6, 2 + 0.5 * len(names)) if is_numbered else 8
+    # Two of these fit beside each other on a page, with names that can be read.
+    side = min(4.6, 2 + 0.5 * len(names))
+    if len(names) > 2 * MAX_NUMBERED:
+        side = 8
     figure = style.new_figure(side + 1, side, title)
     figure.set_layout_engine("compressed")
     axes = figure.subplots()
