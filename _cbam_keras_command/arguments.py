@@ -115,8 +115,8 @@ def add_search(parser: Group) -> None:
         "--seeds",
         **WHOLE,
         default=6,
-        help="number of new seeds with which the best setting and no "
-        "attention are retrained; 0: no retraining (default: "
+        help="number of new seeds with which the best setting and the network "
+        "without attention are retrained; 0: no retraining (default: "
         "%(default)s)",
     )
 
@@ -444,8 +444,8 @@ def add_predictions(parser: Group) -> None:
     parser.add_argument(
         "--task",
         choices=TASKS_OF_PREDICTIONS,
-        help="what labels are; scores are numbers without labels, such as an "
-        "IoU (default: by the values, see the guide on predictions)",
+        help="what the labels are; scores are numbers without labels, such as "
+        "an IoU (default: by the values, see the guide on predictions)",
     )
     parser.add_argument(
         "--class-names",
@@ -490,7 +490,7 @@ def add_check(parser: Group) -> None:
         nargs="+",
         default=[],
         metavar="MODULE:CLASS",
-        help="your own layers, without which Keras cannot load a model",
+        help="your own layers, which Keras needs to load the model",
     )
     parser.add_argument(
         "--format",
@@ -502,7 +502,7 @@ def add_check(parser: Group) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="as --format json: each module with its file and line",
+        help="same as --format json: each module with its file and line",
     )
 
 

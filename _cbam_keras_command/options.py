@@ -53,9 +53,9 @@ defaults             epochs  batch  learning rate
   --masks --weights  8 + 16  8      0.003
   --frozen           20      32     0.001 0.003 0.01 0.03 (tune: 0.01)
   --recipe default   4       32     0.01
-2 + 4: frozen epochs, then epochs. Without --recipe and --epochs, there are more
-epochs where these would be fewer than 200 steps, or 60 with --weights; not for
-the three sets of digits."""
+2 + 4: frozen epochs, then epochs. Without --recipe and --epochs, epochs are
+added until there are 200 steps, or 60 with --weights, except for the three
+datasets of digits."""
 
 
 def whole(text: str) -> int:

@@ -136,11 +136,12 @@ def train(parser):
 
 def tune(parser):
     """Searches the reduction ratio and kernel size of CBAM with KerasTuner,
-    compared with no attention and SE; any option with several values is
-    searched. Then retrains the best setting and no attention with six new seeds
-    and reports whether attention improves accuracy. If settings hardly differ,
-    use train instead. Rerun the same command to resume. Without arguments: a
-    tiny ResNet on crowded digits, 26 training runs of one epoch.
+    compared with SE and the network without attention; any option with several
+    values is searched. Then retrains the best setting and the network without
+    attention with six new seeds, and reports whether attention improves
+    accuracy. If settings hardly differ, use train instead. Rerun the same
+    command to resume. Without arguments: a tiny ResNet on crowded digits, 26
+    training runs of one epoch.
 
     examples:
       cbam-keras tune
@@ -198,10 +199,10 @@ def check(parser):
     whether it computes what its name promises. Exits with status 1 if a module
     does not, cannot be analyzed, or if none is found.
 
-    Of source, imports, definitions and simple assignments are executed, then
-    what looks like attention or builds a network. The process may not write
-    outside of a temporary folder, start programs, use a network, or train.
-    Reading is not refused, and it is no jail against a determined attacker.
+    In source, imports, definitions and simple assignments are executed, then
+    whatever looks like attention or builds a network. The process may not write
+    outside of a temporary folder, start programs, open connections, or train.
+    It may read files, and it is not secure against a determined attacker.
 
     examples:
       cbam-keras check train.py

@@ -73,7 +73,7 @@ def test_arrays_of_any_rank_are_data(given, options, kind, input_shape):
         (numbers(7), {"image_size": 8}, "`image_size` and .* work for images"),
         (numbers(7) * np.nan, {}, "infinite values in 40 vectors"),
         (BOTH | {"age": [1, 2]}, {}, r"all of one length N.*'age': \(2, 1\)"),
-        (BOTH | {"age": ["old"] * 40}, {}, "no numbers"),
+        (BOTH | {"age": ["old"] * 40}, {}, "not numbers"),
     ],
 )
 def test_other_data_are_refused(given, options, message):

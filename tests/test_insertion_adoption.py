@@ -480,7 +480,7 @@ def test_the_report_has_a_row_for_each_gate():
     assert list(frame["adopted"]) == [True, False]
     assert list(frame["kind"]) == ["spatial", ""]
     assert {"gate", "difference", "note"} <= {*frame}
-    assert report.verdict.startswith("1 of 2 gates adopted.")
+    assert report.verdict.startswith("1 of 2 attention modules adopted.")
     assert "SpatialAttention()" in str(report)
 
 

@@ -179,8 +179,8 @@ def test_what_is_refused_is_the_reason_of_a_row(attacked):
     (row,) = [x for x in report.rows if x.gate == "SEBlock"]
     victim = str(victims / "constructor" / "victim")
     assert row.verdict == (
-        f"not analyzed: PermissionError: open {victim!r} is refused to source "
-        "that is checked"
+        f"not analyzed: PermissionError: open {victim!r} is not allowed in "
+        "checked source"
     )
 
 

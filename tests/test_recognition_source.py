@@ -89,7 +89,7 @@ def test_calls_that_do_not_reach_an_output_are_counted(report):
     )
     assert words in used.verdict
     lost = find(report, "lost.py")
-    assert "called 0 times, no attention in this model" in lost.verdict
+    assert "never called, so this model has no attention" in lost.verdict
     assert not lost.passed
 
 
@@ -269,7 +269,7 @@ def test_command_annotates_lines_for_github(run_command):
 
 def test_the_table_ends_with_a_next_step(run_command):
     _, output = run_command()
-    assert "Next: change what the verdict names." in output
+    assert "Next: correct what the verdict reports." in output
 
 
 def test_annotations_have_one_line_of_escaped_characters():

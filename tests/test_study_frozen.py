@@ -395,5 +395,5 @@ def test_the_second_stage_trains_from_a_layer_on(unfreeze, trained):
 
 def test_a_name_that_no_layer_has_is_refused():
     recipe = training.Recipe(frozen_epochs=1, unfreeze="block9*")
-    with pytest.raises(ValueError, match="none of .* fits"):
+    with pytest.raises(ValueError, match="none of .* matches"):
         stages.check_frozen(network(), recipe)

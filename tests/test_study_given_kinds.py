@@ -308,7 +308,7 @@ def test_what_has_one_meaning_is_read(name, tmp_path):
     [
         (
             {"label": np.where(LABELS, LABELS, -1), "pred": LABELS},
-            r"Leave out what has no answer \(-1\)",
+            r"Leave out examples without a prediction or label \(-1\)",
         ),
         (
             {"label": np.where(LABELS, TEXTS, ""), "pred": TEXTS},
@@ -324,7 +324,7 @@ def test_what_has_one_meaning_is_read(name, tmp_path):
             "must give groups for all",
         ),
         ({"label": TEXTS, "fold": "a", "pred": TEXTS}, "the number of a fold"),
-        ({"label": ["1,53"] * COUNT, "pred": AGES}, "a point before decimals"),
+        ({"label": ["1,53"] * COUNT, "pred": AGES}, "Use a decimal point"),
         ({"cat": 0.5, "dog": ["0.5", ""] * 30}, "none in 30 of 60 rows"),
     ],
 )

@@ -425,7 +425,7 @@ def test_intervals_of_patients_cover_a_sensitivity(patients, images):
 def test_a_threshold_needs_validation_images_and_two_classes(pets, tmp_path):
     results = binary(tmp_path, "youden", guesses(0, 1.0, 2, TWO))
     assert [*results.thresholds()["threshold"]] == [0.5]
-    with pytest.raises(ValueError, match='"youden", or the least sensitivity'):
+    with pytest.raises(ValueError, match='"youden", or a minimum sensitivity'):
         study.Classification(pets, threshold="0.3")
     task = study.Classification("mnist5k", threshold="sensitivity=0.95")
     with pytest.raises(ValueError, match="two classes. Received: "):

@@ -400,7 +400,7 @@ def test_controls_have_as_many_parameters_and_no_more_than_needed(model):
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["none", "wider"], {}, "attention, so there must be one"),
+        (["none", "wider"], {}, "with attention whose number of"),
         (
             ["cbam", "wider"],
             {"model": lambda attention: None},

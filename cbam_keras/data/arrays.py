@@ -258,7 +258,8 @@ def _describe_shapes(dataset, split, paths, first_of_shape):
     every = {os.path.basename(os.path.dirname(path)) for path in paths}
     if len(folders) == 1 and len(every) > 3:
         text += (
-            f'. Move the folder "{folders.pop()}" elsewhere, if it is no class'
+            f'. Move the folder "{folders.pop()}" elsewhere if it is not a '
+            "class"
         )
     return text
 
@@ -435,7 +436,7 @@ def _find_problem(images, kind):
     if not fits or any(
         not x.size or x.dtype.kind not in "iuf" for x in inputs.values()
     ):
-        problem = f"the {kind} are empty, of another shape or no numbers"
+        problem = f"the {kind} are empty, of another shape or not numbers"
         return f"{problem}. Paths are columns of a data frame"
     for x in inputs.values():
         lowest, highest = x.min(), x.max()

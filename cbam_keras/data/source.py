@@ -218,7 +218,7 @@ class Source:
         count = 1 + max(int(x.folds.max(initial=0)) for x in parts)
         if folds not in (None, count):
             raise ValueError(
-                "`folds` must be the number of those in the data, or be left "
+                "`folds` must be the number of folds in the data, or be left "
                 f"out. Received: {folds=} and {count} in the data"
             )
         return count

@@ -31,12 +31,13 @@ class AdoptReport(CheckReport):
     def verdict(self) -> str:
         """What changed."""
         if not self.rows:
-            return "No third-party attention is found."
+            return "No third-party attention was found."
         adopted = sum(row.adopted for row in self.rows)
-        text = f"{adopted} of {_checks.count(len(self.rows), 'gate')} adopted."
+        modules = _checks.count(len(self.rows), "attention module")
+        text = f"{adopted} of {modules} adopted."
         if adopted:
             text += f" Predictions differ by at most {self.difference:.1g} of "
-            text += "the largest one."
+            text += "the largest prediction."
         return text
 
 

@@ -59,7 +59,7 @@ def next_steps(reports: Iterable[CheckReport]) -> Iterator[str]:
     states = {row.state for report in reports for row in report.rows}
     if states & {CheckState.FAULTY, CheckState.MISNAMED}:
         yield (
-            "Next: change what the verdict names. In a trained network, "
+            "Next: correct what the verdict reports. In a trained network, "
             'insert_attention(model, "cbam", instead_of=NAME) replaces it.'
         )
     if CheckState.NOT_ANALYZED in states:

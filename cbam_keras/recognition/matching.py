@@ -439,7 +439,7 @@ def trains_otherwise(match: Match, probes: Probes) -> list[str]:
             reasons.append(f"activity regularizer of {inner.name}")
     if _private.mask_of(cut.source) is not None:
         reasons.append(
-            "the mask of its inputs, which the cbam_keras layer respects"
+            "ignores the mask of its inputs, which the cbam_keras layer uses"
         )
     for ours, theirs in zip(layer.weights, match.sources, strict=True):
         if theirs is None:

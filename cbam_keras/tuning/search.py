@@ -217,7 +217,7 @@ class Search:
             times=num_trials * num_folds + runs_retrained,
             about=f"{len(self.points):,} combinations, {num_trials:,} trials"
             f"{over_folds}, and {runs_retrained:,} runs of the confirmation. "
-            "Each is counted as this network:",
+            "The counts of each are taken to be those of this network:",
         )
 
     def _run_trials(self, folder, options):

@@ -198,13 +198,13 @@ class Target:
             files = _checks.count(self.num_torch, "file", "use")
             notes.append(
                 f"{files} PyTorch, not Keras: `load_torch_weights` reads "
-                "checkpoints, and examples/one_file/cbam.py is CBAM to compare "
-                "with."
+                "checkpoints, and examples/one_file/cbam.py is a CBAM in Keras "
+                "to compare with."
             )
         if lacking:
             what = ", ".join(lacking)
             notes.append(
-                f"Not refused to compiled code on this system: {what}."
+                f"This system does not keep compiled code from {what}."
             )
         return " ".join(notes)
 

@@ -120,7 +120,7 @@ class TextReader:
             if reached < len(calls):
                 unused = f"called {len(calls)} times, {reached} reach an output"
             elif is_lost and gate.name not in named_elsewhere[gate]:
-                unused = "called 0 times, no attention in this model"
+                unused = "never called, so this model has no attention"
             is_asked = not only or gate.name == only or calls
             is_here = imports or gate.source is source
             if is_asked and (unused or is_here):

@@ -35,8 +35,8 @@ MOST_FILE_SIZE = 16 * 2**20
 BY_LANDLOCK = {
     1: "writing files and starting programs (Linux 5.13)",
     3: "truncating files (Linux 6.2)",
-    4: "TCP connections (Linux 6.7)",
-    6: "signals to other processes (Linux 6.12)",
+    4: "opening TCP connections (Linux 6.7)",
+    6: "sending signals to other processes (Linux 6.12)",
 }
 # Numbers of system calls, the same for all architectures.
 CREATE_RULESET = 444
@@ -203,7 +203,7 @@ def _hook(folder: str) -> Callable[[str, tuple[Any, ...]], None]:
         what = event
         if isinstance(first, str | bytes | os.PathLike):
             what += f" {decode(first)!r}"
-        raise PermissionError(f"{what} is refused to source that is checked")
+        raise PermissionError(f"{what} is not allowed in checked source")
 
     return audit
 

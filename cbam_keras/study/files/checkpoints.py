@@ -114,7 +114,7 @@ def read_state(folder: pathlib.Path) -> State | None:
         files = {None, str(whole), str(whole.with_suffix(PREDICTIONS))}
         ended = state.ended or {}
         if not {ended.get("file"), ended.get("predictions")} <= files:
-            raise ValueError("it names files of others")
+            raise ValueError("it names files of other networks")
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:

@@ -339,7 +339,7 @@ class StudyFolder:
                 raise ValueError(
                     "A run is overwritten by renaming its folder. Received: "
                     f'overwrite=True, output="{folder}", in which this process '
-                    "runs. Run it in another folder"
+                    "runs. Start the process in another folder"
                 )
             folder.rename(aside)
             folder.mkdir(exist_ok=True)

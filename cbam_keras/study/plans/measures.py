@@ -278,7 +278,7 @@ def sensitivity_of(rule: str) -> float | None:
     if rule == "youden":
         return None
     raise ValueError(
-        '`threshold` must be "youden", or the least sensitivity on validation '
+        '`threshold` must be "youden", or a minimum sensitivity on validation '
         f'images, e.g. "sensitivity=0.95". Received: threshold={rule!r}'
     )
 

@@ -195,8 +195,8 @@ def check_network(model, images):
     if not is_single and _graph.kind_of_head(model) == "sigmoid":
         _checks.warn(
             f'Model "{model.name}" ends in a sigmoid of {values}. Each '
-            "image has one class, and they are trained like logits. End it in "
-            "a softmax or in logits"
+            "image has one class, so the model is trained as if these were "
+            "logits. End it in a softmax or in logits"
         )
 
 

@@ -68,7 +68,7 @@ def _first_unfrozen(layers, unfreeze):
     raise ValueError(
         "`unfreeze` must be the name of a layer, a pattern, or a number of "
         f"layers from the end. Received: unfreeze={unfreeze!r}, which none of "
-        f"{_checks.first_few(names)} fits"
+        f"{_checks.first_few(names)} matches"
     )
 
 

@@ -265,8 +265,8 @@ class Study:
     def __post_init__(self) -> None:
         if not isinstance(self.task, Task):
             raise TypeError(
-                "`task` must be a study.Task, the base class of all. Received: "
-                f"task={_checks.shown(self.task)}"
+                "`task` must be a study.Task, the base class of tasks. "
+                f"Received: task={_checks.shown(self.task)}"
             )
         variants = tuple(self.variants)
         if not all(isinstance(variant, Variant) for variant in variants):

@@ -58,7 +58,7 @@ class ImageTask(Task[ImageData]):
                 raise _checks.unknown_argument(name, names, advice)
         if loaded and loaded.labels != labels:
             raise ValueError(
-                "`data` must not be loaded yet for labels that are no classes. "
+                "`data` must not be loaded yet if labels are not classes. "
                 f'Received: images of "{loaded.name}"'
             )
         # Images that are loaded, or where they are.

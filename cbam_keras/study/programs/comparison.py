@@ -527,7 +527,7 @@ def _list_stages(model, place, instead_of):
     except StageError as error:
         return error.available
     raise ValueError(
-        "`stages` need a network that gives `attention` to a builder of "
+        "`stages` need a network that passes `attention` to a builder of "
         "cbam_keras.models or to insert_attention. Received: "
         f"model={model!r}, which ignores them"
     )

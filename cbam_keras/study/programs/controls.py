@@ -58,8 +58,8 @@ def _check_network(
     received = f'Received: attention="{name}", {model=}, {weights=}'
     if not others:
         raise ValueError(
-            f'"{name}" has as many parameters as the largest network with '
-            "attention, so there must be one, such as "
+            f'"{name}" needs a network with attention whose number of '
+            "parameters it can match, such as in "
             f'["none", "cbam", "{name}"]. {received}'
         )
     if not isinstance(model, str):

@@ -88,7 +88,7 @@ def _read_decimals(name, values, delimiter):
     if delimiter == ",":
         raise ValueError(
             f'the numbers of the column "{name}" have a comma, such as '
-            f"{values[0]}. Write a point before decimals"
+            f"{values[0]}. Use a decimal point"
         )
     return [x.replace(",", ".") for x in values]
 

@@ -294,13 +294,13 @@ class _Classes:
         are_places = min(numbers) >= 0 and max(numbers) < len(columns)
         if not are_names or are_places:
             raise ValueError(
-                "Columns of probabilities that are called by numbers must be "
+                "Columns of probabilities that have numbers as names must be "
                 "named as the labels are, or counted from 0. Received: the "
                 f"columns {_checks.first_few(columns, 9)} and the labels "
                 f'{_checks.first_few(sorted(numbers), 9)} in "{source}". '
                 "Rename the columns to prob_0, prob_1, ... if labels are "
-                "their indices; write texts such as class1 in both if labels "
-                "are their names"
+                "indices of columns; write text such as class1 in both if "
+                "labels are names of classes"
             )
         self.integers_are_names = True
 
@@ -458,7 +458,7 @@ class _Classes:
         listed = [str(x) for x in np.unique(values[wrong]).tolist()]
         advice = ""
         if values.dtype.kind != "U" and -1 in values[wrong]:
-            advice = "Leave out what has no answer (-1). "
+            advice = "Leave out examples without a prediction (-1). "
         if values.dtype.kind == "U" and all(
             map(INTEGER_TEXT.fullmatch, listed)
         ):

@@ -138,7 +138,7 @@ def find_task(
     )
     advice = 'for regression task="regression" (--task regression)'
     if -1 in targets or -1 in answers:
-        advice += ". Leave out what has no answer (-1)"
+        advice += ". Leave out examples without a prediction or label (-1)"
     if is_binary and not are_fractions:
         raise ValueError(
             "`predictions` for labels 0 and 1 must be probabilities or these "

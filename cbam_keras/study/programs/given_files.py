@@ -62,12 +62,12 @@ INDEX = ("", "Unnamed: 0")
 # Columns that say of which network and seed a row is.
 OF_ROWS = ("model", "network", "method", "variant", "arch", "seed", "run")
 KNOWN = (
-    "Known are label, prediction, prob_CLASS or the names of the classes, "
-    "prob, image, group and fold"
+    "Known columns are label, prediction, prob_CLASS or the names of the "
+    "classes, prob, image, group and fold"
 )
 KNOWN_ARRAYS = (
-    "Known are probs, logits, predictions, labels, class_names, image, group "
-    "and fold"
+    "Known arrays are probs, logits, predictions, labels, class_names, image, "
+    "group and fold"
 )
 CLASS_NAMES, TASK = "class_names", "task"
 # Columns of probabilities may be called prob_0, or prob_cat.

@@ -62,9 +62,9 @@ class Reader:
         are_alone = of_classes.are_answers and not self.multi_label
         if are_alone and not {*keys} <= {*OF_ANSWERS}:
             raise ValueError(
-                "`measure` of answers without probabilities must be one of "
-                f"{', '.join(OF_ANSWERS)}. Received: those of "
-                f'"{variant}", measure="{keys[0]}"'
+                "`measure` of classes without probabilities must be one of "
+                f"{', '.join(OF_ANSWERS)}. Received: classes "
+                f'of "{variant}", measure="{keys[0]}"'
             )
         return of_classes, {x: of_classes.compute(x) for x in keys}
 

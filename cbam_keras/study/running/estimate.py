@@ -123,6 +123,6 @@ def seeds_needed(
         raise ValueError(
             "`difference` must be detectable with at most "
             f"{statistics.MOST_SEEDS:,} seeds. Received: {difference=}, which "
-            f"takes {words}. Choose a larger one, or test more images"
+            f"needs {words}. Choose a larger one, or test more images"
         )
     return needed

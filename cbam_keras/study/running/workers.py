@@ -102,12 +102,12 @@ def main(content: bytes) -> None:
         if not running.exists():
             raise ValueError(
                 "`output` must be one folder that all workers share. Received: "
-                f'output="{running.parent}", unseen on {socket.gethostname()}'
+                f'output="{running.parent}", missing on {socket.gethostname()}'
             )
         if used != (here := versions()):
             raise ValueError(
-                "Workers must have the versions of the process that runs the "
-                f"study, {used}. Received: {here} on {socket.gethostname()}"
+                "Workers must have the same versions as the process that runs "
+                f"the study, {used}. Received: {here} on {socket.gethostname()}"
             )
         queue = make()
         queue.folder.call, queue.is_worker = call, True
@@ -308,7 +308,7 @@ class _Workers:
         text = str(error).strip() or type(error).__name__
         return RuntimeError(
             f"The executor runs no more tasks ({text}). All files in "
-            f'"{self.folder.path}" are whole, and the same call resumes'
+            f'"{self.folder.path}" are intact, and the same call resumes'
         )
 
 
