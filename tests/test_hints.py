@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from networks import without_values
+from networks import resnet
 from test_docs import PUBLIC
 
 from _cbam_keras_command.options import nearest
@@ -95,8 +95,7 @@ def test_accuracy_is_the_test_accuracy():
 
 def test_a_network_without_attention_has_none_to_replace():
     words = r"of attention in model \"resnet18\" \(found: none\). Received"
-    with without_values():
-        network = models.ResNet18(input_shape=(32, 32, 3))
+    network = resnet(name="resnet18")
     with pytest.raises(ValueError, match=words):
         insert_attention(network, instead_of="se")
 

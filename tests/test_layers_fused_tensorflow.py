@@ -77,8 +77,11 @@ def tensorflow_results(layer, kind):
 
 @pytest.mark.parametrize(
     "kind",
-    "unknown-sizes vectorized-map persistent persistent-in-a-graph "
-    "second-in-a-graph autograph".split(),
+    [
+        *("unknown-sizes", "vectorized-map", "persistent", "autograph"),
+        pytest.param("persistent-in-a-graph", marks=pytest.mark.exhaustive),
+        pytest.param("second-in-a-graph", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_tensorflow_transforms_it(kind):
     layer = cbam()

@@ -4,6 +4,7 @@ Each finder is shown what it finds, and what it leaves alone.
 """
 
 import ast
+import functools
 import pathlib
 
 import pytest
@@ -86,7 +87,13 @@ FINDERS = (find_products, find_starred, find_keys, find_booleans, find_split)
 
 
 def found_in(text, find):
-    return [ast.unparse(x) for x in ast.walk(ast.parse(text)) if find(x)]
+    return [ast.unparse(x) for x in nodes_of(text) if find(x)]
+
+
+@functools.cache
+def nodes_of(text):
+    """Returns all nodes of source, which several tests look through."""
+    return [*ast.walk(ast.parse(text))]
 
 
 @pytest.mark.parametrize(

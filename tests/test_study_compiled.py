@@ -54,7 +54,6 @@ def check_alone(kind, folder, results, **cell):
     "kind",
     [
         "random image layers first",
-        "a loss of its own",
         "bases of other attributes",
     ],
 )

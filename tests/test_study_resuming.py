@@ -67,7 +67,7 @@ def kill_and_resume(name, choose, folder, **options):
     ("name", "choose", "options"),
     [
         ("train", list, {"networks": {"linear": linear}}),
-        ("compare", few, {}),
+        pytest.param("compare", few, {}, marks=pytest.mark.exhaustive),
         ("tune", few, {}),
     ],
 )

@@ -43,13 +43,12 @@ class ConvPooled(SpatialAttention):
 KINDS = [*LAYERS, Gated, ConvPooled]
 
 
-def difference(kind, shape, mode):
-    """Returns the greatest difference between float32 and float64."""
-    found, expected = (
-        compute(kind, shape, *options)
-        for options in (("float32", mode), ("float64", "eager"))
-    )
-    return max(map(relative, found, expected))
+def differences(kind, shape, modes):
+    """Yields the greatest difference of float32 from float64, by mode."""
+    expected = compute(kind, shape, "float64", "eager")
+    for mode in modes:
+        found = compute(kind, shape, "float32", mode)
+        yield max(map(relative, found, expected))
 
 
 def compute(kind, shape, dtype, mode):
@@ -70,7 +69,7 @@ if __name__ == "__main__":
     for kind in KINDS:
         for shape in SHAPES:
             # One shape in a graph, as `fit` computes.
-            for mode in ["eager", "graph"] if shape == SHAPES[0] else ["eager"]:
-                found = difference(kind, shape, mode)
+            modes = ["eager", "graph"] if shape == SHAPES[0] else ["eager"]
+            for found in differences(kind, shape, modes):
                 # What is buffered would be lost if the process is killed.
                 print(kind.__name__, *shape, found, flush=True)
