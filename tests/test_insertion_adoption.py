@@ -39,7 +39,11 @@ FORMS = {
         "CBAM(R, order='spatial_first')",
     ),
     "unrefined": (unrefined, "CBAM(R, order='parallel')"),
-    "two sigmoids": (partial(both, join="gates"), "CBAM(R, combine='gates')"),
+    # One unusual argument of CBAM is tried, beside those that are usual.
+    "two sigmoids": (
+        partial(both, join="gates", activation="gelu"),
+        "CBAM(R, activation='gelu', combine='gates')",
+    ),
     "truncated": (
         partial(channel, hidden=5),
         "ChannelAttention(hidden_units=5)",
