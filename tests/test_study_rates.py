@@ -330,6 +330,20 @@ def test_only_networks_with_one_rate_and_a_high_loss_are_asked():
     assert learning.find_slow([has_chosen, second, third]) == {}
 
 
+@pytest.mark.parametrize("accuracy", [0.98, 0.995])
+def test_a_network_that_has_learned_its_images_is_not_asked(accuracy):
+    first, second = (
+        dataclasses.replace(
+            outcome(None, loss=loss),
+            variant=name,
+            history=({"loss": loss, "accuracy": accuracy},),
+        )
+        for name, loss in (("a", 0.02), ("b", 0.01))
+    )
+    named = learning.find_slow([first, second])
+    assert named == ({"a": 2.0} if accuracy == 0.98 else {})
+
+
 # Refused.
 
 

@@ -22,7 +22,7 @@ special = pytest.importorskip("scipy.special", reason="as above")
 WITHOUT = "the network without attention"
 NONE = (0.850, 0.862, 0.841, 0.858)
 CBAM = (0.871, 0.870, 0.859, 0.872)
-ENDS = ["difference_low", "difference_high"]
+ENDS = ["low", "high"]
 COLUMNS = ["mean", "std", "difference", *ENDS, "parameters", "macs"]
 
 

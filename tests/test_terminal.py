@@ -172,12 +172,9 @@ def test_what_a_run_lacks_shifts_no_number():
     # A network is described by a training that finished.
     assert (se.parameters, se.failures) == (9000, ("seed 0: diverged (nan)",))
     frame = found.to_dataframe()
-    assert (
-        tuple(frame.loc[1, ["difference_low", "difference_high"]])
-        == evil.interval
-    )
+    assert tuple(frame.loc[1, ["low", "high"]]) == evil.interval
     assert evil.interval[0] < evil.interval[1]
-    assert frame.loc[2, ["difference_low", "difference_high"]].isna().all()
+    assert frame.loc[2, ["low", "high"]].isna().all()
     assert list(frame.loc[2, ["seeds", "mean"]]) == [1, 0.87]
 
 

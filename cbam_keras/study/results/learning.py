@@ -16,6 +16,9 @@ from cbam_keras.study.results.kept import Tested
 
 # With so many times the best final training loss, a network may learn more.
 HIGHER_LOSS = 1.5
+# With such an accuracy on its training images, a network has learned them: near
+# zero, losses of equal networks differ by more than that.
+LEARNED = 0.99
 # It is trained once more at so many times its learning rate.
 FASTER = 3.0
 
@@ -34,10 +37,14 @@ def faster(rate: float) -> float:
 def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Returns high mean final losses by the best, where no rate was chosen."""
     losses: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for outcome in outcomes:
-        if outcome.finished and "loss" in (outcome.history or [{}])[-1]:
-            last = outcome.history[-1]["loss"]
-            losses.setdefault(outcome.variant, []).append(last)
+        last = (outcome.history or [{}])[-1]
+        if outcome.finished and "loss" in last:
+            losses.setdefault(outcome.variant, []).append(last["loss"])
+            accuracies.setdefault(outcome.variant, []).append(
+                last.get("accuracy", 0.0)
+            )
     means = {name: statistics.fmean(values) for name, values in losses.items()}
     best = min(means.values(), default=0.0)
     # A loss with other terms may be zero or less.
@@ -45,7 +52,11 @@ def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
         return {}
     have_chosen = {x.variant for x in outcomes if x.learning_rate is not None}
     times = {x: y / best for x, y in means.items() if x not in have_chosen}
-    return {name: ratio for name, ratio in times.items() if ratio > HIGHER_LOSS}
+    return {
+        name: ratio
+        for name, ratio in times.items()
+        if ratio > HIGHER_LOSS and statistics.fmean(accuracies[name]) < LEARNED
+    }
 
 
 def had_not_finished(

@@ -36,7 +36,7 @@ class Results(Tested, _terminal.Tabular):
 
     `to_dataframe()` has a row per variant. The columns are `variant`, `seeds`
     (their number), `mean`, `std` (n - 1), `difference` from the baseline paired
-    by seed, `difference_low` and `difference_high` (its 95% interval),
+    by seed, `low` and `high` (the 95% interval of the difference),
     `parameters` and `macs`.
 
     Attributes:
@@ -375,8 +375,8 @@ class Results(Tested, _terminal.Tabular):
                 "mean": row.mean,
                 "std": row.deviation,
                 "difference": row.difference,
-                "difference_low": row.interval and row.interval[0],
-                "difference_high": row.interval and row.interval[1],
+                "low": row.interval and row.interval[0],
+                "high": row.interval and row.interval[1],
                 "parameters": row.parameters,
                 "macs": row.macs,
             }
