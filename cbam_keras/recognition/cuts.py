@@ -90,6 +90,18 @@ class Cut:
         )
 
     @property
+    def beside_source(self) -> "Cut | None":
+        """What it adds to its features, if an addition is all that follows."""
+        node = self.nodes[-1]
+        if _graph.type_of(node.operation) not in _graph.ADDITIONS:
+            return None
+        others = [x for x in node.input_tensors if x is not self.source]
+        if len(others) != 1 or len(node.input_tensors) != 2:
+            return None
+        nodes = _graph.nodes_between([self.source], others)
+        return dataclasses.replace(self, product=others[0], nodes=nodes)
+
+    @property
     def is_ours(self) -> bool:
         """Whether it is an attention layer of ours."""
         return isinstance(self.operation, AttentionLayer)

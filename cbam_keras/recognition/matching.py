@@ -242,11 +242,11 @@ def _trials(probes):
 
 def nearest(probes: Probes, near: Match | None) -> Match | None:
     """Returns what a part would be equal to but for one thing, else `near`."""
-    for difference, changes in _changes(probes):
+    for difference, cut, changes in _changes(probes):
         equal = None
         # Layers may need what is replaced.
         with contextlib.suppress(Exception):
-            equal = _match_with(probes, changes)
+            equal = _match_with(probes, cut, changes)
         if equal is None:
             continue
         if difference.departure is Departure.NORM_BEFORE:
@@ -258,36 +258,42 @@ def nearest(probes: Probes, near: Match | None) -> Match | None:
     return near
 
 
-def _match_with(probes, changes):
+def _match_with(probes, cut, changes):
     """Returns the layer of ours that a part equals with changed layers."""
     with contextlib.ExitStack() as stack:
         for layer, values in changes.items():
             stack.enter_context(_graph.attributes(layer, values))
-        changed = Probes(probes.cut, probes.data_format, probes.shape)
+        changed = Probes(cut, probes.data_format, probes.shape)
         if unread := changed.values.keys() - changed.read.keys():
-            cut = dataclasses.replace(probes.cut, without=unread)
+            cut = dataclasses.replace(cut, without=unread)
             changed = Probes(cut, probes.data_format, probes.shape)
         equal, _ = match(changed)
     return equal
 
 
 def _changes(probes):
-    """Yields what may differ, and by layers, attributes to be without it."""
+    """Yields what may differ, and how a part is without it.
+
+    That is a part, and by its layers, attributes.
+    """
     cut, call = probes.cut, probes.cut.runner.call
     skip = {"call": lambda x, **_: x}
     if probes.adds_input:
-        without = {"call": lambda x, **_: call(x) - x}
-        yield Departure.INPUT_ADDED.say(), {cut.runner: without}
+        without = {cut.runner: {"call": lambda x, **_: call(x) - x}}
+        inner = cut.beside_source
+        # A difference of what is nearly equal is inexact.
+        changed = (inner, {}) if inner else (cut, without)
+        yield Departure.INPUT_ADDED.say(), *changed
     kind = "Normalization"
     norms = [x for x in cut.layers if type(x).__name__.endswith(kind)]
     other = [x for x in norms if getattr(x, "epsilon", EPSILON) != EPSILON]
     if other:
         kind = re.sub("(?<!^)([A-Z])", r" \1", type(other[0]).__name__).lower()
         difference = Departure.EPSILON.say(f" {other[0].epsilon:g} of {kind}")
-        yield difference, dict.fromkeys(other, {"epsilon": EPSILON})
+        yield difference, cut, dict.fromkeys(other, {"epsilon": EPSILON})
     if norms:
         difference = Departure.NORM_BEFORE.say(f": {type(norms[0]).__name__}")
-        yield difference, dict.fromkeys(norms, skip)
+        yield difference, cut, dict.fromkeys(norms, skip)
     convolutions = [x for x in cut.layers if "Conv" in type(x).__name__]
     scalars = {
         x: skip
@@ -300,9 +306,9 @@ def _changes(probes):
         if x not in scalars and getattr(x, "use_bias", False)
     }
     if biased:
-        yield Departure.BIASES.say(), biased
+        yield Departure.BIASES.say(), cut, biased
     if scalars:
-        yield Departure.ONE_WEIGHT.say(), scalars | biased
+        yield Departure.ONE_WEIGHT.say(), cut, scalars | biased
     groups = collections.defaultdict(list)
     for layer in cut.layers:
         if layer.weights and len([*_graph.layers_within(layer)]) == 1:
@@ -310,7 +316,7 @@ def _changes(probes):
     pairs = [group for group in groups.values() if len(group) == 2]
     if pairs and len(probes.pools) != 1:
         shared = {second: {"call": first.call} for first, second in pairs}
-        yield Departure.OWN_WEIGHTS.say(), shared
+        yield Departure.OWN_WEIGHTS.say(), cut, shared
 
 
 def _is_after_sigmoid(norms, probes):
