@@ -5,8 +5,8 @@
 Writes JPEG files, and measures `data.load` and
 `keras.utils.image_dataset_from_directory` by turns in one process, a new one
 for each repeat: loading, two epochs of batches, and an epoch of `fit` with a
-network that takes no time. Each epoch reads the files, as with more than 2 GiB
-of decoded images.
+network that takes no time; of `data.load` also an epoch whose images stay of
+uint8. Each epoch reads the files, as with more than 2 GiB of decoded images.
 
     python -m benchmarks.reading --mode tensorflow-graph --what files
     python -m benchmarks.reading --mode tensorflow-graph --what arrays
@@ -16,7 +16,6 @@ with proposals; the second measures the peak memory of a folder of `.npy` files.
 """
 
 import concurrent.futures
-import contextlib
 import functools
 import io
 import multiprocessing
@@ -38,8 +37,9 @@ DIFFERENT = 100
 READERS = ("data.load", "Keras")
 # The shape of an array, 40 kB as float32.
 LENGTH, CHANNELS = 5000, 2
-# Above the images, whose names have the class: no folder that is read so.
-REFUSED = "images"
+# The pattern of many files in one folder.
+PROPOSED = "images/{class}_*.jpg"
+CLOCKS = {"cpu": "CPU", "clock": "clock"}
 
 
 def write_images(count, side, name_of):
@@ -141,6 +141,8 @@ def measure_pair(folder, options, readers):
         for reader in readers:
             _, seconds = measured(function, batches[reader])
             note(what, reader, seconds, counts[reader])
+    _, seconds = measured(iterate, batches["data.load"].read_epoch())
+    note("epoch of uint8", "data.load", seconds, counts["data.load"])
     return found
 
 
@@ -158,57 +160,63 @@ def measure_images(options):
     rows = []
     for what in dict.fromkeys(what for what, _ in pairs[0]):
         row = {"": what}
-        for clock in ("cpu", "clock"):
-            times = {
-                reader: [pair[what, reader][clock] for pair in pairs]
-                for reader in READERS
-            }
-            ratios = np.divide(*times.values())
-            title = {"cpu": "CPU", "clock": "clock"}[clock]
-            for reader, each in times.items():
-                median = statistics.median(each)
-                row[f"{reader}, {title} (ms)"] = f"{median:.3f}"
-            low, high = np.min(ratios), np.max(ratios)
-            text = f"{statistics.median(ratios):.2f} ({low:.2f} to {high:.2f})"
+        for clock, title in CLOCKS.items():
+            times = []
+            for reader in READERS:
+                text = ""
+                if (what, reader) in pairs[0]:
+                    times.append([pair[what, reader][clock] for pair in pairs])
+                    text = f"{statistics.median(times[-1]):.3f}"
+                row[f"{reader}, {title} (ms)"] = text
+            text = ""
+            if len(times) == len(READERS):
+                ratios = np.divide(*times)
+                text = f"{np.median(ratios):.2f} "
+                text += f"({ratios.min():.2f} to {ratios.max():.2f})"
             row[f"ratio, {title}"] = text
         rows.append(row)
     return rows
 
 
 def measure_files(options):
-    """Returns the seconds in which many small files are loaded, or refused."""
+    """Returns the seconds in which many small files are refused, and loaded."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        folder = pathlib.Path(name)
-        layouts = {
-            "loaded": lambda number, label: (
-                folder / "loaded" / label / f"{number:06}.jpg"
-            ),
-            "refused, with proposals": lambda number, label: (
-                folder / "refused" / REFUSED / f"{label}_{number:06}.jpg"
-            ),
-        }
-        for title, name_of in layouts.items():
-            write_images(options.files, 32, name_of)
-            place = folder / title.partition(",")[0]
-            orders = [place] * options.repeats
-            seconds = in_processes(seconds_of_loading, options, orders)
-            cells = {
-                f"{x} (s)": f"{statistics.median(y[x] for y in seconds):.1f}"
-                for x in ("cpu", "clock")
-            }
+        folder = pathlib.Path(name, "images")
+        write_images(
+            options.files,
+            32,
+            lambda number, label: folder / f"{label}_{number:06}.jpg",
+        )
+        for title, pattern in (
+            ("refused, with proposals", None),
+            ("loaded by one of them", PROPOSED),
+        ):
+            orders = [pattern] * options.repeats
+            seconds = in_processes(seconds_of_loading, name, orders)
+            cells = {}
+            for clock, name_of_clock in CLOCKS.items():
+                median = statistics.median(x[clock] for x in seconds)
+                cells[f"{name_of_clock} (s)"] = f"{median:.1f}"
             rows.append({f"{options.files:,} files": title, **cells})
     return rows
 
 
-def seconds_of_loading(options, folder):
+def seconds_of_loading(folder, pattern):
     """Returns the seconds of loading a folder, or of refusing it."""
 
     def try_loading():
-        with contextlib.suppress(ValueError):
-            data.load(folder)
+        try:
+            return data.load(folder, pattern=pattern)
+        except ValueError as error:
+            return error
 
-    return measured(try_loading)[1]
+    result, seconds = measured(try_loading)
+    if isinstance(result, ValueError) != (pattern is None):
+        raise RuntimeError(f"the benchmark's folder changed: {result}")
+    if pattern is None and PROPOSED not in str(result):
+        raise RuntimeError(f'"{PROPOSED}" is no longer proposed: {result}')
+    return seconds
 
 
 def measure_arrays(options):

@@ -96,28 +96,28 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         # One thread may read an epoch while another begins the next.
-        images, *others = self._finish(self._begin(*self.epoch, index))
+        images, *others = self._finish(self._begin(*self.epoch, index, True))
         return self._as_input(images), *others
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        for images, *others in self.read_epoch():
+        for images, *others in self.read_epoch(as_floats=True):
             yield self._as_input(images), *others
 
-    def read_epoch(self) -> Iterator[tuple[Any, ...]]:
-        """Yields batches whose images are as they are stored.
+    def read_epoch(self, as_floats: bool = False) -> Iterator[tuple[Any, ...]]:
+        """Yields batches whose images may be of uint8, with channels last.
 
-        They may be of uint8, and have the channels last. Threads decode a batch
-        while the one before it is used.
+        Threads decode a batch while the one before it is used, with `as_floats`
+        to float32 where they can.
         """
         epoch, order = self.epoch
-        ahead = self._begin(epoch, order, 0)
+        ahead = self._begin(epoch, order, 0, as_floats)
         for index in range(len(self)):
             begun = ahead
             if index + 1 < len(self):
-                ahead = self._begin(epoch, order, index + 1)
+                ahead = self._begin(epoch, order, index + 1, as_floats)
             yield self._finish(begun)
 
-    def _begin(self, epoch, order, index):
+    def _begin(self, epoch, order, index, as_floats):
         """Returns a batch that threads begin to decode."""
         start = index * self.batch_size
         positions = np.arange(start, min(start + self.batch_size, len(order)))
@@ -126,6 +126,10 @@ class Batches(keras.utils.PyDataset):
             return Begun(epoch, index, rows)
         given = self.examples.images
         dtype = given.dtype if self.examples.decoded else "uint8"
+        # Bytes are moved about faster than floats.
+        is_moved = "flip" in self.augment or "crop" in self.augment
+        if as_floats and not is_moved:
+            dtype = "float32"
         images = np.empty((len(rows), *self.size, self.channels), dtype)
         labels = [None] * len(rows)
 
