@@ -1,5 +1,6 @@
 """Whether attention computes what its name says: `check`."""
 
+import collections
 from functools import partial
 
 import keras
@@ -23,7 +24,9 @@ from scipy.special import expit
 
 from cbam_keras import cli
 from cbam_keras.insertion import check
+from cbam_keras.recognition import matching
 from cbam_keras.recognition.reports import DESCRIPTIONS, FAULTS
+from cbam_keras.recognition.runs import Runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:`build\\(\\)` was called")
 
@@ -394,3 +397,33 @@ def test_the_command_loads_classes_of_others(tmp_path, capsys):
         cli.main(["check", path, "--classes", f"{__name__}:OwnAttention"]) == 0
     )
     assert "1 attention module: 1 passed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("gate", [both, channel, spatial, two_mlps])
+def test_no_features_are_run_twice_with_the_same_weights(gate, monkeypatch):
+    runs = collections.Counter()
+    run = Runs._call
+
+    def counted(self, x, values=(), training=False):
+        if isinstance(x, np.ndarray):
+            weights = [np.asarray(y).tobytes() for y in dict(values).values()]
+            runs[id(self), x.shape, x.tobytes(), *weights, training] += 1
+        return run(self, x, values, training)
+
+    monkeypatch.setattr(Runs, "_call", counted)
+    assert check(gate, (8, 9, CHANNELS)).rows
+    assert runs and max(runs.values()) == 1
+
+
+@pytest.mark.parametrize("gate", [both, channel, spatial])
+def test_no_layer_is_built_after_the_one_that_is_equal(gate, monkeypatch):
+    built = []
+
+    def counted(layer_class, arguments, probes):
+        built.append(layer_class)
+        yield from trials_of(layer_class, arguments, probes)
+
+    trials_of = matching._trials_of
+    monkeypatch.setattr(matching, "_trials_of", counted)
+    row = only(check(gate, (8, 9, CHANNELS)))
+    assert row.equals.startswith(f"cbam_keras.{built[-1].__name__}(")

@@ -9,10 +9,10 @@ import collections
 import contextlib
 import dataclasses
 import functools
+import heapq
 import inspect
 import itertools
 import math
-import operator
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -202,42 +202,54 @@ def match(probes: Probes) -> tuple[Match | None, Match | None]:
 
 
 def _trials(probes):
-    """Returns what may compute the same, the most usual first.
+    """Yields what may compute the same, the most usual first.
 
     Each is a layer, the arguments it was made with, arguments that no weights
     show, which its attributes are set to for a comparison, and the weights of
     the part in the order of its own.
     """
-    trials = []
     # Layers with `identity_init` multiply by twice a sigmoid.
     starts = STARTS if probes.range[1] > 1 else STARTS[:1]
     several = structures(probes.cut.variables, probes)
-    for (layer_class, visible), start in itertools.product(several, starts):
-        arguments = visible | start | {"data_format": probes.data_format}
-        try:
-            layer = layer_class(**arguments, dtype="float32")
-            # What global context gates depends on how it is fused.
-            is_of_gates = probes.multiplies and probes.gated == {*layer._gated}
-            if not is_of_gates and layer_class is not layers.GlobalContext:
-                continue
-            with warnings.catch_warnings():
-                # Users did not choose these sizes.
-                warnings.simplefilter("ignore")
-                layer.build(probes.shape)
-        # It takes no such sizes, or cannot be the identity.
-        except ValueError:
+    choices = [*itertools.product(several, starts)]
+    # Trials by their cost, and in the order of layers where it is the same.
+    # To build layers takes long, and the first is often the right one. Each
+    # begins as `None`, at the least cost that its trials may have.
+    queue = [(0, i, 0, None) for i in range(len(choices))]
+    while queue:
+        _, index, _, trial = heapq.heappop(queue)
+        if trial is not None:
+            yield trial
             continue
-        variants = list(_variants(layer, probes))
-        assigned = assignments(layer, probes)
-        for order, sources in enumerate(assigned):
-            for cost, variant in variants:
-                # With rare arguments, weights have the most likely order.
-                if cost < RARE or order == 0:
-                    trial = layer, arguments, variant, sources
-                    trials.append((cost + order, trial))
-    # The usual ones come first.
-    trials.sort(key=operator.itemgetter(0))
-    return [trial for _, trial in trials]
+        (layer_class, visible), start = choices[index]
+        trials = _trials_of(layer_class, visible | start, probes)
+        for place, (cost, built) in enumerate(trials, 1):
+            heapq.heappush(queue, (cost, index, place, built))
+
+
+def _trials_of(layer_class, arguments, probes):
+    """Yields trials of a layer with arguments, each after its cost."""
+    arguments = arguments | {"data_format": probes.data_format}
+    try:
+        layer = layer_class(**arguments, dtype="float32")
+        # What global context gates depends on how it is fused.
+        is_of_gates = probes.multiplies and probes.gated == {*layer._gated}
+        if not is_of_gates and layer_class is not layers.GlobalContext:
+            return
+        with warnings.catch_warnings():
+            # Users did not choose these sizes.
+            warnings.simplefilter("ignore")
+            layer.build(probes.shape)
+    # It takes no such sizes, or cannot be the identity.
+    except ValueError:
+        return
+    variants = list(_variants(layer, probes))
+    for order, sources in enumerate(assignments(layer, probes)):
+        for cost, variant in variants:
+            # With rare arguments, weights have the most likely order.
+            if cost < RARE or order == 0:
+                trial = layer, arguments, variant, sources
+                yield cost + order, trial
 
 
 def nearest(probes: Probes, near: Match | None) -> Match | None:
@@ -373,8 +385,11 @@ def _variants(layer, probes):
     """
     # Lists of choices of an argument, usual ones first.
     choices = list(CHOICES.get(type(layer), []))
-    # Where pools were measured, there is no choice but theirs.
-    pools = [x for x in POOLINGS if probes.pools in (x["pool_types"], ())]
+    # Others need no pools, whose measurement takes long.
+    pools = []
+    if type(layer) in (layers.ChannelAttention, layers.CBAM):
+        # Where pools were measured, there is no choice but theirs.
+        pools = [x for x in POOLINGS if probes.pools in (x["pool_types"], ())]
     if type(layer) is layers.ChannelAttention:
         # A channel gate whose pools are none of ours has no choice at all.
         choices.append(pools if probes.pools else [])

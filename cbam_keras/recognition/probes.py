@@ -281,7 +281,7 @@ class Probes(Runs):
             return False
         scale = np.abs(factors).max()
         # What normalizes divides by the scale of the features.
-        large = 20 * self.factors(20 * self.x, values)
+        large = 20 * self.factors(self.large, values)
         if np.allclose(large, factors, atol=0.01 * scale):
             return False
         is_gate = factors.min() > -ONE_FACTOR * scale

@@ -66,7 +66,13 @@ class Runs:
         # until this is known, it returns what the part gives.
         self.is_alone = False
         self.values = {id(x): _graph.to_float32(x) for x in cut.variables}
+        # The same for the backend, so that no run copies them.
+        self._tensors = {
+            key: ops.convert_to_tensor(x) for key, x in self.values.items()
+        }
         self.read: dict[int, keras.Variable] = {}
+        # Outputs of features and weights that are measured more than once.
+        self._outputs: dict[tuple[int, int], np.ndarray] = {}
         generator = np.random.default_rng(0)
         self.generator = generator
         x = generator.normal(size=shape)
@@ -75,26 +81,27 @@ class Runs:
         # Images differ in their means, so that gates that pool positions give
         # them different factors.
         means = np.exp(generator.normal(size=shape[0]))
+        self.x = x
         self.positive = np.einsum("i...,i->i...", np.abs(x), means)
+        self.large = 20 * x
         side = round(MANY_POSITIONS ** (1 / (len(shape) - 2)))
         other = [size or side for size in cut.source.shape[1:]]
         features = {
             "features around 0": x,
             "features after a ReLU": np.maximum(x, 0),
             "features above 0": self.positive,
-            "features 20 times as large": 20 * x,
+            "features 20 times as large": self.large,
             "features 1/20 as large": x / 20,
             "a single image": generator.normal(size=(1, *other)),
         }
         if own is not None:
             features["the network's own features"] = own
-        self.x = x
         # Gradients are those of the sum of outputs times these.
         self.direction = generator.normal(size=shape)
         y = self.run(x)
         # Outputs that are never negative, and stay small for large features,
         # are factors, whatever the sign of `x`.
-        is_map = y.min() >= 0 and self.run(20 * x).max() <= LARGEST_FACTOR
+        is_map = y.min() >= 0 and self.run(self.large).max() <= LARGEST_FACTOR
         self.is_alone = y.shape != x.shape or is_map
         # Names, other weights, features, and what the part gives.
         self.first = [
@@ -103,8 +110,7 @@ class Runs:
 
     def run(self, x, values=(), training=False):
         """Returns what the part gives of features, with other weights."""
-        y = self._call(x, values, training)
-        y = ops.convert_to_numpy(ops.stop_gradient(y))
+        y = self._output(x, values, training)
         if not self.is_alone:
             return y
         if y.ndim == 2 and x.ndim > 2:
@@ -114,8 +120,30 @@ class Runs:
             y = y.reshape(sizes)
         return np.float32(x) * np.broadcast_to(y, x.shape)
 
+    def _output(self, x, values, training):
+        """Returns what the part gives as an array, of some runs a kept one."""
+        is_kept = not training and self._is_kept(x, values)
+        # Both objects live as long as the probes: their ids are theirs alone.
+        key = id(x), id(values) if values else 0
+        if is_kept and key in self._outputs:
+            return self._outputs[key]
+        y = self._call(x, values, training)
+        y = ops.convert_to_numpy(ops.stop_gradient(y))
+        if is_kept:
+            self._outputs[key] = y
+        return y
+
+    def _is_kept(self, x, values):
+        """Returns whether several measurements run features with weights."""
+        # Before weights are drawn, the part's own are all there are: they are
+        # not drawn here, which would change all that is drawn afterwards.
+        drawn = vars(self).get("_several", ())
+        is_known = not values or any(values is y for y in drawn)
+        features = (self.x, self.positive, self.large)
+        return is_known and any(x is y for y in features)
+
     def _call(self, x, values=(), training=False):
-        with Values({**self.values, **dict(values)}) as scope:
+        with Values({**self._tensors, **dict(values)}) as scope:
             x = ops.convert_to_tensor(x, "float32")
             y = self.cut.runner(x, training=training)
         self.read |= scope.read
