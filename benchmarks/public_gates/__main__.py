@@ -13,9 +13,16 @@ import re
 
 from cbam_keras.recognition.reports import CheckReport
 from cbam_keras.recognition.source.process import Job, check_files
-from cbam_keras.recognition.verdicts import COUNTED
+from cbam_keras.recognition.verdicts import CheckState
 
 SOURCES = pathlib.Path(__file__).with_name("sources.tsv")
+FROM_THE_WORST = [
+    CheckState.FAULTY,
+    CheckState.MISNAMED,
+    CheckState.NO_ATTENTION,
+    CheckState.PASSED,
+    CheckState.NOT_ANALYZED,
+]
 
 
 def main() -> None:
@@ -36,8 +43,16 @@ def main() -> None:
     print(f"{len({x.file for x in rows.values()})} files with gates")
     if options.rows:
         print(CheckReport(tuple(rows.values())))
-    states = collections.Counter(x.state for x in rows.values())
-    for state in COUNTED:
+    # A network has a row for each part, and counts once, as its worst part.
+    definitions = collections.defaultdict(list)
+    for row in rows.values():
+        name = row.gate.partition("/")[0]
+        definitions[row.file, row.line, name].append(row.state)
+    states = collections.Counter(
+        min(parts, key=FROM_THE_WORST.index) for parts in definitions.values()
+    )
+    print(f"{len(definitions)} definitions")
+    for state in FROM_THE_WORST:
         print(f"{states[state]:4} {state}")
     words = collections.Counter(
         re.sub(r"\d+\.\d+|`.*?`|\(.*?\)", "", x.verdict)
