@@ -33,7 +33,11 @@ CLAIMS: dict[str, tuple[type[layers.AttentionLayer], str]] = {
         layers.CoordinateAttention,
         f"coord(?:inate)?{_ATTENTION}",
     ),
-    "triplet attention": (layers.TripletAttention, f"triplet{_ATTENTION}"),
+    # It has three branches, and one of them is none of it.
+    "triplet attention": (
+        layers.TripletAttention,
+        f"triplet{_ATTENTION}(?!_?branch)",
+    ),
     "global context": (
         layers.GlobalContext,
         "global_?context|gc_?(?:block|net|att)",
