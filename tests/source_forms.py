@@ -118,6 +118,36 @@ def cbam(x):
 def eca_block(x):
     return pool_gate(x)
 """,
+    "assigned.py": """
+import logging
+from functools import partial
+
+import namex
+from keras import layers
+
+logger = logging.getLogger(__name__)
+ACTIVATIONS = frozenset({"relu", "silu"})
+Gate = partial(layers.Dense, activation="sigmoid")
+
+
+class listed(namex.export):
+    def __init__(self, path):
+        super().__init__(package="own", path=path)
+
+
+@listed("own.SEBlock")
+class SEBlock(layers.Layer):
+    def call(self, x, activation="relu"):
+        assert activation in ACTIVATIONS
+        logger.info("a gate is called")
+        return self.excite(self.squeeze(x)) * x
+
+    def build(self, shape):
+        self.squeeze = layers.GlobalAveragePooling2D(keepdims=True)
+        self.excite = keras.Sequential(
+            [layers.Dense(8, "relu"), Gate(shape[-1])]
+        )
+""",
     "used.py": SQUEEZE + NETWORK.format("se_block(x); x = se_block(x)"),
     "lost.py": SQUEEZE + NETWORK.format("x = x"),
     "inline.py": "import keras"

@@ -46,7 +46,8 @@ NAMES = {
     "spatial attention": "SpatialAttentionModule sSE spatial_squeeze_excite",
     "": "sequential sense SENSE dense base_block DenseNet ca sa cam attention "
     "MyLayer gate bamboo decaf self_attention TripletLoss case fire_squeeze "
-    "channel_spatial_attention se_cbam_block TripletAttentionBranch",
+    "channel_spatial_attention se_cbam_block TripletAttentionBranch "
+    "TripSE1",
 }
 
 

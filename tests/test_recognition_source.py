@@ -64,6 +64,11 @@ def find(report, file, name=""):
     return row
 
 
+def test_what_gates_use_beside_definitions_is_there(report):
+    row = find(report, "assigned.py", "SEBlock")
+    assert row.passed and "SqueezeExcite(" in row.verdict
+
+
 def test_gates_of_source_are_held_against_their_names(report):
     whole = find(report, "whole.py", "cbam_block")
     assert whole.passed and whole.verdict.startswith("CBAM(reduction_ratio=8")
@@ -197,7 +202,7 @@ def test_files_without_a_gate_are_counted(report):
     assert report.note == (
         "No attention in 1 file. 1 file uses PyTorch, not Keras: "
         "`load_torch_weights` reads checkpoints, and examples/one_file/cbam.py "
-        "is CBAM to compare with."
+        "is a CBAM in Keras to compare with."
     )
     assert report.verdict.endswith(report.note)
     assert f"{report.place}/used.py" in str(report)

@@ -33,10 +33,11 @@ CLAIMS: dict[str, tuple[type[layers.AttentionLayer], str]] = {
         layers.CoordinateAttention,
         f"coord(?:inate)?{_ATTENTION}",
     ),
-    # It has three branches, and one of them is none of it.
+    # One of its three branches is none of it. A name with SE in it, such as
+    # "TripSE", claims neither alone.
     "triplet attention": (
         layers.TripletAttention,
-        f"triplet{_ATTENTION}(?!_?branch)",
+        f"triplet{_ATTENTION}(?!_?branch)|trip(?:let)?_?se",
     ),
     "global context": (
         layers.GlobalContext,
@@ -85,6 +86,8 @@ def is_meant(name: str) -> bool:
     several = "attention|attn|att|gated?|excitation|excite"
     # Public code has them with these typing errors, too.
     several += "|attetion|atention|attension|attenion"
+    # Several modules in a name are no claim, and meant all the same.
+    several = "|".join([several, *(words for _, words in CLAIMS.values())])
     return bool(claim_of(name)) or _has(name, several)
 
 

@@ -22,6 +22,10 @@ from cbam_keras.recognition.gates import reason_of
 from cbam_keras.recognition.source import keras_2
 
 LIBRARIES = {"keras", "tensorflow", "numpy", "cbam_keras"}
+# What an assignment may call: these packages (gates use the logger of their
+# file, and functions with arguments fixed), and what makes a container.
+CALLED = {*LIBRARIES, "functools", "logging"}
+CONTAINERS = {"dict", "frozenset", "list", "set", "tuple"}
 # What an assignment may consist of, beside calls of these libraries.
 NAMED = (ast.Name, ast.Attribute, ast.Subscript, ast.Slice, ast.keyword)
 OPERATORS = (ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.expr_context)
@@ -58,9 +62,10 @@ class Late:
         if root == "torch":
             raise Unknown("PyTorch, not Keras")
         try:
-            with contextlib.suppress(ImportError):
-                return importlib.import_module(self._name)
-            return getattr(importlib.import_module(module), name)
+            # A package may have a function named as the module that has it.
+            with contextlib.suppress(ImportError, AttributeError, ValueError):
+                return getattr(importlib.import_module(module), name)
+            return importlib.import_module(self._name)
         # A package may raise anything, or end the process.
         except (Exception, SystemExit) as error:
             raise Unknown(f"{root} is missing") from error
@@ -264,13 +269,15 @@ class Code:
         )
 
     def _is_of_library(self, function):
-        """Returns whether a function is of a library."""
+        """Returns whether a function is one that an assignment may call."""
         path = ast.unparse(function)
+        if path in CONTAINERS and path not in self.namespace:
+            return True
         value = self.namespace.get(path.partition(".")[0].partition("(")[0])
         if not hasattr(value, "__name__"):
             value = type(value)
         package = getattr(value, "__module__", None) or value.__name__
-        return package.partition(".")[0] in LIBRARIES
+        return package.partition(".")[0] in CALLED
 
     def _import(self, name, given=None, local=None, names=(), level=0):
         """Imports a module: one beside the file is read by the same rule."""
