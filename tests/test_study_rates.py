@@ -270,7 +270,10 @@ def compared(starts, **options):
 def test_a_network_that_a_higher_rate_helps_had_not_finished(tmp_path):
     results = study.run(compared({"slow": -0.5, "quick": 0.5}), tmp_path)
     assert [x.variant for x in results.candidates] == ["slow@0.45"]
-    assert '"slow" is undertrained: a learning rate of ' in results.verdict
+    assert (
+        '"slow" is undertrained: it had not finished learning, '
+        in results.verdict
+    )
     assert (
         "recipe=training.Recipe(learning_rate=(0.15, 0.45, 1))"
         in results.verdict

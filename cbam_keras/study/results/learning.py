@@ -93,10 +93,11 @@ def describe_learning(results: Tested) -> str:
             images = results.sizes.get("validation", 0)
             if had_not_finished(before, after, measure, images):
                 sentences.append(
-                    f'"{label}" is undertrained: a learning rate of '
-                    f"{after.learning_rate:g} gives a better validation score "
-                    f"than {rate:g}. Before trusting a difference, let each "
-                    f"run choose its learning rate ({advice})."
+                    f'"{label}" is undertrained: it had not finished learning, '
+                    f"as a learning rate of {after.learning_rate:g} gives a "
+                    f"better validation score than {rate:g}. Before trusting a "
+                    "difference, let each run choose its learning rate "
+                    f"({advice})."
                 )
         if not further:
             sentences.append(
