@@ -1,3 +1,3 @@
 """The version of the package."""
 
-__version__ = "0.8.0.dev2"
+__version__ = "0.8.0"
