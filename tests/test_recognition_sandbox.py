@@ -241,7 +241,7 @@ def test_all_events_but_harmless_ones_are_refused(
 ):
     monkeypatch.chdir(tmp_path)
     audit = sandbox._hook(str(tmp_path))
-    with pytest.raises(PermissionError, match=f"{event} .*is refused"):
+    with pytest.raises(PermissionError, match=f"{event} .*is not allowed"):
         audit(event, args)
 
 

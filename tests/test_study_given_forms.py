@@ -166,8 +166,13 @@ def test_several_labels_are_those_of_scikit_learn(tmp_path):
 @pytest.mark.parametrize(
     ("given", "labels", "options", "words"),
     [
-        (np.where(TWO, ANSWERS, -1), THREE, {}, r"no answer \(-1\)"),
-        (PROBS, np.where(TWO, THREE, -1), {}, r"no answer \(-1\)"),
+        (
+            np.where(TWO, ANSWERS, -1),
+            THREE,
+            {},
+            r"without a prediction or label \(-1\)",
+        ),
+        (PROBS, np.where(TWO, THREE, -1), {}, r"without a prediction \(-1\)"),
         (PROBS, np.eye(3)[THREE] + np.eye(3)[0], {}, "`labels` must be the"),
         (PROBS, np.ones((80, 3)), {}, r"multi_label=True \(--multi-label\)"),
         (PROBS, THREE, {"multi_label": True}, "must be 0 and 1 for each"),
@@ -185,7 +190,7 @@ def test_several_labels_are_those_of_scikit_learn(tmp_path):
             )
         ),
         (PROBS, 0 * THREE, {"measure": "auc"}, "80 images of class 0 alone"),
-        (ANSWERS, THREE, {"measure": "auc"}, "answers without probabilities"),
+        (ANSWERS, THREE, {"measure": "auc"}, "classes without probabilities"),
         (PROBS, np.array(NAMES)[THREE], {}, "`class_names` must be given"),
         (LOGITS[:, 0], LOGITS[:, 1], {"logits": True}, "or `logits`"),
         (PROBS.astype(complex), THREE, {}, "complex128"),

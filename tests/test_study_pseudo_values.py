@@ -300,7 +300,7 @@ def reason(measure, labels, groups=None, names="abc"):
         ("auc", (50, 0, 20), ""),
         ("test_accuracy", (50, 1), ""),
         ("brier", (50, 1), ""),
-        ("ece", (50, 50), "the calibration error, and a difference of two, "),
+        ("ece", (50, 50), "the calibration error and its differences are "),
     ],
 )
 def test_few_examples_of_a_class_have_no_interval(measure, counts, expected):
@@ -351,7 +351,7 @@ def test_the_reason_is_said_in_place_of_an_interval():
     assert study.results_of(networks, labels).rows[1].interval is not None
     error = study.results_of(networks, labels, measure="ece")
     assert error.rows[1].interval is None and error.rows[1].deviation > 0
-    assert "no CI: the calibration error, and a diff" in error.verdict
+    assert "no CI: the calibration error and its diff" in error.verdict
 
 
 def test_folds_count_the_examples_of_all_folds():

@@ -493,7 +493,7 @@ def test_equal_networks_are_seldom_bold():
         (
             (1, 1e-4),
             ValueError,
-            "with at most 10,000 seeds. .* takes more than 10,000",
+            "with at most 10,000 seeds. .* needs more than 10,000",
         ),
         (
             (results_of(2, 2),),

@@ -246,7 +246,9 @@ def test_a_worker_of_another_version_is_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(workers, "versions", lambda: {"keras": "2.0"})
     with pytest.raises(SystemExit):
         workers.main(content)
-    assert "must have the versions of the process" in capsys.readouterr().err
+    assert (
+        "must have the same versions as the process" in capsys.readouterr().err
+    )
 
 
 # A setting of each backend, and another value than its own.

@@ -252,9 +252,9 @@ def test_the_page_says_what_is_counted():
         f"{len(rows)} accuracies",
         published.interval(found["all"]["unpaired"]),
         f"Of {counts['claimed']} claimed gains, {counts['images, unpaired']} "
-        "exceed what their test images allow by chance, and "
-        f"{counts['images and one seed, unpaired']} what these images and one "
-        "seed allow",
+        "exceed the sampling error of their test set, and "
+        f"{counts['images and one seed, unpaired']} also the variation "
+        "between seeds",
         f"{sum((x.seeds or 1) > 1 for x in rows)} of {len(rows)} pooled",
         f"may gain {published.of_new(found['all']['unpaired'])} points",
         published.interval(found["up to 2,000 test images"]["unpaired"]),
