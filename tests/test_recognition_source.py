@@ -272,6 +272,14 @@ def test_command_annotates_lines_for_github(run_command):
     assert "halves.py" not in output
 
 
+def test_a_file_without_attention_is_said_once(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text("import keras\n")
+    report = check_source(file)
+    assert str(report) == f"No attention in {file}."
+    assert not report.passed
+
+
 def test_the_table_ends_with_a_next_step(run_command):
     _, output = run_command()
     assert "Next: correct what the verdict reports." in output

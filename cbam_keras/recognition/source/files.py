@@ -170,7 +170,9 @@ class Target:
         ]
         every.sort(key=lambda x: (x.file, x.line))
         without = {*self.files} - {x.file for x in every}
-        note = self._note(len(without) - self.num_torch, lacking)
+        num_without = len(without) - self.num_torch
+        # With no rows at all, the verdict says that already.
+        note = self._note(num_without if every else 0, lacking)
         if not os.path.isabs(self.path):
             every = [
                 dataclasses.replace(x, file=os.path.relpath(x.file))
