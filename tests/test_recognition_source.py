@@ -14,7 +14,7 @@ from cbam_keras.recognition.reports import (
     CheckReport,
     not_analyzed,
 )
-from cbam_keras.recognition.source import process
+from cbam_keras.recognition.source import files, process
 
 pytest.importorskip("tensorflow")
 
@@ -275,7 +275,7 @@ def test_command_annotates_lines_for_github(run_command):
 def test_a_file_without_attention_is_said_once(tmp_path):
     file = tmp_path / "plain.py"
     file.write_text("import keras\n")
-    report = check_source(file)
+    report = files.Target.at(str(file)).report([])
     assert str(report) == f"No attention in {file}."
     assert not report.passed
 
