@@ -201,8 +201,7 @@ def _add_data(page, results, content):
 def _add_results(page, results, content):
     """The results."""
     section = Section("Results")
-    if content["kind"] == "tune":
-        results = results.confirmed()
+    results = results.confirmed()
     page.sections.append(section)
     page.verdict = "No results yet: no network has been trained."
     if results.runs and (tables := results.tables()):

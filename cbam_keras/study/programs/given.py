@@ -40,7 +40,7 @@ class GivenResults(Results):
     read, and how, is more.
 
     Attributes:
-        content: Dictionary, what `results.json` of a written folder holds.
+        content: Dictionary, what `study.json` of a written folder holds.
     """
 
     content: _files.Json = dataclasses.field(

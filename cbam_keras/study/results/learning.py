@@ -8,6 +8,7 @@ import statistics
 from collections.abc import Sequence
 
 from cbam_keras import _checks
+from cbam_keras._files import Json
 from cbam_keras._terminal import DataFrame, Table
 from cbam_keras.study.files.outcomes import Outcome
 from cbam_keras.study.plans import measures
@@ -36,27 +37,31 @@ def faster(rate: float) -> float:
 
 def find_slow(outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Returns high mean final losses by the best, where no rate was chosen."""
-    losses: dict[str, list[float]] = {}
-    accuracies: dict[str, list[float]] = {}
+    last_epochs: dict[str, list[Json]] = {}
     for outcome in outcomes:
         last = (outcome.history or [{}])[-1]
         if outcome.finished and "loss" in last:
-            losses.setdefault(outcome.variant, []).append(last["loss"])
-            accuracies.setdefault(outcome.variant, []).append(
-                last.get("accuracy", 0.0)
-            )
-    means = {name: statistics.fmean(values) for name, values in losses.items()}
+            last_epochs.setdefault(outcome.variant, []).append(last)
+    means = {
+        name: statistics.fmean(epoch["loss"] for epoch in epochs)
+        for name, epochs in last_epochs.items()
+    }
     best = min(means.values(), default=0.0)
     # A loss with other terms may be zero or less.
     if best <= 0:
         return {}
     have_chosen = {x.variant for x in outcomes if x.learning_rate is not None}
-    times = {x: y / best for x, y in means.items() if x not in have_chosen}
-    return {
-        name: ratio
-        for name, ratio in times.items()
-        if ratio > HIGHER_LOSS and statistics.fmean(accuracies[name]) < LEARNED
+    have_learned = {
+        name
+        for name, epochs in last_epochs.items()
+        if statistics.fmean(x.get("accuracy", 0.0) for x in epochs) >= LEARNED
     }
+    times = {
+        name: mean / best
+        for name, mean in means.items()
+        if name not in have_chosen | have_learned
+    }
+    return {name: ratio for name, ratio in times.items() if ratio > HIGHER_LOSS}
 
 
 def had_not_finished(
