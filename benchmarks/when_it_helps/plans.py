@@ -159,6 +159,16 @@ def photographs_chosen(folder):
     )
 
 
+def photographs_one_rate(folder):
+    """Plans the same networks and seeds, all at the rate of `photographs`.
+
+    What changes from this to `photographs_chosen` comes from the rates.
+    """
+    planned = photographs_chosen(folder)
+    recipe = dataclasses.replace(planned.recipe, learning_rate=1e-3)
+    return dataclasses.replace(planned, recipe=recipe)
+
+
 def frozen(attention):
     """Builds the pretrained network, of which only what is new is trained."""
     images = types.SimpleNamespace(input_shape=(96, 96, 3), output_shape=(10,))
@@ -510,6 +520,7 @@ PLANS = {
     },
     "photographs": photographs,
     "photographs-chosen": photographs_chosen,
+    "photographs-one-rate": photographs_one_rate,
     "photographs-frozen": photographs_frozen,
     "photographs-frozen-chosen": photographs_frozen_chosen,
     "photographs-frozen-chosen-20-epochs": functools.partial(

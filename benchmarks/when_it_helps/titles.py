@@ -28,6 +28,7 @@ TITLES = MEASURED_TITLES | {
     "photographs-frozen": "CIFAR-10 enlarged to 96 pixels, frozen, at one rate",
     "photographs-frozen-chosen": "CIFAR-10 enlarged to 96 pixels, kept frozen",
     "photographs-chosen": "CIFAR-10 at 96 pixels, fine-tuned, rates chosen",
+    "photographs-one-rate": "CIFAR-10 at 96 pixels, fine-tuned, one rate",
     "digits-stages": "digits among clutter, again",
     "digits": "digits among clutter",
     "articles": "clothing among clutter",
