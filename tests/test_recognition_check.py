@@ -313,6 +313,29 @@ def test_factors_alone_are_told_from_features_times_factors():
     assert row.note == "returns only the factors"
 
 
+def test_factors_whose_sigmoid_the_caller_applies_are_not_judged():
+    class SEWeights(layers.Layer):
+        def build(self, shape):
+            self.dense = layers.Dense(shape[-1])
+            self.dense.build((None, 1, 1, shape[-1]))
+
+        def call(self, x):
+            return self.dense(pooled(x))
+
+    row = only(check(SEWeights(), (8, 9, CHANNELS)))
+    reason = "not analyzed: returns factors without a sigmoid"
+    assert row.state == "not analyzed" and row.verdict.startswith(reason)
+    assert not row.passed and row.agrees is None and row.called == ""
+
+    # Of the same factors, the caller that forgets the sigmoid is blamed.
+    class SE(SEWeights):
+        def call(self, x):
+            return x * super().call(x)
+
+    row = only(check(SE(), (8, 9, CHANNELS)))
+    assert row.verdict.startswith("named SE, but is not: no sigmoid: factors")
+
+
 def test_units_that_are_dead_with_these_weights_are_nothing_wrong():
     def gate(x):
         spread = ops.std(x, axis=(1, 2), keepdims=True)

@@ -270,7 +270,7 @@ def row_of(gate: Gate, data_format: str = "") -> CheckedGate:
         reasons = []
         if equal and gate.probes:
             reasons = trains_otherwise(equal, gate.probes)
-        called, difference = _claim(gate)
+        called, difference = _claim(gate, verdict)
         notes = [*_notes(gate)]
     agrees = difference is None if called else None
     # A product without a sigmoid may be anything, where no name says more.
@@ -325,18 +325,27 @@ def _verdict(gate):
         difference = near.first_difference
         words = difference.words if difference else ""
         return Finding.NEAREST.say(ours=near.words, difference=words)
-    low, high = probes.limits if finding is Finding.NO_SIGMOID else (0, 0)
+    is_open = finding is Finding.NO_SIGMOID
+    if is_open and probes.is_alone:
+        finding = Finding.LOGITS
+    low, high = probes.limits if is_open else (0, 0)
     factors = f"factors from {low:.2f} to {high:.2f}"
     return finding.say(probes=probes, what=factors)
 
 
-def _claim(gate):
-    """Returns the name of a gate that claims something, and what is false."""
+def _claim(gate, verdict):
+    """Returns the name of a gate that claims something, and what is false.
+
+    `verdict` is what the gate computes.
+    """
     cut = gate.cut
     probes = gate.probes
     equal = gate.match
     claim = claim_of(cut.called)
     if not claim or cut.is_ours or probes is None:
+        return "", None
+    # What the caller makes of them decides whether the name is right.
+    if verdict.finding is Finding.LOGITS:
         return "", None
     # A block that adds its input is not what it is named for.
     if probes.adds_input and claim != "BAM" and not equal:
@@ -355,7 +364,6 @@ def _claim(gate):
             return cut.called, None
         what = difference.words
         return cut.called, Finding.CHANGED.say(claim=claim, what=what)
-    verdict = _verdict(gate)
     is_unlike = verdict.finding is Finding.UNLIKE
     finding = Finding.CHANGED if is_unlike else Finding.NONE
     return cut.called, finding.say(claim=claim, what=verdict.text)

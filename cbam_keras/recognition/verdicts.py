@@ -124,6 +124,12 @@ class Finding(enum.Enum):
     UNUSED = CheckState.FAULTY, "unused: {calls}; {verdict}"
 
     NOT_ANALYZED = CheckState.NOT_ANALYZED, "not analyzed: {reason}"
+    # Whether they are scaled by a sigmoid is not seen in what returns them.
+    LOGITS = (
+        CheckState.NOT_ANALYZED,
+        "not analyzed: returns factors without a sigmoid, which its caller may "
+        "apply",
+    )
 
     def __init__(self, state: CheckState, sentence: str):
         self.state = state
