@@ -100,6 +100,14 @@ def se_block(x):
     y = Dense(x.shape[1] // 4, "relu")(ops.mean(x, axis=(2, 3)))
     return x * Dense(x.shape[1], "sigmoid")(y)[:, :, None, None]
 """
+MLP_FOR_EACH = """
+from keras.layers import *
+
+def channel_attention(x):
+    pools = GlobalAveragePooling2D()(x), GlobalMaxPooling2D()(x)
+    logits = [Dense(32)(Dense(4, "relu")(pool)) for pool in pools]
+    return multiply([x, Activation("sigmoid")(add(logits))])
+"""
 FILES = {
     "halves.py": HALVES,
     "whole.py": """
@@ -302,14 +310,8 @@ from halves import place_gate, pool_gate
 def cbam(x):
     return x + place_gate(pool_gate(x))
 """,
-    "mlp_for_each.py": """
-from keras.layers import *
-
-def channel_attention(x):
-    pools = GlobalAveragePooling2D()(x), GlobalMaxPooling2D()(x)
-    logits = [Dense(32)(Dense(4, "relu")(pool)) for pool in pools]
-    return multiply([x, Activation("sigmoid")(add(logits))])
-""",
+    "mlp_for_each.py": MLP_FOR_EACH,
+    "mlp_again.py": MLP_FOR_EACH,
     "plain.py": "import keras\ndef block(x):\n    return x",
     "of_torch.py": "import torch\nclass SE(torch.nn.Module):\n    pass",
     "first.py": """

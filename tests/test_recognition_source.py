@@ -140,6 +140,13 @@ def test_faults_of_a_half_of_cbam_fail_the_file(report):
     assert row.verdict.endswith("separate weights for each pool")
 
 
+def test_a_definition_has_the_same_row_wherever_it_is_checked(report):
+    rows = [find(report, x) for x in ("mlp_for_each.py", "mlp_again.py")]
+    one, again = (dataclasses.replace(x, file="") for x in rows)
+    # Factors follow from the weights, which are drawn.
+    assert one == again and one.low < one.high
+
+
 def test_gates_without_a_definition_are_those_of_models(report):
     row = find(report, "inline.py")
     assert row.gate.startswith("build/") and row.line == 3
