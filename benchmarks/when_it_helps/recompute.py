@@ -78,6 +78,9 @@ SENTENCES = {
     "+1.38 ± 0.66": ("cifar10-again", "cbam", "none"),
     "+0.05 ± 0.49": ("cifar10-again", "cbam", "none-longer"),
     "-0.95 ± 1.02": ("photographs-again", "cbam", "none"),
+    "-0.98 ± 1.93": ("photographs-chosen", "cbam", "none"),
+    "+2.60 ± 0.33": ("photographs-rates", "none-chosen", "none"),
+    "+1.92 ± 1.15": ("photographs-rates", "cbam-chosen", "cbam"),
     "-0.32 ± 1.13": ("solar-cells-again", "cbam", "none"),
     "+0.88 ± 0.40": ("digits", "cbam", "none"),
     "+1.89 ± 0.34": ("digits", "none-wide", "none"),
@@ -119,13 +122,22 @@ SENTENCES = {
 
 
 def read():
-    """Returns the studies by name, and one of all seeds of CIFAR-10."""
+    """Returns the studies by name, and two that combine others.
+
+    One has all seeds of CIFAR-10, one the networks at one rate and, with other
+    names, at the rates chosen.
+    """
     lines = (HERE / "results.jsonl").read_text("utf-8").splitlines()
     studies = {x["study"]: x for x in map(json.loads, lines)}
     again = studies["cifar10-again"]["networks"]
     pooled = dict(studies["cifar10"])
     pooled["networks"] = pooled["networks"] + again
-    return studies | {"cifar10-pooled": pooled}
+    rates = dict(studies["photographs-one-rate"])
+    rates["networks"] = rates["networks"] + [
+        x | {"variant": f"{x['variant']}-chosen"}
+        for x in studies["photographs-chosen"]["networks"]
+    ]
+    return studies | {"cifar10-pooled": pooled, "photographs-rates": rates}
 
 
 def read_notebook():

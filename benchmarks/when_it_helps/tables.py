@@ -243,6 +243,9 @@ TABLES = {
     "photographs-frozen-chosen": functools.partial(
         networks, "photographs-frozen-chosen", FEW_WEIGHTS
     ),
+    "photographs-rates": functools.partial(
+        by_network, ("photographs-one-rate", "photographs-chosen"), ("cbam",)
+    ),
     "top": functools.partial(by_network, TOP, ON_TOP),
     "top-chosen": functools.partial(
         by_network, [f"{x}-chosen" for x in TOP], CHOSEN

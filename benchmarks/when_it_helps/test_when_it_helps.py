@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks.when_it_helps import recompute, results, storing, tables
 from benchmarks.when_it_helps.titles import TITLES
@@ -161,6 +162,8 @@ def test_another_difference_than_was_measured_is_found(printed, other):
         ("photographs", {"cbam-paper"}),
         ("solar-cells", set()),
         ("photographs-again", set()),
+        ("photographs-one-rate", set()),
+        ("photographs-chosen", set()),
         ("solar-cells-again", set()),
         (
             "photographs-frozen",
@@ -217,6 +220,21 @@ def test_sentences_have_other_numbers_of_the_studies():
     mean, half, _ = recompute.difference(pooled, "cbam", "none-20-epochs")
     # The page says so, and why that does not decide.
     assert mean > half
+
+
+def test_rates_that_runs_chose_changed_both_networks_alike():
+    studies = recompute.read()
+    chosen = studies["photographs-chosen"]["networks"]
+    # The page names them, and that all are above 0.001.
+    assert {x["learning_rate"] for x in chosen} == {0.003, 0.009}
+    gains = [
+        [
+            recompute.difference(studies[name], "cbam", seed=seed)[0]
+            for seed in (20, 21, 22)
+        ]
+        for name in ("photographs-one-rate", "photographs-chosen")
+    ]
+    assert stats.ttest_rel(*gains).pvalue > 0.05
 
 
 @pytest.mark.parametrize("name", [*results.stored()])
