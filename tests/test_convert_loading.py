@@ -192,6 +192,9 @@ def test_mobilenetv2_takes_the_names_of_torchvision():
     assert len(renamed) == len(weights) == len(ours.weights)
     load_torch_weights(ours, renamed)
     assert_equal_values(values(ours), values(theirs))
+    headless = models.MobileNetV2(alpha=0.25, include_top=False)
+    report = load_torch_weights(headless, renamed)
+    assert report.unused == ("classifier.1.weight", "classifier.1.bias")
 
 
 def test_renamed_weights_give_their_outputs():

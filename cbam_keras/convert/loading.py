@@ -22,12 +22,17 @@ COMPUTED = (
     "combine",
 )
 NAMING_ADVICE = (
-    " Weights are found by their names. If those are called otherwise, rename "
-    "them, and pass the mapping: "
+    " Weights are found by their names. If the checkpoint uses other names, "
+    "rename them, and pass the mapping: "
     '{key.replace("old", "new"): x for key, x in state_dict.items()}'
 )
 # The classifier, ignored where the model has none.
-CLASSIFIER = {"fc.weight", "fc.bias", "_fc.weight", "_fc.bias"}
+CLASSIFIER = {
+    f"{layer}.{kind}"
+    # Residual networks, EfficientNet-Lite and MobileNetV2.
+    for layer in ("fc", "_fc", "classifier.1")
+    for kind in ("weight", "bias")
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,15 +70,18 @@ def load_torch_weights(
     torchvision, timm and luuuyi/CBAM.PyTorch. After an error, the model is
     unchanged.
 
-    From torchvision they take ResNet, Wide ResNet and ResNeXt, from timm the
-    same with squeeze-and-excitation or CBAM; `EfficientNetLite0` takes those of
-    its package. A single attention layer takes the state dict of one of their
-    modules; `BAM` needs `combine="multiply"` to compute the same.
+    From torchvision they take ResNet, Wide ResNet, ResNeXt and MobileNetV2,
+    from timm the residual networks with squeeze-and-excitation or CBAM;
+    `EfficientNetLite0` takes the checkpoint of its package. A single attention
+    layer takes the state dict of one attention module of these sources; `BAM`
+    needs `combine="multiply"` to compute the same.
 
-    Prefixes added by `DataParallel` or `torch.compile` are removed. Weights of
-    other names are refused, and the error lists both sides: pass a mapping with
-    the names of the model. The order of the pooled maps follows from the names,
-    and the error lists those with the order of the layer.
+    Prefixes added by `DataParallel` or `torch.compile` are removed. Weights
+    with other names are refused, and the error lists the missing and the unused
+    names: pass a mapping with the missing ones. The names say which
+    implementation the weights are from, and so in which order it stacks the
+    pooled maps of a spatial gate. If no implementation fits, the error lists
+    the names of one that stacks them like the layer.
 
     Args:
         model_or_layer: Model of `cbam_keras.models`, or one attention layer,
@@ -81,10 +89,10 @@ def load_torch_weights(
         source: Path of a checkpoint (`.pth`, `.pth.tar`, `.pt` or
             `.safetensors`), or a mapping of names to tensors or arrays. Both of
             PyTorch's formats are read, with `weights_only=True`: no code in
-            them is executed. A mapping may hold PyTorch tensors or NumPy
-            arrays. All names and shapes must match, but the classifier (`fc`)
-            may be unused by a network built without one. Options that weights
-            do not show, such as the order of the gates, must match, too.
+            them is executed. All names and shapes must match, but the weights
+            of the classifier may be unused by a network built without one.
+            Options that weights do not show, such as the order of the gates,
+            must match, too.
 
     Returns:
         A `Report` of the weights that were loaded and unused.
@@ -130,7 +138,7 @@ def load_torch_weights(
     if not plan.slots:
         raise ValueError(
             f"{_describe(target)} must have weights. Build it, or call it on "
-            "images, before you load some."
+            "images, before you load weights."
         )
     if plan.unknown:
         raise ValueError(
@@ -153,7 +161,8 @@ def load_torch_weights(
     }
     has_unknown_names = bool(set(unused) - CLASSIFIER)
     if missing or mismatched or has_unknown_names or not loaded:
-        # Names on both sides: weights of the model may be called otherwise.
+        # Names are both missing and unused: the checkpoint may have the same
+        # weights by other names.
         advice = NAMING_ADVICE if missing and has_unknown_names else ""
         raise ValueError(
             f"The checkpoint does not fit {_describe(target)}. "
@@ -204,7 +213,7 @@ def _input_shape(layer, shapes):
 
 
 def _find_difference(target, plan, names):
-    """Returns a difference in what is computed that weights do not show.
+    """Returns a difference in the computation that weights do not show.
 
     `plan` is a `Matching`, `names` are those of the checkpoint. The result is
     text for an error, `""` without a difference.
@@ -219,7 +228,7 @@ def _find_difference(target, plan, names):
         return (
             f"{_describe(target)} has strides in 1x1 convolutions "
             f'("{subsampled[0]}"), and all known PyTorch checkpoints of such '
-            f"networks in the 3x3 ones: {differ}. Build it with "
+            f"networks have them in the 3x3 ones: {differ}. Build it with "
             'downsample_in="3x3".'
         )
     for layer, gate in plan.attention.items():
