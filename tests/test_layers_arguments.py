@@ -139,7 +139,7 @@ def test_a_ratio_that_may_be_channels_is_a_warning_once_a_class(
     layer, hidden, monkeypatch
 ):
     monkeypatch.setattr(attention_layer, "_WARNED", set())
-    message = f"of 64 channels leaves {hidden}. The first argument is the"
+    message = f"with 64 channels leaves {hidden}. The first argument is the"
     with pytest.warns(UserWarning, match=message):
         layer.build((2, 5, 5, 64))
     # Warnings are errors here.

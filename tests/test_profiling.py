@@ -240,7 +240,8 @@ def test_layers_of_unknown_kinds_are_named():
     assert found.uncounted == ("unknown",)
     assert found.groups == {"dense": (16, 72), "not counted": (20, 0)}
     assert found.macs == 72
-    assert "excludes the MACs of layers of unknown kinds: unknown" in str(found)
+    note = "excludes the MACs of layers of unknown classes: unknown"
+    assert note in str(found)
 
 
 def test_wrapped_models_are_counted_for_each_frame():

@@ -227,8 +227,8 @@ LOSSES = [
         r"argmax.*\(2, 4, 3, 3\), y_pred.shape",
     ),
     (lambda: loss_of(MASKS[:1]), r"pixel of the predictions, \(2, 4, 3\)"),
-    (lambda: loss_of(weight=[5.0]), r"of 3 classes.*=\[5.0\]"),
-    (lambda: loss_of(weight=[1, -1, 1]), "a number from 0 for each"),
+    (lambda: loss_of(weight=[5.0]), r"of the 3 classes.*=\[5.0\]"),
+    (lambda: loss_of(weight=[1, -1, 1]), "a non-negative number for each"),
 ]
 
 
@@ -239,9 +239,9 @@ features = partial(three, include_top=False)
 at_top = partial(insert_attention, stages="top")
 planned = partial(comparison.plan, data="mnist5k")
 own = Attention("se", stages="last")
-FORM = '`stages` must be "all", .* e.g. "last 2", "top", or numbers.*'
+FORM = '`stages` must be "all", .* such as "last 2", "top", or numbers.*'
 LACKING = "network has places for attention: 1, 2, 3, top. Received: stages="
-NO_TOP = r"attention: [1-3, ]+\. .* of masks"
+NO_TOP = r"attention: [1-3, ]+\. .* that predict masks"
 
 
 class OwnGate(SqueezeExcite):
@@ -293,13 +293,13 @@ PLACES = [
     ),
     (lambda: unet(features(), attention="se", stages="top"), NO_TOP),
     (lambda: at_top(unet(features())), NO_TOP),
-    (lambda: at_top(functional(lambda x: conv(2, "b", 1)(x))), "of masks"),
+    (lambda: at_top(functional(lambda x: conv(2, "b", 1)(x))), "predict masks"),
     (lambda: at_top(features(), after="stem_relu"), NO_TOP),
     (lambda: insert_attention(encoder(), "gate"), 'skip_attention="gate"'),
     (lambda: to_core(masked, (5, 8)), "gate.*takes a mask"),
     (
         lambda: to_core(partial(CBAM(name="gate"), return_attention_maps=True)),
-        "gate.*options of its own",
+        "gate.*is called with `training`",
     ),
     (lambda: to_core(OwnGate(2, name="own")), "own.*class OwnGate"),
     (lambda: to_core(Block(name="block")), "inner.*inside"),
@@ -455,7 +455,7 @@ def drawn(images=PIXELS, heat_maps=HEAT, **options):
 
 
 gates = plotting.plot_attention_maps
-SHAPE = r"`images` must be of the shape of their maps, \(2, None, None\)"
+SHAPE = r"`images` must have the shape of their maps, \(2, None, None\)"
 DRAWN = [
     (lambda: drawn(PIXELS[0]), SHAPE),
     (lambda: drawn(np.zeros((2, 6, 9, 13))), r"1 or 3 channels .*\(2, 6, 9"),

@@ -1,15 +1,16 @@
-"""Attention layers, for features with one to three axes of positions.
+"""Attention layers, for features with one to three spatial axes.
 
-`VARIANTS` holds arguments of `CBAM` by name. `CBAM(**VARIANTS["recommended"])`
-is for training from scratch. `layer.attention_map(inputs)` returns what the
-inputs are multiplied by, `CBAM().attention_maps(inputs)` both maps.
+`VARIANTS` holds keyword arguments of `CBAM`, by the name of an implementation.
+`CBAM(**VARIANTS["recommended"])` is for training from scratch.
+`layer.attention_map(inputs)` returns what the inputs are multiplied by. `CBAM`
+and `SCSE` have two maps, and return both by `layer.attention_maps(inputs)`.
 
 - `bam`, `cbam`, `channel_attention`, `coordinate_attention`,
   `efficient_channel_attention`, `global_context`, `scse`, `simam`,
   `spatial_attention`, `squeeze_excite`, `triplet_attention`: one layer each.
 - `attention_gate`: the gate of skip connections, which takes two tensors.
 - `attention_layer`: their base classes.
-- `normalization`: the batch normalization inside of gates.
+- `normalization`: the batch normalization inside gates.
 - `pools`: the pools that gates choose from.
 - `factory`: layers from a name, class, callable or template; `Attention`.
 - `stages`: the stages of a network that get attention.

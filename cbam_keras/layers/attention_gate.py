@@ -9,36 +9,37 @@ from cbam_keras.layers.attention_layer import TrainableAttention
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class AttentionGate(TrainableAttention):
-    """Scales each position of a skip connection by coarser features.
+    """Scales each position of a skip connection with help of coarser features.
 
     The gate of Attention U-Net, which `UNet(skip_attention="gate")` puts on its
     skip connections.
 
-    The gating signal is what the decoder has so far. `theta` is a convolution
-    of the skip whose kernel size and stride are `subsampling`, without bias;
-    `phi`, `psi` and `project` are 1x1 convolutions, the last one with batch
-    normalization (epsilon 1e-5):
+    The gating signal is the coarser features that the decoder has computed so
+    far. `theta` is a convolution of the skip whose kernel size and stride are
+    `subsampling`, without bias; `phi`, `psi` and `project` are 1x1
+    convolutions, and batch normalization (epsilon 1e-5) follows `project`:
 
     `map = resize(sigmoid(psi(relu(theta(skip) + resize(phi(gating))))))`,
 
     `output = project(skip * map)`.
 
     Resizing is linear, as in PyTorch with `align_corners=False`; PyTorch 0.3,
-    which the authors used, aligned the corners. All but the product is
-    computed in float32 at least, also in half precision. Masks are not used.
+    which the authors used, aligned the corners. All but the product `skip *
+    map` is computed in at least float32, even in half precision. Masks are not
+    used.
 
     Args:
         hidden_channels: Positive integer, the channels of `theta` and `phi`.
-            Defaults to `None`, which means half of those of the skip, at
-            least 1.
+            Defaults to `None`, which means half of the channels of the skip,
+            at least 1.
         subsampling: Positive integer, the kernel size and stride of `theta`.
             Defaults to `2`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         gate_activation: Activation of the gate. Defaults to `"sigmoid"`.
-        identity_init: Boolean. If `True`, the map, but not `project`, is one
-            until it is trained: `psi` starts at zero, and the gate is
-            `2 * sigmoid`. Defaults to `False`.
+        identity_init: Boolean. If `True`, the map is 1 until it is trained:
+            `psi` starts at zero, and the gate is `2 * sigmoid`. The layer is
+            not the identity, because of `project`. Defaults to `False`.
         kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
@@ -55,24 +56,26 @@ class AttentionGate(TrainableAttention):
         gating: Floating-point tensor of rank 3 to 5, the coarser features.
         skip: Floating-point tensor of the same rank, the features to scale.
             Both may also be given as one list, `[gating, skip]`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
         Both `(B, H, W, C)` or `(B, C, H, W)`; one to three spatial axes of any
         or unknown size, those of the skip at least `subsampling`. `C` must be
-        known, and may differ.
+        known, and may differ between the two.
 
     Output shape:
         The shape of the skip. `attention_map(gating, skip)` gives
         `(B, H, W, 1)`.
 
     Raises:
-        ValueError: If an argument is out of range, if it is called on one
-            tensor, on two of different ranks, or on a gating signal that is
-            finer than the skip, or if `C` is unknown.
+        ValueError: If an argument is out of range, if the layer is called on
+            one tensor, on two of different ranks, on a gating signal that is
+            finer than the skip, or on a skip smaller than `subsampling`, or if
+            `C` is unknown.
         TypeError: If a flag is not a boolean.
 
     Example:
@@ -109,8 +112,8 @@ class AttentionGate(TrainableAttention):
         self.supports_masking = False
 
     def __call__(self, gating, skip=None, **kwargs):
-        # What reads models expects a layer with one argument, such as other
-        # gates have: both inputs are one list.
+        # Code that walks a model expects attention layers to have one argument,
+        # so both inputs are passed as one list.
         return super().__call__(self._pair(gating, skip), **kwargs)
 
     def build(self, input_shape):
@@ -226,8 +229,9 @@ class AttentionGate(TrainableAttention):
         return ValueError(
             f"{self._label} takes two tensors of the same rank, first the "
             "gating signal, which is coarser, then the skip: "
-            f"{type(self).__name__}()(gating, skip). A network gets it on its "
-            f'skips by UNet(..., skip_attention="gate"). Received: {received}'
+            f"{type(self).__name__}()(gating, skip). To put it on the skips of "
+            'a U-Net, use UNet(..., skip_attention="gate"). '
+            f"Received: {received}"
         )
 
 

@@ -33,9 +33,10 @@ SHARED_ARGUMENTS = (
     "data_format",
 )
 
-# Papers have ratios up to this one, also for few channels.
+# Papers use reduction ratios up to this one even with few channels, so these
+# ratios get no warning.
 USUAL_RATIO = 16
-# The classes that have warned of a larger one.
+# The layer classes that have warned of a larger ratio: each class warns once.
 _WARNED: set[type] = set()
 
 
@@ -53,8 +54,8 @@ class AttentionLayer(layers.Layer):
     - `get_config()`, with the arguments that it adds to those of its base.
 
     It has a `call` only if it does more than multiply its input by the map.
-    Then it also overrides `_gate_value` and `_apply_gate`, which say the same
-    in two parts.
+    Then it also overrides `_gate_value` and `_apply_gate`, which do the same in
+    two steps.
 
     Args:
         data_format: String, `"channels_last"` or `"channels_first"`, or `None`
@@ -62,11 +63,11 @@ class AttentionLayer(layers.Layer):
         **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name`.
     """
 
-    # The ranks of the inputs that the formula allows.
+    # The ranks that the inputs may have.
     _ranks: tuple[int, ...] = (3, 4, 5)
-    # The attention map holds these of `MAPS`.
+    # Which of `MAPS` the attention map contains.
     _gated: tuple[str, ...] = MAPS
-    # The value with which `_apply_gate` returns its input.
+    # The gate value for which `_apply_gate` returns its input unchanged.
     _neutral = 1.0
 
     def __init__(self, *, data_format=None, **kwargs):
@@ -118,9 +119,10 @@ class AttentionLayer(layers.Layer):
         return {**super().get_config(), "data_format": self.data_format}
 
     def load_own_variables(self, store):
-        # Keras leaves out variables of parts that the layer lacks, without a
-        # word. Parts lie beside a layer's own variables in an HDF5 file, which
-        # `store` keeps private; where it has no such attribute, all is taken.
+        # Keras silently skips saved variables of sublayers that this layer
+        # does not have. An HDF5 file stores sublayers next to the layer's own
+        # variables, in a group that `store` keeps private. If `store` has no
+        # such attribute, nothing is checked.
         group = _private.file_group_of(store)
         for name, part in getattr(group, "parent", {}).items():
             attribute = getattr(self, name, None)
@@ -128,7 +130,7 @@ class AttentionLayer(layers.Layer):
             if name != "vars" and is_missing and len(part.get("vars", ())):
                 raise ValueError(
                     f"{self._label} has no `{name}`. Received: a file with "
-                    f"{len(part['vars'])} variables of it. Build the layer "
+                    f"{len(part['vars'])} variables for it. Build the layer "
                     "with the arguments of the one that was saved"
                 )
         super().load_own_variables(store)
@@ -151,7 +153,10 @@ class AttentionLayer(layers.Layer):
         return [self]
 
     def _gate_value(self, inputs, mask=None):
-        """Returns what `_apply_gate` takes: in inference, both are `call`."""
+        """Returns what `_apply_gate` takes.
+
+        In inference, these two steps compute what `call` computes.
+        """
         return self.attention_map(inputs, False, **self._mask_argument(mask))
 
     def _apply_gate(self, inputs, value):
@@ -190,8 +195,8 @@ class AttentionLayer(layers.Layer):
         return x, None if mask is None else ops.moveaxis(mask, axis, last)
 
     def _as_input(self, x):
-        """Returns what was computed channels-last as the output has it."""
-        # PyTorch would export the axis -1 as a transposition that is not valid.
+        """Returns channels-last `x` in the layer's data format and dtype."""
+        # PyTorch would export the axis -1 as an invalid transposition.
         last = len(x.shape) - 1
         x = ops.moveaxis(x, last, self._channel_axis(last + 1))
         return ops.cast(x, self.compute_dtype)
@@ -199,7 +204,8 @@ class AttentionLayer(layers.Layer):
     def _check_input_shape(self, input_shape, any_channels=False):
         """Returns the number of channels, or raises if the shape is unsuitable.
 
-        Later calls must have as many channels, unless `any_channels`.
+        Later calls must have the same number of channels, unless
+        `any_channels` is true.
         """
         shape = tuple(input_shape)
         if len(shape) not in self._ranks:
@@ -225,8 +231,9 @@ class AttentionLayer(layers.Layer):
 
     def _prepare(self, inputs):
         """Returns `inputs` in the layer's `compute_dtype`, and builds it."""
-        # Operations would hold the weights of this moment as constants. The
-        # tensors of `tf_keras` are of a class of the same name.
+        # Operations on symbolic tensors would hold the current weights as
+        # constants. The class is compared by its name, since the symbolic
+        # tensors of `tf_keras` are of another class with the same name.
         if type(inputs).__name__ == "KerasTensor":
             raise TypeError(
                 f"{self._label} takes symbolic tensors only in a call of the "
@@ -260,7 +267,7 @@ class TrainableAttention(AttentionLayer):
     `_add_parameter`, `_add_dense` and `_add_batch_norm` in `build`, and turns
     logits into a map by `_gate`. Its formula applies weights by `_dense`,
     `_dense_of_sum`, `_convolve` and `_normalize` only, which `to_core` replaces
-    by layers of Keras. With `_add_batch_norm`, it has an attribute
+    by layers of Keras. If it calls `_add_batch_norm`, it must have an attribute
     `batch_norm_momentum`.
 
     Args:
@@ -375,7 +382,7 @@ class TrainableAttention(AttentionLayer):
         return batch_norm(x, training=training, mask=mask)
 
     def _check_hidden_units(self, channels, hidden):
-        """Warns once a class if the ratio may be meant as channels."""
+        """Warns if the ratio may be meant as a number of channels."""
         layer_class = type(self)
         ratio = self.reduction_ratio
         is_plausible = ratio <= USUAL_RATIO or 2 * ratio < channels
@@ -383,7 +390,7 @@ class TrainableAttention(AttentionLayer):
             return
         _WARNED.add(layer_class)
         _checks.warn(
-            f"reduction_ratio={ratio} of {channels} channels leaves "
+            f"reduction_ratio={ratio} with {channels} channels leaves "
             f"{_checks.count(hidden, 'hidden unit')}. The first argument is "
             "the reduction ratio, not the number of channels"
         )
@@ -442,10 +449,11 @@ class TrainableAttention(AttentionLayer):
 
 
 def _scale_to_one(activation):
-    """Returns the factor that makes the value of `activation` at 0 a 1."""
+    """Returns 1 divided by the value of `activation` at 0."""
     if activation is activations.sigmoid:
         return 2.0
-    # A softmax, which cannot be the identity, gives a third or a fifth.
+    # A softmax cannot be the identity. Along one of these two axes it gives 1/3
+    # or 1/5, so it is refused below.
     zeros = ops.zeros((3, 5), dtype="float32")
     at_zero = float(ops.max(activation(zeros)))
     # Only a power of two gives exactly 1, in every precision.

@@ -15,7 +15,8 @@ class BAM(TrainableAttention):
     sigmoid(channel(x) + spatial(x)))`.
 
     An MLP on the mean over positions gives a logit per channel. A 1x1
-    convolution, two dilated ones and another 1x1 give a logit per position.
+    convolution, two dilated convolutions and another 1x1 convolution give a
+    logit per position.
     Every hidden layer has `max(1, C // reduction_ratio)` units and batch
     normalization (epsilon 1e-5).
 
@@ -24,16 +25,18 @@ class BAM(TrainableAttention):
             r)` units. Defaults to `16`.
         kernel_size: Odd positive integer, the side of the dilated
             convolutions. Defaults to `3`.
-        dilation_rate: Positive integer, their dilation. Defaults to `4`.
+        dilation_rate: Positive integer, the dilation of these convolutions.
+            Defaults to `4`.
         combine: String, how the logits are combined: `"add"`, as in the paper,
             or `"multiply"`, as in the authors' code. Defaults to `"add"`.
         activation: Activation of the hidden layers. Defaults to `"relu"`.
         batch_norm_momentum: Number in [0, 1), the momentum of the moving
             averages. Defaults to `0.9`, as in the authors' code.
         identity_init: Boolean. If `True`, the layer returns its input until it
-            is trained. The last kernels start at zero (with `"multiply"` the
-            spatial one, since two zeros have no gradient), and the gate is
-            divided by 1.5. Defaults to `False`.
+            is trained. The last kernels start at zero, and the gate is divided
+            by 1.5. With `"multiply"`, only the last spatial kernel starts at
+            zero, since the product of two zeros has no gradient. Defaults to
+            `False`.
         gate_activation: Activation of the sum or product of the logits.
             Defaults to `"sigmoid"`.
         kernel_initializer: Initializer of the kernels. Defaults to
@@ -50,11 +53,13 @@ class BAM(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
@@ -113,7 +118,7 @@ class BAM(TrainableAttention):
         window = (self.kernel_size,) * (len(input_shape) - 2)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.channel_norm = self._add_batch_norm("channel_norm", hidden)
-        # The product of two zeros has no gradient by either.
+        # The product of two zeros has no gradient with respect to either.
         self.excite = self._add_dense(
             "excite", (hidden, channels), last=self.combine == "add"
         )
@@ -155,7 +160,7 @@ class BAM(TrainableAttention):
     def _channel_logits(self, x, training, mask):
         hidden = self._dense(self._mean(x, mask), *self.squeeze)
         if mask is not None:
-            # What is masked altogether has no mean.
+            # A sample whose positions are all masked has no mean.
             mask = ops.any(mask, axis=self._positions(x), keepdims=True)
         hidden = self._activate(hidden, self.channel_norm, training, mask)
         return self._dense(hidden, *self.excite)

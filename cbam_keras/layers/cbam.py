@@ -25,9 +25,9 @@ class CBAM(TrainableAttention):
     `ChannelAttention` followed by `SpatialAttention`. In a residual block, put
     the layer at the end of the branch, before the addition.
 
-    The defaults are the formulas of the paper. To compute what the authors'
-    code or another implementation computes, use
-    `CBAM(**VARIANTS["official"])`.
+    The defaults are the formulas of the paper. `VARIANTS` has the arguments
+    with which the layer computes what the authors' code or another
+    implementation computes, e.g. `CBAM(**VARIANTS["official"])`.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the channel
@@ -44,8 +44,9 @@ class CBAM(TrainableAttention):
         spatial_pool_types: One or several of `"avg"`, `"max"`, `"lp"`, `"lse"`
             and `"conv"` (a learned 1x1 convolution), how the spatial gate pools
             over channels. Defaults to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, instead
-            of `reduction_ratio`. Defaults to `None`.
+        hidden_units: Positive integer, the width of the hidden layer, which
+            overrides `reduction_ratio`. Defaults to `None`, which means the
+            width that `reduction_ratio` gives.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
         spatial_use_bias: Boolean, whether the convolution of the spatial gate
@@ -81,11 +82,13 @@ class CBAM(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, (channel,
             spatial))`, with the maps that `attention_maps` returns. Defaults to
@@ -180,7 +183,8 @@ class CBAM(TrainableAttention):
             name="spatial_attention",
             **shared,
         )
-        # The gates have checked the arguments that they call the same.
+        # The gates have checked these arguments, which have the same names in
+        # them.
         self.reduction_ratio = self.channel_attention.reduction_ratio
         self.hidden_units = self.channel_attention.hidden_units
         self.use_bias = self.channel_attention.use_bias
@@ -255,7 +259,7 @@ class CBAM(TrainableAttention):
 
     @dtype_policy.setter
     def dtype_policy(self, value):
-        # Keras passes a new policy of a layer on to none of its sublayers.
+        # Keras does not pass the new policy of a layer on to its sublayers.
         keras.layers.Layer.dtype_policy.fset(self, value)
         for gate in self._gates():
             gate.dtype_policy = value
@@ -265,14 +269,14 @@ class CBAM(TrainableAttention):
         return gates[::-1] if self.order == "spatial_first" else gates
 
     def _in_order(self, maps):
-        """Returns the maps of `_gates()`, that of the channels first."""
+        """Returns the maps of `_gates()`, the channel map first."""
         return tuple(maps[::-1] if self.order == "spatial_first" else maps)
 
 
 # Keyword arguments for `CBAM` that make it compute what an implementation
 # computes, and those that our experiments recommend. Where C / r is not an
-# integer, the hidden widths still differ: all but timm truncate. See
-# docs/fidelity.md for the sources.
+# integer, the hidden widths still differ: all implementations but timm truncate
+# it. See docs/fidelity.md for the sources.
 VARIANTS: dict[str, dict[str, Any]] = {
     # For training from scratch, see docs/when-it-helps.md. The momentum is
     # that of the networks of `cbam_keras.models`.
@@ -281,7 +285,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "spatial_batch_norm": True,
         "spatial_batch_norm_momentum": 0.9,
     },
-    # The formulas of the paper, with the biases that its parameters need.
+    # The formulas of the paper, with the biases that its parameter counts
+    # require.
     "paper": {},
     # github.com/Jongchan/attention-module
     "official": {

@@ -22,8 +22,9 @@ class ChannelAttention(TrainableAttention):
     `MLP(v) = activation(v @ squeeze_kernel + squeeze_bias) @ excite_kernel +
     excite_bias`.
 
-    Some implementations add one sigmoid per pool instead, so that factors reach
-    the number of pools: `combine="gates"`.
+    Some implementations apply the sigmoid to the logits of each pool and add
+    the results, so that a factor can reach the number of pools:
+    `combine="gates"`.
 
     Pools and MLP are computed in at least float32, even in half precision.
 
@@ -34,8 +35,9 @@ class ChannelAttention(TrainableAttention):
             all spatial positions. `"lp"` is the square root of the sum of
             squares, `"lse"` the logarithm of the sum of exponentials. Defaults
             to `("avg", "max")`.
-        hidden_units: Positive integer, the width of the hidden layer, instead
-            of `reduction_ratio`. Defaults to `None`.
+        hidden_units: Positive integer, the width of the hidden layer, which
+            overrides `reduction_ratio`. Defaults to `None`, which means the
+            width that `reduction_ratio` gives.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
@@ -61,18 +63,19 @@ class ChannelAttention(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
-        unknown size, and none in `(B, C)`. `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`, with one to three spatial axes of any
+        or unknown size, or vectors `(B, C)`. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
@@ -192,7 +195,7 @@ class ChannelAttention(TrainableAttention):
             gates = [self._gate(self._dense(x, *excite)) for x in hidden]
             gate_map = sum(gates[1:], start=gates[0])
             if self.identity_init:
-                # It is the sum that starts at 1.
+                # The sum has to start at 1, not each gate.
                 gate_map = gate_map / len(pooled)
         else:
             gate_map = self._gate(self._dense_of_sum(hidden, *excite))

@@ -16,8 +16,8 @@ class CoordinateAttention(TrainableAttention):
 
     The means of the rows and the means of the columns (with three spatial axes,
     the means over the two other axes) go through one dense layer, batch
-    normalization (epsilon 1e-5) and an activation. From there, a dense layer
-    for each axis and a sigmoid give factors `(B, H, 1, C)` and `(B, 1, W, C)`.
+    normalization (epsilon 1e-5) and an activation. Then a dense layer per axis
+    and a sigmoid give the factors `(B, H, 1, C)` and `(B, 1, W, C)`.
 
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer has
@@ -47,12 +47,13 @@ class CoordinateAttention(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
-            `Masking` and `Embedding`.
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. Its last axes may be left out. `None` means no mask; Keras
+            passes on the mask of `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
@@ -107,7 +108,7 @@ class CoordinateAttention(TrainableAttention):
         hidden = max(self.min_hidden_units, channels // self.reduction_ratio)
         self.squeeze = self._add_dense("squeeze", (channels, hidden))
         self.batch_norm = self._add_batch_norm("batch_norm", hidden)
-        # Each spatial axis has one.
+        # One dense layer per spatial axis.
         self.excite = [
             self._add_dense(f"excite{axis}", (hidden, channels), last=True)
             for axis in range(len(input_shape) - 2)

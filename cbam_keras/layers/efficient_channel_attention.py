@@ -11,7 +11,7 @@ from cbam_keras.layers.attention_layer import TrainableAttention
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class EfficientChannelAttention(TrainableAttention):
-    """Scales each channel by a factor from its neighbors among the channels.
+    """Scales each channel by a factor computed from the neighboring channels.
 
     The gate of ECA-Net: `output = x * sigmoid(conv(mean(x)))`.
 
@@ -19,10 +19,10 @@ class EfficientChannelAttention(TrainableAttention):
     order, with "same" padding and without bias.
 
     Args:
-        kernel_size: Odd positive integer, from how many channels each factor is
-            computed. The size in the paper is `t` if it is odd and `t + 1`
-            otherwise, where `t = int((log2(C) + 1) / 2)`. Defaults to `None`,
-            which means the size in the paper.
+        kernel_size: Odd positive integer, the number of channels that each
+            factor is computed from. Defaults to `None`, which means the size
+            in the paper: `t` if it is odd and `t + 1` otherwise, where
+            `t = int((log2(C) + 1) / 2)`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
             until it is trained. The kernel starts at zero, and the gate is
@@ -44,18 +44,19 @@ class EfficientChannelAttention(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
-        unknown size, and none in `(B, C)`. `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`, with one to three spatial axes of any
+        or unknown size, or vectors `(B, C)`. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)`.

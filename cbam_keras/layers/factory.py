@@ -48,19 +48,20 @@ ATTENTION = {
 }
 # Skips have a gate of their own, which takes two tensors.
 LAYERS_BY_NAME = {**ATTENTION, "gate": AttentionGate}
-# The names of different classes.
+# One name for each layer class.
 ATTENTION_KINDS = tuple(name for name in ATTENTION if name != "cbam-paper")
 # The name of a network without attention.
 BASELINE = "none"
-# Kinds of attention on the skips of a U-Net begin with this.
+# The names of attention on the skips of a U-Net begin with this.
 SKIP = "skip-"
 IDENTITY = {"identity_init": True}
 # A name is our advice, a class is the formula: a layer that is given by name
 # starts as the identity, or as said here, in place of its defaults. Small
 # networks were more accurate with gates that start at one, and may amplify,
-# than with those of the paper, which start at a quarter. The many weights of
-# the spatial gate, which all start at zero, saturate it within a few steps of
-# Adam, unless its logits are normalized.
+# than with the two gates of the paper, which start near 0.5 each and so scale
+# the features by a quarter. The many weights of the spatial gate, which all
+# start at zero, saturate it within a few steps of Adam, unless its logits are
+# normalized.
 RECOMMENDED: dict[str, Mapping[str, object]] = {
     "cbam": VARIANTS["recommended"],
     "cbam-paper": VARIANTS["paper"],
@@ -83,15 +84,15 @@ class Attention:
     Args:
         layer: Name, layer class or callable, as for `make_attention`. Defaults
             to `"cbam"`.
-        options: Mapping of arguments of the layer, before those that a name
-            stands for. Defaults to none.
+        options: Mapping of arguments of the layer, which override those that a
+            name stands for. Defaults to none.
         stages: String, the stages of a network that get it, or `"top"`, see
             `insert_attention`. Only for functions that take `attention=`: a
             single layer has no stage. Defaults to `"all"`.
 
     Raises:
-        ValueError: If the name of a layer is unknown, or the form of
-            `stages`; if it is called with other stages than `"all"`.
+        ValueError: If the name of the layer or the form of `stages` is unknown,
+            or if an `Attention` with `stages` other than `"all"` is called.
         TypeError: If `layer` is none of the above.
 
     Example:
@@ -159,7 +160,7 @@ class Attention:
 
     @property
     def name(self) -> str:
-        """What tables call it."""
+        """The name of this attention in tables."""
         name = self.layer
         if not isinstance(name, str):
             name = getattr(self.func, "__name__", "custom").strip("<>")
@@ -171,9 +172,9 @@ class Attention:
 
     @property
     def code(self) -> str:
-        """The line of code, or nothing where no module has the layer."""
+        """The line of code, or `""` if the layer cannot be imported."""
         text = repr(self)
-        # Lambdas, local functions and other objects are written with it.
+        # The text of lambdas, local functions and other objects contains "<".
         return "" if "<" in text else text
 
     def __repr__(self) -> str:
@@ -202,7 +203,7 @@ class Attention:
         """Returns whether the layer has an argument of this name.
 
         Args:
-            option: String.
+            option: String, the name of the argument.
         """
         if option in inspect.signature(self._partial).parameters:
             return True
@@ -213,10 +214,10 @@ class Attention:
         return is_trainable and option in SHARED_ARGUMENTS
 
     def with_options(self, options: Mapping[str, object]) -> "Attention":
-        """Returns it with those of these options that the layer takes.
+        """Returns a copy with those of the options that the layer takes.
 
         Args:
-            options: Mapping of keyword arguments.
+            options: Mapping of keyword arguments. Others are left out.
         """
         options_taken = {
             name: value for name, value in options.items() if self.takes(name)
@@ -230,11 +231,11 @@ class Attention:
 def make_attention(
     attention: str | MakeLayer | None, name: str | None = None
 ) -> keras.layers.Layer | None:
-    """Returns a new attention layer, or `None` for `"none"`.
+    """Returns a new attention layer, or `None` if `attention` is `None`.
 
     `"cbam"` is the layer that we recommend, `CBAM(**VARIANTS["recommended"])`,
-    and `"cbam-paper"` is `CBAM()`. All other names except `"simam"` give layers
-    that start as the identity.
+    and `"cbam-paper"` is `CBAM()`. All other names except `"simam"` and
+    `"gate"` give layers that start as the identity.
 
     Args:
         attention: `None`, a name, an `Attention`, a layer class, a callable, or
@@ -251,8 +252,8 @@ def make_attention(
         A `keras.layers.Layer`, not yet built, or `None`.
 
     Raises:
-        ValueError: If the name of an attention is unknown, or if a callable
-            does not pass `name` on to its layer.
+        ValueError: If a name is unknown, or if a callable does not pass `name`
+            on to its layer.
         TypeError: If `attention` is none of the above, or of a class whose
             `__init__` takes no `**kwargs`.
 
@@ -298,8 +299,8 @@ def attention_layers(
     """Returns the attention types to compare, each by its name in tables.
 
     Args:
-        attentions: One attention type or several: names, among these `"none"`
-            and `"all"`, and what else `Attention` takes as a layer.
+        attentions: One attention type or several: names, also `"none"` and
+            `"all"`, or anything else that `Attention` takes as its `layer`.
         defaults: Mapping of arguments of the layers that are given by name.
             `None` means none.
         options: Mapping of arguments of all layers. `None` means none.
@@ -311,8 +312,8 @@ def attention_layers(
         those of the options that its layer takes.
 
     Raises:
-        ValueError: If a name is unknown or stands twice, or if no layer takes
-            one of the options.
+        ValueError: If a name is unknown or given twice, or if one of the
+            options is an argument of no layer.
     """
     if isinstance(attentions, str):
         attentions = [attentions]
@@ -334,7 +335,8 @@ def attention_layers(
             attention_type, defaults or {}, options or {}
         )
         layers[name] = attention
-        # Bad values, and stages of its own, raise here, before any work.
+        # Bad values, and an `Attention` with stages, raise here, before any
+        # work.
         make_attention(attention, name="gate")
     if not layers or len(layers) != len(attention_types):
         raise ValueError(
@@ -368,7 +370,7 @@ def _named_attention(attention_type, defaults, options):
     layer = attention_type
     if prefix:
         layer = attention_type.removeprefix(SKIP)
-    # Only skip connections have the gate that takes two tensors.
+    # Only skip connections can have the gate that takes two tensors.
     is_gate = prefix == SKIP and layer == "gate"
     attention = Attention("gate") if is_gate else _to_attention(layer)
     if attention is None:
@@ -377,7 +379,8 @@ def _named_attention(attention_type, defaults, options):
     # The user's own layers have their own defaults.
     if isinstance(layer, str):
         if options.get("identity_init") is False and not is_gate:
-            # Without the identity, the formula is meant and not our advice.
+            # `identity_init=False` asks for the formula, not for what we
+            # recommend.
             attention = Attention(ATTENTION[layer])
         attention = attention.with_options(defaults)
     return name, attention.with_options(options)

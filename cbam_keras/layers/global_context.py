@@ -12,7 +12,7 @@ from cbam_keras.layers.pools import pool, scale_for_squares
 class GlobalContext(TrainableAttention):
     """Adds global context to every position.
 
-    The block of GCNet: an MLP on a mean over positions, weighted by a softmax.
+    The block of GCNet: an MLP on a mean over positions that a softmax weights.
 
     The hidden layer of the MLP has layer normalization (epsilon 1e-5):
 
@@ -22,13 +22,14 @@ class GlobalContext(TrainableAttention):
         reduction_ratio: Positive integer, `r`. The hidden layer has `max(2, C
             // r)` units. A single one would always be 0 after normalization.
             Defaults to `16`.
-        fusion: String, `"add"`, or `"multiply"` by the sigmoid of the MLP. With
-            `"add"` the layer returns its input until it is trained. Defaults to
-            `"add"`.
+        fusion: String, `"add"` to add the output of the MLP, or `"multiply"` to
+            multiply by its sigmoid. With `"add"` the layer returns its input
+            until it is trained. Defaults to `"add"`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"relu"`.
         identity_init: Boolean. If `True`, the layer returns its input until it
-            is trained. With `"add"` it always does. Defaults to `False`.
+            is trained. With `"add"` it does so in any case. Defaults to
+            `False`.
         gate_activation: Activation of the gate of `"multiply"`. Defaults to
             `"sigmoid"`.
         kernel_initializer: Initializer of the kernels. Defaults to
@@ -45,11 +46,12 @@ class GlobalContext(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.

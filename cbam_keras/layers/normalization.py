@@ -1,4 +1,4 @@
-"""`GateNormalization`, the batch normalization inside of gates."""
+"""`GateNormalization`, the batch normalization inside gates."""
 
 import math
 
@@ -11,15 +11,15 @@ class GateNormalization(layers.BatchNormalization):
     """Batch normalization of maps or hidden units, in their precision.
 
     Keras' own gives wrong second derivatives on TensorFlow, computes float64
-    in float32 on JAX and PyTorch, and fails there with a mask. It takes the
-    same arguments, of which its `get_config` is.
+    in float32 on JAX and PyTorch, and fails there with a mask. This layer has
+    the arguments, and so the `get_config`, of Keras' `BatchNormalization`.
 
     Call arguments:
         inputs: Floating-point tensor of any rank, with the channels last.
         training: Boolean or `None`, whether to normalize by the batch and to
             update the moving averages.
         mask: Boolean tensor of the shape of `inputs` without the last axis, or
-            `None`. What is `False` there counts in no average.
+            `None`. Positions where it is `False` are left out of the averages.
     """
 
     def build(self, input_shape):
@@ -46,7 +46,7 @@ class GateNormalization(layers.BatchNormalization):
         )
 
     def _batch_moments(self, inputs, mask):
-        """Returns mean and variance, or the moving ones of an empty batch."""
+        """Returns the batch's mean and variance, the moving ones if empty."""
         count = math.prod(ops.shape(inputs))
         if mask is not None:
             mask = ops.expand_dims(mask, -1)
@@ -58,7 +58,7 @@ class GateNormalization(layers.BatchNormalization):
         variance = pool(squares, "avg", axes, dtype, mask=mask)
         if isinstance(count, int) and count > 0:
             return mean, variance
-        # Averages over nothing would be NaN, and reach all weights.
+        # Averages over nothing would be NaN, and make all weights NaN.
         mean = ops.where(count > 0, mean, self.moving_mean.value)
         variance = ops.where(count > 0, variance, self.moving_variance.value)
         return mean, variance

@@ -10,10 +10,11 @@ def maximum(x, axis, keepdims=False):
     """Returns the maximum over an axis, or over several that are adjacent.
 
     A backend's own gradient divides by the number of elements that are equal to
-    the maximum. XLA may compute them again, with other roundings: then none is,
-    and the gradient is NaN. So where XLA compiles, one of the greatest elements
-    has all of it, like in fused attention and in the authors' code. Elsewhere
-    those that are equal share it, which is faster.
+    the maximum. XLA may compute the elements again with different rounding;
+    then none of them equals the maximum, and the gradient is NaN. So where XLA
+    compiles, one of the largest elements gets the whole gradient, as in fused
+    attention and in the authors' code. Elsewhere equal elements share the
+    gradient, which is faster.
     """
     if PASSES is None or isinstance(x, keras.KerasTensor):
         return ops.amax(x, axis=axis, keepdims=keepdims)
@@ -23,12 +24,14 @@ def maximum(x, axis, keepdims=False):
 def scale_for_squares(x, axis):
     """Returns what to multiply `x` by, so that a sum of squares is finite.
 
-    It is 1, or a power of two where values are large, which rounds nothing.
+    It is 1 or, where values are large, a power of two, by which a product is
+    exact.
     """
     is_double = keras.backend.standardize_dtype(x.dtype) == "float64"
-    # The largest numbers of the dtype are about two to this power. Squares of
-    # what is below two to 3/8 of it leave room for sums, and squares of what
-    # is scaled by two to -5/8 of it neither overflow nor vanish.
+    # The largest numbers of the dtype are about 2**bits. Values up to
+    # 2**(3/8 * bits) have squares that leave room for sums. Larger values are
+    # multiplied by 2**(-5/8 * bits), so that their squares neither overflow nor
+    # vanish.
     bits = 1024 if is_double else 128
     largest = maximum(ops.abs(x), axis, keepdims=True)
     return ops.where(
@@ -61,7 +64,7 @@ def _avg_pool(x, axis, keepdims):
 
 
 def _lse_pool(x, axis, keepdims):
-    # For symbolic features, Keras 3.10 takes axes in a sequence alone.
+    # For symbolic features, Keras 3.10 takes axes only as a sequence.
     axes = (axis,) if isinstance(axis, int) else axis
     return ops.logsumexp(x, axis=axes, keepdims=keepdims)
 
@@ -79,8 +82,8 @@ def pool(x, pool_type, axis, dtype, keepdims=False, mask=None):
     """Returns `x` pooled over `axis`, computed and returned in `dtype`.
 
     A boolean `mask`, which broadcasts to `x`, says where to pool. Where it is
-    `False` all along `axis`, the result is 0. Without axes, as in vectors
-    `(B, C)`, each value is a pool of its own.
+    `False` all along `axis`, the result is 0. Without axes, as for vectors
+    `(B, C)`, each value is pooled alone.
     """
     if axis == ():
         return pool(ops.expand_dims(x, 1), pool_type, 1, dtype)

@@ -20,14 +20,15 @@ class SCSE(TrainableAttention):
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
             has `max(1, C // r)` units. Defaults to `2`.
-        combine: String, `"max"` as in the authors' code, or `"add"` for the
-            sum. `"max"` is the larger of both results. Defaults to `"max"`.
+        combine: String, `"max"`, the larger of both results, as in the
+            authors' code, or `"add"`, their sum. Defaults to `"max"`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
             to `"relu"`.
         gate_activation: Activation of each gate. Defaults to `"sigmoid"`.
         identity_init: Boolean. If `True`, the layer returns exactly its input
-            until it is trained. The last kernels start at zero, and the gates
-            are `2 * sigmoid`, or with `"add"` 1/2 each. Defaults to `False`.
+            until it is trained. The last kernels start at zero, and each gate
+            is `2 * sigmoid`, which starts at 1. With `"add"` each gate is
+            `sigmoid`: both start at 1/2. Defaults to `False`.
         kernel_initializer: Initializer of the kernels. Defaults to
             `"glorot_uniform"`.
         bias_initializer: Initializer of the biases. Defaults to `"zeros"`.
@@ -42,11 +43,12 @@ class SCSE(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, (channel,
             spatial))`, with the maps that `attention_maps` returns. Defaults to
@@ -90,7 +92,7 @@ class SCSE(TrainableAttention):
         self.combine = _checks.one_of("combine", combine, ("max", "add"))
         self.activation = keras.activations.get(activation)
         if self.identity_init and self.combine == "add":
-            # It is the sum of both gates that starts at 1.
+            # The sum of both gates has to start at 1, not each gate.
             self._gate_scale /= 2
 
     def build(self, input_shape):
@@ -137,7 +139,7 @@ class SCSE(TrainableAttention):
         return self._joined(inputs, *self.attention_maps(inputs, False, mask))
 
     def _joined(self, inputs, channel, spatial):
-        """Returns the map of all values by which the inputs are multiplied."""
+        """Returns the joint map, by which the inputs are multiplied."""
         if self.combine == "add":
             return channel + spatial
         # On PyTorch, `ops.maximum` of float64 computes in float32.

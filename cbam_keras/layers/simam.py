@@ -21,12 +21,12 @@ class SimAM(AttentionLayer):
     `output = x * sigmoid((x - mean)**2 / (4 * (variance + regularization)) +
     0.5)`.
 
-    Mean and variance are over positions. The variance divides by their number
-    less one, or by 1 where there is only one.
+    Mean and variance are over positions. The variance is the sum of squares
+    divided by the number of positions less one, or by 1 for a single position.
 
     Args:
-        regularization: Positive number, the lambda of the paper. It bounds the
-            gate of channels that hardly vary. Defaults to `0.0001`.
+        regularization: Positive number, the lambda of the paper. It keeps the
+            quotient small in channels that hardly vary. Defaults to `0.0001`.
         data_format: String, `"channels_last"` or `"channels_first"`, or
             `None` for `keras.config.image_data_format()`. Defaults to `None`.
         **kwargs: Keyword arguments of `keras.layers.Layer`, such as `name` and
@@ -34,11 +34,12 @@ class SimAM(AttentionLayer):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.

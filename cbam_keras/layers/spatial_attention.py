@@ -64,11 +64,13 @@ class SpatialAttention(TrainableAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
@@ -182,7 +184,7 @@ class SpatialAttention(TrainableAttention):
         }
 
     def _map_from_pools(self, pooled, training, mask=None):
-        """Returns the map, given one of its shape per entry of `pool_types`."""
+        """Returns the map, given a pooled map per entry of `pool_types`."""
         last = self.input_spec.ndim - 1
         axis = self._channel_axis(last + 1)
         maps = ops.concatenate(pooled, axis=axis)

@@ -15,8 +15,9 @@ class SqueezeExcite(ChannelAttention):
     Args:
         reduction_ratio: Positive integer, `r`. The hidden layer of the MLP
             has `max(1, floor(C / r + 0.5))` units. Defaults to `16`.
-        hidden_units: Positive integer, the width of the hidden layer, instead
-            of `reduction_ratio`. Defaults to `None`.
+        hidden_units: Positive integer, the width of the hidden layer, which
+            overrides `reduction_ratio`. Defaults to `None`, which means the
+            width that `reduction_ratio` gives.
         use_bias: Boolean, whether both layers of the MLP have biases. The
             parameter counts in the paper include them. Defaults to `True`.
         activation: Activation of the hidden layer, `None` for linear. Defaults
@@ -40,18 +41,19 @@ class SqueezeExcite(ChannelAttention):
 
     Call arguments:
         inputs: Floating-point tensor `(B, H, W, C)` or `(B, C, H, W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch. This layer has none.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
+        training: Boolean or `None`. It has no effect, since this layer has no
+            batch normalization.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. For sequences `(B, T, C)` it is `(B, T)`. Its last axes may
+            be left out. `None` means no mask; Keras passes on the mask of
             `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
     Input shape:
-        `(B, H, W, C)` or `(B, C, H, W)`; up to three spatial axes of any or
-        unknown size, and none in `(B, C)`. `C` must be known.
+        `(B, H, W, C)` or `(B, C, H, W)`, with one to three spatial axes of any
+        or unknown size, or vectors `(B, C)`. `C` must be known.
 
     Output shape:
         The input shape. `attention_map(inputs)` gives `(B, 1, 1, C)` or
@@ -96,7 +98,7 @@ class SqueezeExcite(ChannelAttention):
 
     def get_config(self):
         config = super().get_config()
-        # These are no arguments: one pool has nothing to combine.
+        # These are not arguments of this layer, which always has one pool.
         del config["pool_types"]
         del config["combine"]
         return config

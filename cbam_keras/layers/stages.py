@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 ALL = "all"
-# After the last feature map. It is no part of all stages.
+# The place after the last feature map, which `ALL` does not include.
 TOP = "top"
 # What `stages` may be: a word, a word with a number, or numbers.
 FORM = r"all|first|last( [1-9]\d*)?|top|\d+(,\d+)*"
@@ -14,15 +14,15 @@ Stage = int | str
 
 
 class StageError(ValueError):
-    """A network lacks a stage; `available` are those that it has."""
+    """A network lacks a requested stage; `available` lists those it has."""
 
     def __init__(self, stages: str, available: Iterable[Stage]):
         self.available = list(available)
         listed = ", ".join(map(str, self.available))
         hint = (
             '. "top" is for networks that pool their last feature map, as '
-            "classifiers do, not for those of masks or boxes, and not with "
-            "`after`, `instead_of` or a list of `attention`"
+            "classifiers do, not for those that predict masks or boxes, and "
+            "not with `after`, `instead_of` or a list of `attention`"
         )
         super().__init__(
             "`stages` must be among those where the network has places for "
@@ -36,13 +36,13 @@ def check_stages(stages: object) -> str:
     if isinstance(stages, str) and re.fullmatch(FORM, stages):
         return stages
     raise ValueError(
-        '`stages` must be "all", "first", "last", e.g. "last 2", "top", or '
-        f'numbers from 1 such as "1,3". Received: stages={stages!r}'
+        '`stages` must be "all", "first", "last", a count such as "last 2", '
+        f'"top", or numbers from 1 such as "1,3". Received: stages={stages!r}'
     )
 
 
 def choose_stages(stages: object, available: Iterable[Stage]) -> list[Stage]:
-    """Returns the stages that are asked for, of those that there are."""
+    """Returns the requested stages, or raises if one is not available."""
     available = list(available)
     numbers = [stage for stage in available if stage != TOP]
     stages = check_stages(stages)
@@ -69,14 +69,14 @@ def in_stages(
 ) -> dict[Stage, Any]:
     """Returns the attention of each stage, `None` where there is none.
 
-    `attention` may have its own `stages`, such as an `Attention`.
+    An `Attention` may have its own `stages`; then `stages` must be `"all"`.
     """
     available = list(available)
     stages = check_stages(stages)
     stages_of_attention = getattr(attention, "stages", ALL)
     if ALL not in (stages_of_attention, stages):
         raise ValueError(
-            "`stages` must be given once. Received: "
+            "`stages` must be given once, here or in `attention`. Received: "
             f"stages={stages!r}, and attention={attention!r}"
         )
     if stages_of_attention != ALL:

@@ -7,8 +7,8 @@ from cbam_keras import _checks
 from cbam_keras.layers.attention_layer import TrainableAttention
 from cbam_keras.layers.pools import pool
 
-# Each plane, by PyTorch's letters, and the order of `(B, H, W, C)` that puts
-# the axis to pool last and the plane before it. Each is its own inverse.
+# For each plane, in the letters of the PyTorch code, the order of the axes
+# `(B, H, W, C)` that puts the axis to pool last. Each order is its own inverse.
 PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 
 
@@ -16,11 +16,11 @@ PLANES = {"cw": (0, 3, 2, 1), "hc": (0, 1, 3, 2), "hw": (0, 1, 2, 3)}
 class TripletAttention(TrainableAttention):
     """Scales each value by the mean of three gates, one per pair of axes.
 
-    Each gate is that of `SpatialAttention` over a plane of two axes.
+    Each gate is like that of `SpatialAttention`, over a plane of two axes.
 
-    It has the maximum and mean over the third axis, a convolution without bias,
-    batch normalization (epsilon 1e-5) and a sigmoid. The planes are channels
-    and columns, rows and channels, rows and columns:
+    It pools over the third axis by maximum and mean, and applies a convolution
+    without bias, batch normalization (epsilon 1e-5) and a sigmoid. The planes
+    are channels and columns, rows and channels, rows and columns:
 
     `output = x * (gate_cw(x) + gate_hc(x) + gate_hw(x)) / 3`.
 
@@ -52,12 +52,13 @@ class TripletAttention(TrainableAttention):
     Call arguments:
         inputs: Floating-point tensor of rank 4, `(B, H, W, C)` or `(B, C, H,
             W)`.
-        training: Boolean or `None`, whether batch normalization uses and tracks
-            the batch.
-        mask: Boolean tensor `(B, H, W)`, or of its first axes: outputs where it
-            is `True` do not depend on inputs where it is `False`. It may be
-            `(B, T)` of padded sequences, or `None`; Keras passes on the mask of
-            `Masking` and `Embedding`.
+        training: Boolean or `None`. If `True`, batch normalization uses the
+            statistics of the batch and updates its moving averages. `None`
+            means the mode of the model, as in Keras.
+        mask: Boolean tensor `(B, H, W)`, `False` at positions to ignore:
+            outputs where it is `True` do not depend on inputs where it is
+            `False`. Its last axes may be left out. `None` means no mask; Keras
+            passes on the mask of `Masking` and `Embedding`.
         return_attention_maps: Boolean, whether to return `(outputs, map)`, with
             the map that `attention_map` returns. Defaults to `False`.
 
@@ -138,7 +139,8 @@ class TripletAttention(TrainableAttention):
                 )
                 for pool_type in ("max", "avg")
             ]
-            # Where all is masked, pools are 0: padding to the convolution.
+            # Where all values are masked, the pools are 0, which the
+            # convolution takes as padding.
             logits = self._convolve(
                 ops.concatenate(pooled, axis=3), self.kernels[plane]
             )

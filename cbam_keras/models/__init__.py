@@ -9,7 +9,7 @@
 - `preprocessing`: preprocessing for published checkpoints.
 - `unet`: a decoder for segmentation on the features of any network.
 - `losses`: a loss and a metric for masks.
-- `pyramids`: a network as a backbone, of its stages.
+- `pyramids`: the feature maps of all stages, for a network as a backbone.
 """
 
 from cbam_keras.models.by_name import (

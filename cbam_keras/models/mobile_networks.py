@@ -72,8 +72,8 @@ def MobileNet(
         attention: Attention after every convolution: what
             `layers.make_attention` takes. Defaults to `None`.
         stages: See `ResNet`. The stem belongs to the first.
-        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
-            with stride 2, or 1. Defaults to `"imagenet"`.
+        stem: String, `"imagenet"` or `"strided"` for a 3x3 convolution with
+            stride 2, `"small"` for one with stride 1. Defaults to `"imagenet"`.
         alpha: Positive number, by which all widths are multiplied. They are
             rounded down. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenet"`.
@@ -155,7 +155,8 @@ def MobileNetV2(
     """Builds MobileNetV2, optionally with attention in its blocks.
 
     Attention follows the depthwise convolution. The weights of
-    `keras.applications.MobileNetV2` do not fit: use `insert_attention`.
+    `keras.applications.MobileNetV2` do not fit: call `insert_attention` on that
+    network.
 
     It comes after the activation of the depthwise convolution, in every block
     but the first, as in the authors' code of coordinate attention: 3,504,872
@@ -172,11 +173,11 @@ def MobileNetV2(
         attention: Attention in every block but the first: what
             `layers.make_attention` takes. Defaults to `None`.
         stages: See `ResNet`. The first that can have attention is 2.
-        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
-            with stride 2, or 1. Defaults to `"imagenet"`.
+        stem: String, `"imagenet"` or `"strided"` for a 3x3 convolution with
+            stride 2, `"small"` for one with stride 1. Defaults to `"imagenet"`.
         alpha: Positive number, by which all widths are multiplied. They are
             rounded to a multiple of 8, at least 8 and at least 90% of the
-            product; the last, 1280, only grows. Defaults to `1.0`.
+            product; the last width, 1280, is never reduced. Defaults to `1.0`.
         name: String, the name of the model. Defaults to `"mobilenetv2"`.
 
     Returns:
@@ -264,11 +265,11 @@ def EfficientNetLite0(
             See `ResNet`.
         attention: Attention at the end of every branch: what
             `layers.make_attention` takes. It comes after the last normalization
-            and before the addition. For trained weights use `insert_attention`.
-            Defaults to `None`.
+            and before the addition. To add attention to a network with trained
+            weights, use `insert_attention`. Defaults to `None`.
         stages: See `ResNet`.
-        stem: `"imagenet"` or `"strided"`, or `"small"`: a 3x3 convolution
-            with stride 2, or 1. Defaults to `"imagenet"`.
+        stem: String, `"imagenet"` or `"strided"` for a 3x3 convolution with
+            stride 2, `"small"` for one with stride 1. Defaults to `"imagenet"`.
         name: String, the name of the model. Defaults to
             `"efficientnetlite0"`.
 

@@ -18,7 +18,8 @@ class Preset:
     Errors are in %, on ImageNet, single crop of 224 x 224. Parameters and
     multiply-accumulates equal those of the network built.
 
-    Errors are those that a second copy of the table confirmed.
+    Errors are given where a second copy of the table confirms them, and are
+    `None` elsewhere.
 
     Attributes:
         name: String, the key of the row, e.g. `"resnet50-cbam"`.
@@ -61,8 +62,8 @@ _NETWORKS: dict[str, tuple[str, dict]] = {
     "MobileNet (alpha 0.7)": ("MobileNet", {"alpha": 0.7}),
 }
 
-# The printed top-1 and top-5 errors of Table 4, as far as they were found in a
-# second copy of the table.
+# The reported top-1 and top-5 errors of Table 4 that a second copy of the table
+# confirms.
 _ERRORS: dict[str, tuple[float, float | None]] = {
     "resnet50": (24.56, 7.50),
     "resnet50-se": (23.14, 6.70),
@@ -70,8 +71,9 @@ _ERRORS: dict[str, tuple[float, float | None]] = {
     "resnet101-cbam": (21.51, None),
 }
 
-# The layers of the printed attention: the paper's formula, as a class, and not
-# what we advise by a name. CBAM's parameters are those of the authors' variant.
+# The layers of the reported attention: the formula, which a class stands for,
+# and not what we recommend, which a name stands for. The reported parameters of
+# CBAM are those of the authors' variant.
 _LAYERS = {
     "": None,
     "SE": Attention(SqueezeExcite),
@@ -82,11 +84,12 @@ _LAYERS = {
 def build_preset(name: str, **options: Any) -> keras.Model:
     """Builds a network of the paper's tables.
 
-    For checkpoints of the authors' released code or of torchvision pass
-    `downsample_in="3x3"`: they load either way, but predict worse without it.
+    For checkpoints of the authors' released code or of torchvision, pass
+    `downsample_in="3x3"`, as these networks have it: without it,
+    `load_torch_weights` refuses them, since predictions would be worse.
 
-    Bottlenecks have the stride in the first 1x1 convolution, which gives the
-    reported FLOPs.
+    By default, bottlenecks have the stride in the first 1x1 convolution, which
+    gives the reported FLOPs.
 
     Args:
         name: String, a key of `PRESETS`, e.g. `"resnet50-cbam"`.

@@ -21,7 +21,8 @@ def pyramid(model: keras.Model) -> keras.Model:
         list of `(B, H, W, C)`, one per stage, the largest map first.
 
     Raises:
-        ValueError: If the model has no layers of these names.
+        ValueError: If the model has no layers with names such as
+            `stage1_block1_out`.
         TypeError: If `model` is not a model.
 
     Example:
@@ -38,8 +39,9 @@ def pyramid(model: keras.Model) -> keras.Model:
     if not last:
         raise ValueError(
             "`model` must have layers named stage1_block1_out and so on, as "
-            "the networks of `cbam_keras.models` do. Get a network inside "
-            f'another model by `get_layer`. Received: model "{model.name}"'
+            "the networks of `cbam_keras.models` have. Received: model "
+            f'"{model.name}". If the network is inside this model, get it with '
+            "`get_layer`"
         )
     return keras.Model(
         model.input,

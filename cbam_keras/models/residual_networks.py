@@ -28,7 +28,7 @@ def _builder(
 ):
     """Returns the builder of a residual network.
 
-    The last arguments are the defaults of those of the builder.
+    The keyword arguments are defaults of arguments of the builder.
     """
 
     @_checks.named
@@ -94,7 +94,8 @@ Args:
 Returns:
     A functional `keras.Model`. Its output is `(B, classes)`, or without
     classifier `(B, H / 32, W / 32, {channels})` (`H / 8` with the small
-    stem), or `(B, {channels})` with `pooling`.
+    stem, `H / 16` with the strided one), or `(B, {channels})` with
+    `pooling`.
 
 Raises:
     See `ResNet`.

@@ -69,15 +69,14 @@ def ResNet(
         input_tensor: Keras tensor to build the network on. Defaults to
             `None`, which means a new input.
         input_shape: Shape `(H, W, C)` or `(C, H, W)`, by the image data format.
-            It is `(None, None, 3)` without a classifier, otherwise `(224, 224,
-            3)`, with the small stem `(32, 32, 3)`, and with the strided one
-            `(64, 64, 3)`. Defaults to `None`, which means a size that suits the
-            stem.
+            Defaults to `None`, which means `(None, None, 3)` without a
+            classifier, otherwise `(224, 224, 3)`, or `(32, 32, 3)` with the
+            small stem and `(64, 64, 3)` with the strided one.
         pooling: Without a classifier, `"avg"` or `"max"` for global pooling,
             `None` for the feature map. Defaults to `None`.
-        classes: Positive integer, the number of classes; `1` is a single value
-            for two. That needs `classifier_activation="sigmoid"` or `None`.
-            Defaults to `1000`.
+        classes: Positive integer, the number of classes; `1` is a single output
+            unit for two classes, which needs `classifier_activation="sigmoid"`
+            or `None`. Defaults to `1000`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
         attention: Attention at the end of every residual branch: what
@@ -88,18 +87,17 @@ def ResNet(
             layer, `head_attention`, after the last feature map. Stages are
             numbered from 1, as in the names of layers. Defaults to `"all"`.
         stem: `"imagenet"` (7x7, stride 2, max pooling), `"small"` (3x3; for 16
-            to 96 pixels) or `"strided"` (3x3, stride 2). The last one takes a
+            to 96 pixels) or `"strided"` (3x3, stride 2). `"strided"` takes a
             quarter of the MACs of `"small"`. Defaults to `"imagenet"`.
-        downsample_in: Which convolution of a bottleneck carries the stride,
-            `"3x3"` or `"1x1"`. `"3x3"` is that of the authors' code and
-            torchvision, `"1x1"` gives the FLOPs reported in the paper. Defaults
-            to `"3x3"`.
+        downsample_in: String, which convolution of a bottleneck has the stride:
+            `"3x3"`, as in the authors' code and torchvision, or `"1x1"`, which
+            gives the FLOPs reported in the paper. Defaults to `"3x3"`.
         name: String, the name of the model. Defaults to `"resnet"`.
 
     Returns:
         A functional `keras.Model`. Its output is `(B, classes)`, or without
-        classifier `(B, H / 32, W / 32, C)` (`H / 8` with the small stem, for
-        four stages), or `(B, C)` with `pooling`.
+        classifier, for four stages, `(B, H / 32, W / 32, C)` (`H / 8` with the
+        small stem, `H / 16` with the strided one), or `(B, C)` with `pooling`.
 
     Raises:
         ValueError: If an argument is out of range, if the lists differ in

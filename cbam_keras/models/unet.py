@@ -17,7 +17,7 @@ from cbam_keras.models.resnet import positive_integers
 
 # The least side of the image for which strides are measured.
 SIDE = 256
-# Arguments that other networks take, and here the encoder.
+# Arguments that other networks take, and that here belong to the encoder.
 ARGUMENTS_OF_ENCODER = ("include_top", "input_shape", "input_tensor", "weights")
 Arguments = ParamSpec("Arguments")
 
@@ -25,16 +25,16 @@ Arguments = ParamSpec("Arguments")
 def _needs_encoder(
     build: Callable[Arguments, keras.Model],
 ) -> Callable[Arguments, keras.Model]:
-    """Decorator that answers a call without an encoder with how to make one."""
+    """Decorator whose error for a missing encoder says how to make one."""
 
-    # It takes all arguments, and so sees those that `build` has not.
+    # It takes all arguments, and so sees those that `build` does not have.
     @functools.wraps(build)
     def call(
         *positional: Arguments.args, **options: Arguments.kwargs
     ) -> keras.Model:
         parameters = inspect.signature(build).parameters
         misspelled = options.keys() - {*parameters, *ARGUMENTS_OF_ENCODER}
-        # A misspelled argument is the first thing to mend.
+        # A misspelled argument has to be corrected first.
         if positional or "encoder" in options or misspelled:
             return build(*positional, **options)
         received = ", ".join(
@@ -78,11 +78,12 @@ def UNet(
     The model shares the layers of the encoder, and so its weights and
     `trainable`.
 
-    It takes images as the encoder does. A block of the decoder repeats the
-    features up to the next resolution of the encoder, concatenates the
-    encoder's last output there (a skip), and applies twice a 3x3 convolution,
-    batch normalization and a ReLU, then attention. If the encoder has no
-    feature map as large as its input, a last block without skip leads there.
+    It takes images with the preprocessing that the encoder needs. A block of
+    the decoder repeats the features up to the next resolution of the encoder,
+    concatenates the encoder's last output of that resolution (a skip), and
+    applies twice a 3x3 convolution, batch normalization and a ReLU, then
+    attention. If the encoder has no feature map as large as its input, a last
+    block without skip has the size of the input.
 
     Args:
         encoder: Functional `keras.Model` that takes an image, a signal or a
@@ -90,20 +91,23 @@ def UNet(
             A classifier is left out. The size may be unknown and of any value:
             repeated features are cropped, or padded with zeros, to the size of
             the skip.
-        classes: Positive integer, the number of classes; `1` is a single value
-            for two. That needs `classifier_activation="sigmoid"` or `None`.
+        classes: Positive integer, the number of classes; `1` is a single output
+            unit for two classes, which needs `classifier_activation="sigmoid"`
+            or `None`.
         attention: Attention of each decoder block: what
             `layers.make_attention` takes. Defaults to `None`.
         skip_attention: Attention of each skip, which may also be `"gate"`, an
-            `AttentionGate`. Its gating signal is the features from below,
-            before they are repeated. Defaults to `None`.
-        stages: String, which decoder blocks have both, from 1, the coarsest:
-            `"all"`, `"first"`, `"last"`, `"last 2"`, or numbers such as
-            `"1,3"`. For skips it means those blocks that have one. There is no
+            `AttentionGate`. Its gating signal is the output of the coarser
+            block, before it is repeated. Defaults to `None`.
+        stages: String, which decoder blocks have `attention` and
+            `skip_attention`, numbered from 1, the coarsest: `"all"`,
+            `"first"`, `"last"`, `"last 2"`, or numbers such as `"1,3"`. For
+            `skip_attention`, only blocks with a skip count. There is no
             `"top"`. Defaults to `"all"`.
         decoder_widths: Sequence of positive integers, the channels of the
-            blocks, the coarsest first. Defaults to `None`: the last block has
-            `16`, each before it twice as many, up to `256`.
+            blocks, the coarsest first. Defaults to `None`, which means `16` for
+            the last block and twice as many for each block before it, up to
+            `256`.
         classifier_activation: Activation of the classifier; `None` gives
             logits. Defaults to `"softmax"`.
         name: String, the name of the model. Defaults to `"unet"`.
@@ -118,8 +122,8 @@ def UNet(
             attention has the wrong type.
         ValueError: If `encoder` is not functional, has several inputs, feature
             maps of one resolution only, or another data format than
-            `keras.config`, or resizes its input; if there is not one of
-            `decoder_widths` for each block.
+            `keras.config`, or resizes its input; or if `decoder_widths` does
+            not have one width per block.
 
     Example:
         >>> encoder = ResNet18(include_top=False, input_shape=(64, 64, 3))
@@ -148,7 +152,7 @@ def UNet(
     attentions = in_stages(attention, stages, numbers)
     skip_attentions = {}
     if skip_attention is not None:
-        # The image is no skip.
+        # The image itself is not a skip.
         with_skip = [n for n in numbers if maps[-1 - n] is not image]
         skip_attentions = in_stages(skip_attention, stages, with_skip)
     # Maps are the finest first, and the decoder begins at the coarsest.
@@ -189,8 +193,9 @@ def UNet(
 class UpsampleLike(layers.Layer):
     """Repeats the positions of a feature map, to the size of another.
 
-    It takes the two as a list. What is too much is cropped at the end, what is
-    missing after convolutions without padding is zero, on both sides.
+    It takes the two as a list. Surplus positions are cropped at the end.
+    Positions that are missing, after convolutions without padding, are zeros on
+    both sides.
 
     Args:
         times: Sequence of integers, how often to repeat along each axis; `0`
@@ -212,7 +217,7 @@ class UpsampleLike(layers.Layer):
             missing = size - ops.shape(x)[axis]
             if isinstance(missing, int) and missing == 0:
                 continue
-            # The larger of it and zero, also for a tensor.
+            # This is max(missing, 0), for integers and tensors.
             missing = (missing + abs(missing)) // 2
             padding = [(0, 0)] * len(x.shape)
             padding[axis] = (missing // 2, missing - missing // 2)
@@ -236,15 +241,15 @@ class UpsampleLike(layers.Layer):
 
 
 def _default_widths(num_blocks):
-    """Returns 16 for the last block, each before it twice as many, to 256."""
+    """Returns 16 for the last block, and twice as many before, up to 256."""
     return [min(256, 16 * 2**n) for n in reversed(range(num_blocks))]
 
 
 def _find_resolutions(encoder):
     """Returns the last output at each resolution, finest first, and strides.
 
-    Before the first is the image, unless that is as large. A stride, from one
-    to the next, has `0` for the axes of the batch and the channels.
+    The image comes first, unless the finest output is as large. A stride, from
+    one map to the next, has `0` for the axes of the batch and the channels.
     """
     if len(encoder.inputs) != 1:
         raise ValueError(
@@ -261,8 +266,8 @@ def _find_resolutions(encoder):
         encoder = keras.Model(encoder.inputs, outputs, name=encoder.name)
     image = encoder.inputs[0]
     axis = blocks.channel_axis()
-    # The strides of common networks divide powers of two, so that none of the
-    # sizes below is rounded: each side is the next power of two.
+    # Each side is raised to a power of two. The strides of common networks
+    # divide it, so that no size of a feature map is rounded.
     shape = [max(SIDE, 1 << ((n or 1) - 1).bit_length()) for n in image.shape]
     shape[0] = None
     shape[axis] = image.shape[axis]
@@ -284,9 +289,9 @@ def _find_resolutions(encoder):
     resizing = [x for x in encoder.layers if isinstance(x, layers.Resizing)]
     if resizing:
         raise ValueError(
-            "`encoder` must not resize its images, since the classes are those "
+            "`encoder` must not resize its images, since masks have the size "
             f'of its input. Received: model "{encoder.name}" with layer '
-            f'"{resizing[0].name}". Resize images before'
+            f'"{resizing[0].name}". Resize images before they enter the model'
         )
     nodes = dict(zip(graph.steps, _graph.nodes(encoder), strict=True))
     maps = [image, *(nodes[step].outputs[0] for step in last)]

@@ -13,11 +13,12 @@ from cbam_keras.convert import load_torch_weights
 
 KERAS_ENDINGS = (".keras", ".weights.h5")
 TORCH_ENDINGS = (".pth", ".pth.tar", ".pt", ".safetensors")
-# How names of layers begin that are the same in equal networks. Names of
-# inputs are numbered by Keras, and a head may be left out.
+# Layers whose names begin like this must be the same in equal networks. Other
+# names may differ: Keras numbers inputs, and a head may be left out.
 NETWORK_LAYERS = ("stem_", "stage", "head_conv", "predictions")
-# Arguments that do not change what a layer predicts with the same weights, and
-# how the names of others end. The axis follows the data format.
+# Arguments that do not change what a layer predicts with the same weights. Of
+# those that concern training only, the ends of the names are listed. The axis
+# follows the data format.
 NOT_DECISIVE = (
     "name",
     "dtype",
@@ -31,7 +32,7 @@ ONLY_TRAINED = ("_initializer", "_regularizer", "_constraint", "momentum")
 
 
 def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Loads the weights of a file, of the same network or of PyTorch.
+    """Loads weights from a file of the same network or a PyTorch checkpoint.
 
     After an error, the weights of `model`, newly built, are undefined.
     """
@@ -41,8 +42,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
         raise ValueError(
             "`weights` must be None or a file that exists and ends in one of "
             f'{", ".join(endings)}. Received: weights="{path}". For ImageNet '
-            "weights, use `insert_attention` in a network of "
-            "keras.applications, or models.EfficientNetLite0"
+            "weights, put attention into a network of keras.applications with "
+            "`insert_attention`, or use models.EfficientNetLite0"
         )
     if path.endswith(TORCH_ENDINGS):
         load_torch_weights(model, path)
@@ -55,9 +56,9 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
                 # Keras warns of each layer that does not fit, before the error.
                 warnings.simplefilter("ignore")
                 model.load_weights(path)
-    # Files that are damaged or of other networks raise many kinds of errors.
+    # Damaged files and files of other networks raise errors of many classes.
     except Exception as error:
-        # Keras adds a list of layers, which says no more.
+        # Keras adds a list of all layers, which does not help.
         text = str(error).partition("\n\nList of objects")[0]
         problem = f"does not fit or is damaged ({text})"
         cause = error
@@ -71,7 +72,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def _find_difference(model: keras.Model, path: str) -> str:
-    """Returns how a file differs where Keras' loader does not look, or ""."""
+    """Returns a difference that Keras' loader does not find, or ""."""
     if path.endswith(".weights.h5"):
         count = _count_variables(path)
         # The loader ignores weights for which the model has no layer.
