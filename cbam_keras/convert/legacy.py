@@ -3,10 +3,10 @@
 `EfficientNetLite0(weights="imagenet")` needs it: the package with its weights,
 the extra `pretrained`, holds such a file, and TensorFlow and JAX read it.
 
-Such a file is a row of pickles: a magic number, the protocol, the sizes of
-types, the content, whose tensors refer to storages, and the keys of these. The
-values of each storage follow. The pickles may name only what a state dict
-consists of.
+Such a file is a sequence of pickles: a magic number, the protocol, the sizes of
+types, the content, whose tensors refer to storages, and the keys of the
+storages. The values of each storage follow. The pickles may name only what a
+state dict consists of.
 """
 
 import os
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-# The magic number, by which such a file begins.
+# The magic number, with which such a file begins.
 FIRST_BYTES = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
 
 
@@ -39,7 +39,8 @@ PICKLED_NAMES: dict[str, Callable | np.dtype] = {
 }
 
 
-# Python's unpickler in C takes as much memory as a file asks for.
+# Python's unpickler in C allocates as much memory as a file asks for. This one
+# in Python does not.
 class _Unpickler(pickle._Unpickler):
     """Reads one pickle of the file, without running any code in it."""
 
@@ -70,7 +71,10 @@ class _Unpickler(pickle._Unpickler):
 
 
 def load_legacy(path: str) -> object:
-    """Returns the content, with arrays; damaged files raise many errors."""
+    """Returns the content, with arrays for tensors.
+
+    Damaged files raise errors of many classes.
+    """
     with open(path, "rb") as file:
         for _ in ("magic number", "protocol", "sizes of types"):
             _Unpickler(file).load()

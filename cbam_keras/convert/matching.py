@@ -29,9 +29,9 @@ class Slot:
 
     name: str
     variable: keras.Variable
-    # The index in PyTorch of each of our maps, for a spatial kernel.
+    # For a spatial kernel, the index in PyTorch of each of our pooled maps.
     maps: list[int] | None = None
-    # A depthwise kernel has its two last axes in PyTorch's order.
+    # A depthwise kernel has its last two axes in PyTorch's order already.
     depthwise: bool = False
 
     @property
@@ -45,7 +45,8 @@ class Slot:
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Returns whether a value of `shape` can be assigned."""
-        # Dense layers may be 1x1 convolutions, vectors of shape (C, 1, 1).
+        # In PyTorch, dense layers may be 1x1 convolutions, and vectors may have
+        # the shape (C, 1, 1).
         ones = 0
         if len(self.shape) < 3:
             ones = len(shape) - len(self.shape)
@@ -191,9 +192,10 @@ def gates_in(layer: keras.layers.Layer) -> tuple[GateKeys, ...]:
 def _best_gate(layer, names, module=""):
     """Returns the implementation whose names fit best, and the slots.
 
-    `module` is that of the block with the layer, `""` for a single layer. Where
-    none fits, it is one that stacks the maps as the layer does: an error lists
-    its names, and weights renamed to them are taken in that order.
+    `module` is that of the block with the layer, `""` for a single layer. If no
+    implementation fits, the result is one that stacks the pooled maps as the
+    layer does: an error lists its names, and weights that are renamed to them
+    are taken in that order.
     """
     spatial = getattr(layer, "spatial_attention", layer)
     maps = tuple(getattr(spatial, "pool_types", ()))
@@ -217,9 +219,9 @@ def _best_gate(layer, names, module=""):
 
 
 def part_at(layer: keras.layers.Layer, path: str) -> tuple[object, object]:
-    """Returns what holds a part of a layer, and the part.
+    """Returns the object that holds a part of a layer, and the part itself.
 
-    The path has attributes, keys of dictionaries and indices of lists, as
+    The path has attributes, keys of dictionaries and indices of lists, such as
     `"channel_attention.squeeze_kernel"` or `"kernels.hw"`.
     """
     holder: Any = layer
@@ -262,7 +264,7 @@ def _gate_slots(layer, gate, prefix):
         for slot in slots:
             del not_named[id(slot.variable)]
         yield from slots
-    # The module lacks these, as the weights of a third spatial axis.
+    # The module lacks these, for example the weights of a third spatial axis.
     yield from (Slot(x.path, x) for x in not_named.values())
 
 

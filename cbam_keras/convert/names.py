@@ -1,7 +1,7 @@
 """Names of weights in checkpoints of the authors, torchvision and timm.
 
-They are in `names.toml`. `read_names` checks each key of it, so that a mistyped
-one is named by an error.
+They are in `names.toml`. `read_names` checks each of its keys, so that an error
+names a mistyped key.
 """
 
 import dataclasses
@@ -24,13 +24,16 @@ class GateKeys:
     # The keys are paths of our variables, of normalizations, and of pairs of a
     # kernel and a bias.
     weights: Mapping[str, str]
-    # What blocks of residual networks, or modules around it, call the module.
+    # The prefixes of the module: its names in residual blocks, or in other
+    # modules around it.
     modules: tuple[str, ...] = ()
-    # Options of ours that compute what the module does, if they differ.
+    # Options with which our layer computes what the module does, where they
+    # differ from its defaults.
     options: Mapping[str, str] = dataclasses.field(default_factory=dict)
     # The order of the stacked maps, which a spatial kernel depends on.
     maps: tuple[str, ...] = ()
-    # The pools of the channel gate, where the names in a network imply them.
+    # The pools of the channel gate, if the names of weights in a network imply
+    # them.
     pools: tuple[str, ...] = ()
 
 

@@ -95,7 +95,7 @@ def _read_torch(path: str, start: bytes) -> object:
         torch = None
     try:
         with warnings.catch_warnings():
-            # About how the file was written: the user cannot act on them.
+            # They are about how the file was written: users cannot act on them.
             warnings.simplefilter("ignore")
             if torch is None:
                 return legacy.load_legacy(path)
@@ -103,7 +103,7 @@ def _read_torch(path: str, start: bytes) -> object:
     # Damaged files raise many kinds of errors.
     except Exception as error:
         if torch is None and "GLOBAL torch." in str(error):
-            # PyTorch may know it to be harmless.
+            # PyTorch itself may know that this class is harmless.
             _checks.require("torch", extra="torch")
         raise _damaged(path) from error
 

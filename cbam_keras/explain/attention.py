@@ -25,11 +25,11 @@ def attention_maps(
         Dictionary of layer names to tuples of the channel map `(B, C)` and the
         spatial map `(B, h, w)`, or `None` for a gate that a layer lacks. The
         order is that in which the layers run; maps are NumPy arrays, at the
-        size of the features. A joint map, as that of `BAM`, is given by its
-        means over positions and over channels. In `TimeDistributed` maps have
-        an axis of frames, `(B, T, C)` and `(B, T, h, w)`. Names that repeat are
-        paths (`"backbone/cbam"`), and further calls of a layer `"cbam#2"` and
-        so on.
+        size of the features. A joint map, such as that of `BAM`, is given by
+        its means over positions and over channels. In `TimeDistributed`, maps
+        have an axis of frames, `(B, T, C)` and `(B, T, h, w)`. If several
+        layers have one name, paths are the keys (`"backbone/cbam"`). If a layer
+        is called several times, its further calls are `"cbam#2"` and so on.
 
     Raises:
         ValueError: If the model has no attention layers, or if it does not

@@ -31,49 +31,51 @@ def grad_cam(
 
     A softmax or sigmoid at the end of the model is left out, since it flattens
     the gradients of confident predictions. A single output unit is for two
-    classes if it ends in a sigmoid, is compiled with a loss of classes, or if
-    you give a class: its logit is that of class 1 and, negated, that of class
-    0. Otherwise it is a value, and the map shows what raises it. The model runs
-    in inference mode and is not changed.
+    classes if the model ends in a sigmoid, if it is compiled with a
+    classification loss, or if you give a class: its logit is that of class 1
+    and, negated, that of class 0. Otherwise the unit is a regression value, and
+    the map shows what raises it. The model runs in inference mode and is not
+    changed.
 
-    In segmentation the score is the sum of the logits of the class where it is
-    predicted: where its logit is the greatest or, after a sigmoid, positive;
-    for values it is everywhere.
+    In segmentation, the score is the sum of the logits of the class over the
+    positions where it is predicted: where its logit is the greatest or, with a
+    sigmoid, positive. For regression values, it is the sum over all positions.
 
     Args:
         model: Functional or Sequential `keras.Model` that returns a value per
             class. These may be values at each position, `(B, H, W, classes)`.
         images: See `attention_maps`. Or signals, volumes or videos, `(B, L,
             C)`, `(B, D, H, W, C)` or `(B, T, H, W, C)`.
-        class_index: The class to explain, or a sequence of `B`, one per image.
-            It is the index in the output, `0` or `1` for a single output unit,
-            or that of a value, if the model is compiled with a loss of
-            regression. Defaults to `None`, which means the class with the
-            greatest logit, or the only value.
-        layer: The layer whose output is explained, or its name, as
-            `"backbone/conv5"`. In a nested model the name has its path. It is
-            by default the last feature map with several channels and at least
-            two positions along each axis; for segmentation the last of the
-            coarsest ones. Defaults to `None`, which means the last suitable
-            feature map.
+        class_index: Integer, the class to explain, or a sequence of `B`
+            integers, one per image. It is an index of the output: of a class,
+            `0` or `1` for a single output unit, or of a value, if the model is
+            compiled with a regression loss. Defaults to `None`, which means the
+            class with the greatest logit, or the only value.
+        layer: The layer whose output is explained, or its name. In a nested
+            model, the name is a path, such as `"backbone/conv5"`. Defaults to
+            `None`, which means the last feature map with several channels and
+            at least two positions along each axis; for segmentation, the last
+            of the coarsest such maps.
         method: String, `"grad_cam"`, which weights each channel by its mean
             gradient, or `"hires_cam"`, which weights each position by its own
             gradient. Defaults to `"grad_cam"`.
         image_input: Name or index of the input with the images, for models with
-            several. By default the only input of rank 4. Defaults to `None`.
+            several inputs. Defaults to `None`, which means the only input of
+            rank 4.
         batch_size: Positive integer, images per batch. Defaults to `32`.
 
     Returns:
-        NumPy array `(B, H, W)`, of the size of the images, in [0, 1]; all 0
-        where nothing supports the class. It is `(B, L)`, `(B, D, H, W)` or
-        `(B, T, H, W)` of other inputs, float32 and resized linearly. The
-        maximum of each map, of a video of all frames together, is 1.
+        NumPy array `(B, H, W)` in [0, 1], linearly resized to the images. It
+        is float32, and for other inputs `(B, L)`, `(B, D, H, W)` or `(B, T, H,
+        W)`. The maximum of each map is 1; a video has one map. A map is 0
+        everywhere if nothing in the image supports the class.
 
     Raises:
-        ValueError: If the model has no graph or no feature map with
-            positions, or several outputs, if there is no such layer, input,
-            class or value, or if the model does not take the images.
-        TypeError: If the images are of another type.
+        ValueError: If the graph of the model is not known, if it has no feature
+            map with positions, or has several outputs, if there is no such
+            layer, input, class or value, or if the model does not take the
+            images.
+        TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -153,8 +155,8 @@ def _features_and_gradient(model, arrays, score, graph, target, activation):
     `score` is a function of the logits that returns the scores; `activation`
     is the `Head`, which is left out.
     """
-    # Gradients in float16 may underflow, so the score is scaled as in training;
-    # those of a sum over positions are large.
+    # Gradients in float16 may underflow, so the score is scaled, as losses are
+    # in training. A sum over positions has large gradients and needs no scale.
     is_half = target.tensor.dtype == "float16"
     scale = 1024.0 if is_half and len(graph.outputs[0].shape) == 2 else 1.0
     inputs = [
@@ -229,7 +231,7 @@ def _resize(maps, size):
     """Returns heat maps `(B, ...)` of a size, each with the maximum 1."""
     for axis, length in enumerate(size, 1):
         count = maps.shape[axis]
-        # Centers of positions go to centers.
+        # Positions are resized so that their centers match, not their corners.
         places = (np.arange(length) + 0.5) * count / length - 0.5
         interpolate = functools.partial(np.interp, places, range(count))
         maps = np.apply_along_axis(interpolate, axis, maps)

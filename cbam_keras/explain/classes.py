@@ -21,19 +21,19 @@ def class_probabilities(
 
     Returns:
         NumPy array `(B, classes)`, float32. It is the output of the model if
-        it ends in a softmax or sigmoid, or if it is not negative and sums to 1
-        for all images, else the softmax of its logits. With a binary loss of
-        several units it is what that takes, or the sigmoid of each logit. A
-        single unit is for two classes if it ends in a sigmoid or has a loss of
-        classes: `p`, or the sigmoid of the logit, is the probability of class
-        1, and `1 - p` that of class 0.
+        the model ends in a softmax or sigmoid, or if the output is not negative
+        and sums to 1 for all images; otherwise it is the softmax of the output.
+        If several units are compiled with a binary loss, it is the output, or
+        the sigmoid of each logit if that loss takes logits. A single unit is
+        for two classes if the model ends in a sigmoid or has a classification
+        loss: `p`, or the sigmoid of the logit, is the probability of class 1,
+        and `1 - p` that of class 0.
 
     Raises:
         ValueError: If the images do not fit the model, if it has several
-            outputs, or if it is compiled with a loss of regression, or nothing
-            says that its single unit is for classes.
-        TypeError: If the model is of another type, or the images are not
-            numbers.
+            outputs, if it is compiled with a regression loss, or if neither an
+            activation nor a loss says that its single unit is for classes.
+        TypeError: If `model` is not a model, or the images are not numbers.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -88,9 +88,9 @@ def image_index(model: keras.Model, image_input: int | str | None) -> int:
     images = [i for i, x in enumerate(model.inputs) if len(x.shape) == 4]
     if len(names) > 1 and len(images) != 1:
         raise ValueError(
-            "`image_input` must name the input with the images if not exactly "
-            "one of several is of rank 4. Received: image_input=None for model "
-            f'"{model.name}" with the inputs {names}'
+            "`image_input` must name the input with the images, if a model has "
+            "several inputs and not exactly one of rank 4. Received: "
+            f'image_input=None for model "{model.name}" with the inputs {names}'
         )
     return images[0] if len(names) > 1 else 0
 
@@ -105,7 +105,7 @@ def class_indices(
 ) -> np.ndarray | None:
     """Returns an index per image, or `None` for the predicted classes.
 
-    In an output that has positions, `axis` has the classes.
+    If the output has positions, `axis` is the axis of its classes.
     """
     shape = tuple(output.shape)
     if (axis is None and len(shape) != 2) or shape[axis or 1] is None:
@@ -132,7 +132,7 @@ def class_indices(
         what = "values of a regression" if is_regression else "classes"
         raise ValueError(
             f"`class_index` must be an integer from 0 to {last}, or one per "
-            f"image ({count} here). Received: class_index={class_index!r} of "
+            f"image ({count} here). Received: class_index={class_index!r} for "
             f"{last + 1} {what}"
         )
     return np.broadcast_to(indices, (count,))
@@ -148,8 +148,8 @@ def _kind_of_classes(
     if kind == "values" or (kind is None and output.shape[-1] == 1):
         raise ValueError(
             f'`model` must give classes. Received: model "{model.name}" with a '
-            f"linear output of shape {tuple(output.shape)}, whose loss is one "
-            "of values or not known. If it is a logit, end the model in "
+            f"linear output of shape {tuple(output.shape)}, whose loss is a "
+            "regression loss or not known. If it is a logit, end the model in "
             'layers.Activation("sigmoid"), or compile it with '
             "keras.losses.BinaryCrossentropy(from_logits=True)"
         )

@@ -22,7 +22,7 @@ class FeatureMap:
     step: Step
     # The axis of the channels.
     channel: int
-    # The axes of the image that the other axes are, in their order.
+    # For each other axis, in order, the axis of the image that it is.
     input_axes: tuple[int, ...]
 
     @property
@@ -45,8 +45,8 @@ def find_target(
 ) -> FeatureMap:
     """Returns the last feature map of a layer that leads to an output.
 
-    Without a layer it is the last one with several channels, or of the
-    coarsest ones if asked for.
+    Without a layer it is the last feature map with several channels, or with
+    `coarsest` the last of the coarsest such maps.
     """
     leading = graph.ancestors(output) & graph.descendants(graph.image)
     maps = [x for x in _feature_maps(graph) if x.step in leading]
@@ -65,13 +65,16 @@ def find_target(
             candidates.sort(key=lambda x: -math.prod(x.sides))
     if not candidates:
         shapes = [str(tuple(x.shape)) for step in steps for x in step.outputs]
-        last = f'. The last one is "{maps[-1].step.path}"' if maps else ""
+        last = ""
+        if maps:
+            last = f'. The last suitable layer is "{maps[-1].step.path}"'
         hint = graph.unreached() or FOLLOWED
         raise ValueError(
             "`layer` must return a feature map with several positions along "
             "each axis of the images, on the way to the output that is "
             f"explained. Received: layer={getattr(layer, 'name', layer)!r}, "
-            f"and {_checks.first_few([*dict.fromkeys(shapes)], 4)}{last}. "
+            f"with outputs {_checks.first_few([*dict.fromkeys(shapes)], 4)}"
+            f"{last}. "
             f"{hint}"
         )
     return candidates[-1]
@@ -104,7 +107,7 @@ def _feature_maps(graph):
 
 
 def _named(graph, layer):
-    """Returns the steps of a layer, found by its name or itself."""
+    """Returns the steps of a layer, given the layer or its name."""
     steps = graph.steps
     if isinstance(layer, keras.layers.Layer):
         inside = {id(x) for x in _graph.layers_within(layer)}
@@ -126,7 +129,8 @@ def _named(graph, layer):
             steps_of_layer = [x for x in steps if part in f"/{x.path}"]
     if not steps_of_layer:
         paths = [f'"{step.path}"' for step in steps]
-        hint = graph.unreached() or f"It has {_checks.first_few(paths, 20)}"
+        listed = _checks.first_few(paths, 20)
+        hint = graph.unreached() or f"The model has {listed}"
         raise ValueError(
             "`layer` must be a layer of the model, or its name. Received: "
             f"layer={getattr(layer, 'name', layer)!r}. {hint}"

@@ -1,4 +1,4 @@
-"""`adopt`: third-party attention is converted."""
+"""`adopt`: converts third-party attention."""
 
 import contextlib
 import dataclasses
@@ -48,9 +48,9 @@ def adopt(
     """Converts third-party attention to `cbam_keras` layers, with its weights.
 
     A module that `check` finds equivalent to a `cbam_keras` layer, in training
-    too, is replaced by it, with regularizers and constraints. Modules stay that
-    have dropout, are inside your own layer, or share factors or weights with
-    other layers. The given model is not modified.
+    too, is replaced by it, with regularizers and constraints. Modules are kept
+    if they have dropout, are inside your own layer, or share factors or weights
+    with other layers. The given model is not modified.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
@@ -79,9 +79,11 @@ def adopt(
     """
     graph = _graph.with_graph("model", model)
     rows = []
-    # What gives the product of a module: our layer, of its features.
+    # By the id of the product of a module: its features, and our layer that
+    # takes them instead.
     instead = {}
-    # Our layers. Calls of a module at several places have its weights.
+    # Our layers, by the variables of their modules: a module that is called at
+    # several places becomes one layer.
     new_layers = {}
     for gate in gates_of(graph, images):
         cut = gate.cut
@@ -106,7 +108,7 @@ def adopt(
     adopted = copy_with(graph, {}, instead=instead)
     config = model.get_compile_config()
     if config:
-        # A loss that is not registered is not found.
+        # Keras cannot restore a loss of the user that is not registered.
         with contextlib.suppress(TypeError, ValueError):
             adopted.compile_from_config(config)
     warn_of_lost_settings(model, adopted.compiled)
@@ -115,7 +117,7 @@ def adopt(
 
 
 def _difference(model, adopted, images):
-    """Returns how far the predictions of both models are apart."""
+    """Returns the largest difference between the predictions of both models."""
     images = noise_for(model) if images is None else images
     before, after = (
         keras.tree.flatten(_graph.run_model(x, images))

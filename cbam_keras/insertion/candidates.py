@@ -27,14 +27,14 @@ DATA_FORMATS = {1: "channels_first", -1: "channels_last"}
 class _CandidatePlace:
     """An operation of a model, after which attention may go."""
 
-    # With the names of the models that it is nested in.
+    # The name, prefixed with the names of the models that contain it.
     path: str
     operation: keras.Operation
     # The outputs of each of its calls.
     outputs: list[list]
-    # Where they have the channels, `None` if neither first nor last.
+    # `None` if the channels of the outputs are neither first nor last.
     data_format: str | None
-    # The sizes of the positions.
+    # The number of positions along each axis.
     size: tuple[int, ...]
 
     @property
@@ -74,7 +74,8 @@ class CandidatePlaces:
             self.traced[id(operation)] += step.outputs
         self.places = {}
         self.users = collections.defaultdict(list)
-        # The tensors of an outer model for the outputs of those in it.
+        # The tensors that an outer model has for the outputs of a nested one,
+        # by the ids of these outputs.
         self.outer = collections.defaultdict(list)
         self._add(model)
 
@@ -150,10 +151,10 @@ class CandidatePlaces:
         ]
 
     def _repeated(self):
-        """Returns the ids of operations without weights of several calls.
+        """Returns the ids of weightless operations with several calls.
 
-        All places after an activation that a whole network shares would share
-        one attention layer.
+        If a whole network shares an activation layer, all places after it would
+        share one attention layer.
         """
         return {
             id(place.operation)
@@ -215,8 +216,8 @@ class CandidatePlaces:
     def gates(self, instead_of):
         """Returns the places of gates, by kind or class, name or pattern.
 
-        Of third-party ones, these are layers whose classes are called as
-        attention is.
+        A third-party layer counts as a gate if its class is named after
+        attention.
         """
         gates = {
             place: place_kind(type(layer)) or type(layer).__name__
@@ -276,9 +277,9 @@ class CandidatePlaces:
         }
 
     def users_named(self, places, into):
-        """Returns the ids of operations of names that take outputs of places.
+        """Returns the ids of the operations of the names in `into`.
 
-        Each place must lead into one of them.
+        One of them must take the output of each place.
         """
         names = [into] if isinstance(into, str) else into
         targets = {place for name in names for place in self._named(name)}
@@ -294,7 +295,8 @@ class CandidatePlaces:
                 )
             paths = dict.fromkeys(x.path for x in users if x in targets)
             if len({path.rpartition("/")[0] for path in paths}) > 1:
-                # The attention would be in both, which Keras does not save.
+                # The attention layer would be in both models, and Keras cannot
+                # save that.
                 listed = [f'"{path}"' for path in paths]
                 raise ValueError(
                     "`into` must name layers of one model for each layer of "
@@ -311,11 +313,12 @@ class CandidatePlaces:
     def attention(self, place, attention, identity, name):
         """Returns the built attention layer of this name for a place."""
         if isinstance(attention, str) and not identity:
-            # What a name stands for starts as the identity, its class does not.
+            # The layer that a name stands for starts as the identity, the class
+            # of that name does not.
             attention = ATTENTION.get(attention, attention)
         layer = make_attention(attention, name=name)
         config = layer.get_config()
-        # Arguments with which the layer is made anew.
+        # Arguments that are changed by making the layer again.
         changes = {}
         if identity and not config.get("identity_init"):
             if "identity_init" not in config:
@@ -333,7 +336,7 @@ class CandidatePlaces:
             changes["dtype"] = _policy(place)
         if changes:
             layer = type(layer).from_config({**config, **changes})
-        # Keras builds layers without their own `build` by their `call`.
+        # Keras builds layers that have no `build` of their own by calling them.
         if type(layer).build is not layers.Layer.build:
             layer.build(place.shape)
         features = keras.KerasTensor(place.shape, layer.compute_dtype)
@@ -368,7 +371,7 @@ class CandidatePlaces:
         return listed
 
     def _searched(self, pattern):
-        """Returns the places of names or paths with a regular expression."""
+        """Returns the places whose name or path matches an expression."""
         expression = re.compile(pattern)
         return [
             place
@@ -378,7 +381,7 @@ class CandidatePlaces:
         ]
 
     def _refuse(self, after, problem):
-        """Raises since `after` selects no place, or one that is not fit."""
+        """Raises, since `after` selects no place or an unsuitable one."""
         raise ValueError(
             "`after` must find layers with one feature map, (B, H, W, C) with "
             f'known C, in model "{self.name}". Received: after={after!r}, '
@@ -408,7 +411,7 @@ def _policy(place):
     """Returns the name of the dtype policy for the output of a place."""
     policy = getattr(place.operation, "dtype_policy", None)
     dtype = place.outputs[0][0].dtype
-    # Policies of quantized layers are not for attention.
+    # Attention layers cannot take the policies of quantized layers.
     if (
         isinstance(policy, keras.dtype_policies.DTypePolicy)
         and policy.quantization_mode is None
@@ -440,9 +443,10 @@ class _ResidualNetwork:
                 yield from self._branches(step, region)
 
     def _region(self, addition):
-        """Returns the steps from the last common input of an addition to it.
+        """Returns the steps between an addition and its last common input.
 
-        `None` if these are not a block with one entry and one exit.
+        The result is `None` if these are not a block with one entry and one
+        exit.
         """
         front = {id(x): x for x in addition.inputs}
         region = set()
@@ -483,7 +487,7 @@ class _ResidualNetwork:
         )
 
     def _branches(self, addition, region):
-        """Yields the ends of the branches, of more convolutions than one."""
+        """Yields the ends of the branches, which are not the shortcut."""
         # The inputs of the addition, with the convolutions on the way there.
         sides = [
             (x, sum(y.convolves for y in self.graph.ancestors(x) & region))

@@ -28,12 +28,13 @@ def copy_with(
     """Returns a clone of a model with all its values, and layers added.
 
     `added` maps ids of operations, including those of nested models, to the
-    layer that follows each of their calls: only on the way to the operations
-    with the ids `into`, or to all. `replaced` maps ids of operations to the
-    layers that are called in their place, one after another. `instead` gives
-    tensors in place of the operations before them.
+    layer that follows each of their calls. If `into` is given, the layer is
+    only on the connections to operations with these ids. `replaced` maps ids of
+    operations to the layers that are called in their place, one after another.
+    `instead` gives tensors in place of the operations before them.
     """
-    # Operations by their ids, with their clones, `None` of those replaced.
+    # Operations and their clones, by the ids of the operations. The clone of a
+    # replaced operation is `None`.
     cloned: dict[int, tuple[Any, Any]] = {}
     options = (added, into, replaced or {}, instead or {}, cloned)
     copy = _clone_graph(model, *options, {})
@@ -41,7 +42,7 @@ def copy_with(
     copied: dict = {}
     for old, new in cloned.values():
         if new is None:
-            # Nothing of it is to be copied.
+            # The variables of a replaced operation are not copied.
             variables = getattr(old, "variables", ())
             copied.update((id(x), x) for x in variables)
         elif isinstance(old, layers.Layer) and not _graph.inner_model(old):
@@ -64,7 +65,7 @@ def copy_with(
 def warn_of_lost_settings(
     model: keras.Model, is_compiled: bool = False
 ) -> None:
-    """Warns of what a copy lacks, which may be compiled."""
+    """Warns of settings of a model that its copy, maybe compiled, lacks."""
     steps = ("train_step", "test_step", "predict_step", "compute_loss")
     kind = type(model)
     lost = [
@@ -73,7 +74,10 @@ def warn_of_lost_settings(
         if getattr(kind, name) is not getattr(keras.Model, name)
     ]
     if model.compiled and not is_compiled:
-        lost.append("`compile`, e.g. model.get_compile_config()")
+        lost.append(
+            "`compile` (call it for the new model, with the arguments in "
+            "model.get_compile_config())"
+        )
     if getattr(model, "preprocessor", None) is not None:
         lost.append("`preprocessor`")
     if lost:
@@ -86,9 +90,9 @@ def warn_of_lost_settings(
 def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
     """Returns a clone of a model; `cloned` maps ids to old and new layers.
 
-    `edges` maps ids of tensors to these and the layers that follow on some
-    edges: those to the operations of `into`. The tensors are kept, or others
-    could get their ids.
+    `edges` maps ids of tensors to pairs: the tensor, and the layer that follows
+    it on the edges to the operations of `into`. The tensors are kept, since
+    others could get their ids otherwise.
     """
     options = (added, into, replaced, instead, cloned)
 
@@ -97,7 +101,7 @@ def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
         return x if attention is None else attention(x)
 
     def call(operation, *args, **kwargs):
-        """Calls what takes the place of an operation in the clone."""
+        """Calls the clone of an operation, or what replaces it."""
         if into is not None and id(operation) in into:
             args, kwargs = keras.tree.map_structure(attend, (args, kwargs))
         if id(operation) in replaced:
@@ -121,7 +125,8 @@ def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
         outputs = new(*args, **kwargs)
         tensors = keras.tree.flatten(outputs)
         if _graph.is_graph(operation):
-            # What follows an output of a model follows it in the outer one.
+            # A layer that follows an output of a nested model must follow it in
+            # the outer model, too.
             for x, y in zip(new.outputs, tensors, strict=True):
                 if id(x) in edges:
                     _, attention = edges[id(x)]
@@ -137,7 +142,7 @@ def _clone_graph(graph, added, into, replaced, instead, cloned, edges):
     inputs = [_clone(_graph.origin(x).operation).output for x in graph.inputs]
     outputs = _graph.replay(graph, inputs, call, instead)
     for node in _graph.nodes(graph):
-        # What `instead` replaces was not called.
+        # Operations that `instead` replaces were not called.
         cloned.setdefault(id(node.operation), (node.operation, None))
     input_structure, output_structure = _graph.structure(graph)
     return keras.Model(
@@ -213,11 +218,11 @@ def _copy_state(old, new):
 
 def _key(variable):
     """Returns what a variable and its copy have in common."""
-    # Keras numbers the variables without a name.
+    # Keras numbers variables that have no name.
     name = re.sub(r"^variable_\d+$", "variable", variable.name)
     return name, tuple(variable.shape), str(variable.dtype)
 
 
 def _bits(variable):
-    """Returns the value as bytes, by which also NaN equals itself."""
+    """Returns the value as bytes, so that NaN equals NaN."""
     return np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()

@@ -1,8 +1,8 @@
-"""`to_core`: gates as layers and operations of Keras, for use without us.
+"""`to_core`: attention as layers and operations of Keras alone.
 
 Keras records what a layer's formula does to symbolic tensors, as operations of
-the new graph. Only where the formula applies weights, a layer of Keras that has
-them takes its place.
+the new graph. Only where the formula applies weights, a layer of Keras with
+these weights is called instead.
 """
 
 import collections
@@ -22,15 +22,15 @@ from cbam_keras.layers import SHARED_ARGUMENTS, AttentionGate, AttentionLayer
 def to_core(model: keras.Model) -> keras.Model:
     """Rewrites attention as layers and operations of Keras alone.
 
-    For a file that loads where `cbam_keras` is not installed, without
+    Its file loads where `cbam_keras` is not installed, without
     `custom_objects`. The given model is not modified.
 
     Each attention layer becomes the parts of its formula: pools, `Dense`
     or convolution, activation, and a product that has the name of the layer.
     The new model has the same weights, trains in the same way and has the same
-    predictions up to rounding. Our layers in `models.UNet` and in pretrained
-    networks are rewritten, too. `remove_attention` and attention maps find no
-    attention in the new model.
+    predictions up to rounding. The other `cbam_keras` layers, in `models.UNet`
+    and in pretrained networks, are rewritten, too. `remove_attention` and
+    `explain.attention_maps` find no attention in the new model.
 
     Args:
         model: Functional or Sequential `keras.Model`, or a subclassed model
@@ -40,12 +40,12 @@ def to_core(model: keras.Model) -> keras.Model:
         A functional `keras.Model`, not compiled.
 
     Raises:
-        ValueError: If the graph of the model is not known, or if a layer of
-            ours is inside of another layer than a model or `TimeDistributed`,
-            is a subclass of the user, or is called with a mask or for its
-            attention maps.
-        TypeError: If `model` is not a model, or a layer needs sizes of images
-            that are unknown.
+        ValueError: If the graph of the model is not known, or if an attention
+            layer is inside a layer that is neither a model nor
+            `TimeDistributed`, is of your own subclass, or is called with a
+            mask, with `training` or for its attention maps.
+        TypeError: If `model` is not a model, or if a layer needs the size of
+            the images, which is unknown.
 
     Example:
         >>> model = cbam_keras.models.ResNet18(
@@ -67,7 +67,7 @@ def to_core(model: keras.Model) -> keras.Model:
             replaced[id(step.operation)] = [call]
     _check(model, rewriters)
     core = copy_with(model, {}, None, replaced)
-    # A dictionary keeps the order, and each name once.
+    # A dictionary keeps the order, and holds each name once.
     third_party = {
         type(x).__name__: None
         for x in _graph.layers_within(core)
@@ -97,7 +97,9 @@ def _check(model, rewriters):
         if options.get("mask") is not None:
             problems[path] = "takes a mask, which layers of Keras do not"
         elif options.get("return_attention_maps") or options.get("training"):
-            problems[path] = "is called with options of its own"
+            problems[path] = (
+                "is called with `training` or `return_attention_maps`"
+            )
     reached = {x for y in rewriters for x in _graph.layers_within(y.layer)}
     for layer in _graph.layers_within(model):
         if isinstance(layer, AttentionLayer) and not _is_ours(layer):
@@ -118,7 +120,7 @@ class _Rewriter:
     def __init__(self, layer, step):
         self.layer = layer
         self.step = step
-        # Layers of Keras, each by its name, which the layer's calls share.
+        # Layers of Keras by their names, shared by all calls of the layer.
         self.layers: dict[str, layers.Layer] = {}
         self._count: collections.Counter[str] = collections.Counter()
 
@@ -129,8 +131,10 @@ class _Rewriter:
         except TypeError as error:
             # The error is that of an operation of Keras, which names no layer.
             if any(None in x.shape[1:] for x in tensors):
-                note = f'Layer "{self.step.path}" needs images of one size'
-                error.add_note(note)
+                error.add_note(
+                    f'Layer "{self.step.path}" needs images of one size: give '
+                    "the model an input of known height and width"
+                )
             raise
         for node in _graph.nodes_between(tensors, [outputs]):
             if not isinstance(node.operation, layers.Layer):
@@ -141,7 +145,7 @@ class _Rewriter:
         return outputs
 
     def call_per_frame(self, inputs):
-        """Does the same for a layer in `TimeDistributed`."""
+        """Does the same as `__call__` for a layer in `TimeDistributed`."""
         if "frames" not in self.layers:
             frame = keras.Input(inputs.shape[2:], dtype=inputs.dtype)
             model = keras.Model(frame, self(frame), name=self.layer.name)
@@ -159,7 +163,7 @@ class _Rewriter:
         )
         outputs = inputs
         for part in layer._gates():
-            # Both gates see the input only where they are parallel.
+            # The second gate sees the input only if the gates are parallel.
             is_parallel = getattr(layer, "order", "") == "parallel"
             with _graph.attributes(part, _Part(self, part).methods()):
                 value = part._gate_value(inputs if is_parallel else outputs)
@@ -168,7 +172,7 @@ class _Rewriter:
 
 
 class _Part:
-    """What a gate has in place of its methods: layers of Keras."""
+    """Replaces the methods of a gate that apply weights by layers of Keras."""
 
     def __init__(self, rewriter, part):
         self.layers = rewriter.layers
@@ -202,7 +206,7 @@ class _Part:
         return methods
 
     def call(self, kind, name, x, weights=(), **options):
-        """Calls a layer of Keras, which it makes the first time.
+        """Calls a layer of Keras, which is made at the first call.
 
         `options` are the arguments of the layer's class, `kind`.
         """

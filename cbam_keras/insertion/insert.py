@@ -93,11 +93,12 @@ def insert_attention(
             `keras.Sequential` must be built.
         attention: A name, class or layer, see `layers.make_attention`. Defaults
             to `"cbam"`.
-        after: The layers that attention follows: a regular expression, names,
-            or a function of a layer. The expression is searched in names
-            (`re.search`); the function returns a boolean. A string that equals
-            the name of a layer selects only that layer. Layers of nested models
-            are named `"backbone/conv1"`, or `"conv1"` if that is unambiguous.
+        after: The layers that attention follows: a regular expression, a list
+            of names, or a function of a layer. The expression is searched in
+            names (`re.search`); the function returns a boolean. A string that
+            equals the name of a layer selects only that layer. Layers of nested
+            models are named `"backbone/conv1"`, or `"conv1"` if that is
+            unambiguous.
             Defaults to `None`, which means the end of each residual branch
             (before the addition, stochastic depth and layer scale) or, without
             residual branches, the last layer at each resolution.
@@ -110,16 +111,18 @@ def insert_attention(
             after the last feature map that all outputs share before pooling or
             flattening; backbones that share nothing have one each. Defaults to
             `"all"`.
-        into: Names of layers: attention goes only on connections to these, such
-            as skip connections. They take the output of the layers of `after`,
-            or an output of the nested model that the layer is in. Defaults to
-            `None`, which means into all.
+        into: Name or list of names: attention goes only on the connections from
+            the layers of `after` to these layers, such as skip connections.
+            They must take the output of each layer of `after`, or of the nested
+            model that it is in. Defaults to `None`, which means all
+            connections.
         instead_of: Attention modules to replace: a type such as `"se"`, a name,
             a regular expression, or several. They are `cbam_keras` layers,
-            modules that `adopt` recognizes (EfficientNet), or layers of a class
-            named after attention, such as `MyCBAM`. With `identity=True`,
-            predictions change by what these modules did, so fine-tune the
-            network. Not with `after` and `into`. Defaults to `None`.
+            modules that `adopt` recognizes (as in EfficientNet), or layers of a
+            class named after attention, such as `MyCBAM`. Even with
+            `identity=True` predictions change, since these modules are gone, so
+            fine-tune the network. It excludes `after` and `into`. Defaults to
+            `None`.
         dry_run: Boolean. If `True`, returns the places without building a
             model. Defaults to `False`.
 
@@ -147,7 +150,7 @@ def insert_attention(
         >>> bool(keras.ops.all(new(x) == old(x)))
         True
     """
-    # A gate of skips says itself where it goes.
+    # `"gate"` is for U-Nets. The error of that layer says how to use it.
     if isinstance(attention, str) and attention != "gate":
         _checks.one_of("attention", attention, ATTENTION)
     original = model
@@ -181,7 +184,7 @@ def insert_attention(
     attentions = candidates.in_stages(places, attention, stages, top)
     places = list(attentions)
     users = None if into is None else candidates.users_named(places, into)
-    # What takes the place of attention takes its name, too.
+    # A layer that replaces attention also gets its name.
     ending = "_attention" if instead_of is None else ""
     attention_layers = {
         id(place.operation): candidates.attention(
@@ -230,8 +233,10 @@ def remove_attention(
         A `keras.Model`, not compiled.
 
     Raises:
-        ValueError: If the model has no such gates, if its graph is not known,
-            or if a layer is inside another layer that is not a model.
+        ValueError: If the model has no such attention layers, if its graph is
+            not known, or if an attention layer cannot be removed: it is inside
+            a layer that is not a model, its map is an output, or it takes a
+            gating signal.
         TypeError: If `model` is not a model.
 
     Example:
@@ -271,7 +276,7 @@ def _why_it_stays(graph, layer):
         return "its layer is inside another layer"
     if any(len(step.outputs) > 1 for step in calls):
         return "its map is an output of its layer"
-    # A mask is another argument.
+    # A mask is passed as another argument, so it is not counted here.
     args, kwargs = calls[0].arguments
     if len(keras.tree.flatten(args or kwargs["inputs"])) > 1:
         return "it takes a gating signal, and transforms the features"
@@ -282,18 +287,19 @@ def _why_it_stays(graph, layer):
 def freeze_batch_norm(model: keras.Model) -> int:
     """Freezes the batch normalization of a trained network for fine-tuning.
 
-    Compile the model afterwards, and call this again after setting `trainable`
-    of the whole model.
+    Compile the model afterwards. If you later set `trainable` of the whole
+    model, call this function again.
 
     Frozen layers normalize with their moving averages, which do not change.
     Layers of nested models are frozen too. The normalization of attention
-    layers stays trainable, since inserted layers must still learn averages.
+    layers stays trainable, since the averages of inserted layers are not
+    trained yet.
 
     Args:
         model: A `keras.Model`, which is changed in place.
 
     Returns:
-        Integer, how many layers are frozen.
+        Integer, the number of frozen layers.
 
     Example:
         >>> model = keras.applications.MobileNetV2(weights=None)

@@ -25,8 +25,8 @@ from cbam_keras.layers import (
 # batch of one, with NaN for unknown sizes. The batch axis counts: a model may
 # fold other axes into it, e.g. windows.
 def _convolution(layer, x, y):
-    # Each weight of the kernel counts once at each position of the output. The
-    # kernel of groups, or of single channels, has fewer weights.
+    # Each weight of the kernel counts once at each position of the output, also
+    # in grouped and depthwise convolutions, whose kernels have fewer weights.
     return math.prod(layer.kernel.shape) * math.prod(y) // _channels(layer, y)
 
 
@@ -36,7 +36,7 @@ def _transposed_convolution(layer, x, y):
 
 
 def _separable(layer, x, y):
-    # A depthwise convolution to these channels, then a pointwise one.
+    # A depthwise convolution to `inner_channels`, then a pointwise one.
     inner_channels = _channels(layer, x) * layer.depth_multiplier
     positions = math.prod(y) // _channels(layer, y)
     macs_per_channel = math.prod(layer.kernel_size) + layer.filters
@@ -72,7 +72,8 @@ def _efficient(layer, x, y):
 
 def _coordinate(layer, x, y):
     channels, hidden = layer.squeeze[0].shape
-    # Each line has a vector of means, which both dense layers see.
+    # Each row and each column has a vector of means, which goes through both
+    # dense layers.
     lines = sum(x[1:]) - channels
     return 2 * x[0] * lines * channels * hidden
 
@@ -86,7 +87,7 @@ def _bam(layer, x, y):
 
 
 def _mlp_and_map(layer, x, y):
-    # Scores all positions by a dot product over channels.
+    # The map costs a dot product over channels at each position.
     channels, hidden = layer.squeeze[0].shape
     return 2 * x[0] * channels * hidden + math.prod(x)
 

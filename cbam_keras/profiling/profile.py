@@ -21,13 +21,13 @@ class LayerProfile:
             nested models: `"backbone/conv1"`.
         kind: String, the class of the layer.
         group: String, `"convolution"`, `"dense"`, `"attention"`,
-            `"other"` or `"not counted"`. `"other"` are normalization and other
-            layers that only scale, shift or look up.
+            `"other"` or `"not counted"`. `"other"` is for normalization and
+            other layers that only scale, shift or look up values.
         output_shape: Tuple, the shape of its first output without the batch.
         parameters: Integer, trainable parameters.
         macs: Integer, the multiply-accumulates for one sample, or `None` if
-            they cannot be counted. They are those of all calls of a shared
-            layer.
+            they cannot be counted. For a shared layer, it is the sum over all
+            calls.
     """
 
     name: str
@@ -125,7 +125,7 @@ class Profile(_terminal.Tabular):
         title = f"{self.model}, input {self.input_shape}"
         note = ""
         if self.uncounted:
-            note = "The total excludes the MACs of layers of unknown kinds: "
+            note = "The total excludes the MACs of layers of unknown classes: "
             note += ", ".join(self.uncounted)
         yield _terminal.Table(title, rows, totals, note)
 
@@ -136,23 +136,25 @@ def profile_model(
 ) -> Profile:
     """Counts trainable parameters and multiply-accumulates of a model.
 
-    Layers of an unknown kind are `.uncounted`: the totals exclude their MACs.
+    Layers of unknown classes are `.uncounted`: the totals exclude their MACs.
 
     A MAC is one multiply and one add of a convolution or dense layer.
 
     The model is not run: shapes are propagated through its graph. As in the
-    tables of the paper, the attention layers of `cbam_keras` are counted too
-    (an MLP once for each pool), including positions in the padding. Biases,
-    normalization, activations, pooling and products of feature maps are not.
+    tables of the paper, the attention layers of `cbam_keras` are counted too,
+    the shared MLP once for each pool. Convolutions include multiplications with
+    padding. Biases, normalization, activations, pooling and products of feature
+    maps are not counted.
 
     Args:
         model: Functional `keras.Model`, or a built `keras.Sequential`. The
             layers of nested models, also in `TimeDistributed`, are counted one
-            by one. A subclassed model in another is not, with a warning.
-            Attention inside a layer has a row of its own, without MACs.
+            by one. A subclassed model inside another model is not counted,
+            with a warning. Attention inside your own layer has a row of its
+            own, without MACs.
         input_shape: Shape of the input without the batch, e.g. `(224, 224, 3)`.
             For several inputs, a list of shapes in the order of `model.inputs`.
-            Defaults to `None`, which means that of the model.
+            Defaults to `None`, which means the input shape of the model.
 
     Returns:
         A `Profile`. Its totals include the parameters of layers that are
@@ -195,11 +197,11 @@ def _rows(model: keras.Model, steps: Sequence) -> Iterator[LayerProfile]:
     for step in steps:
         if isinstance(step.operation, layers.Layer):
             calls.setdefault(id(step.operation), []).append(step)
-    # The ids of variables that a row before has counted.
+    # The ids of variables that an earlier row has counted.
     counted: set[int] = set()
 
     def count_new(layer):
-        """Counts the parameters of a layer that no row before has counted."""
+        """Counts the parameters of a layer that no earlier row has counted."""
         new = [v for v in layer.trainable_weights if id(v) not in counted]
         counted.update(id(v) for v in layer.weights)
         return sum(math.prod(variable.shape) for variable in new)
@@ -256,7 +258,7 @@ def _shapes(model: keras.Model, input_shape: Sequence | None) -> list[tuple]:
             for axes, x in zip(expected, model.inputs, strict=True)
         )
         raise ValueError(
-            "`input_shape` must give all axes of each input but the batch, "
+            "`input_shape` must give all axes of each input except the batch, "
             "e.g. input_shape=(224, 224, 3). Received: input_shape="
             f'{input_shape} for model "{model.name}", which takes {takes}'
         )

@@ -9,13 +9,14 @@ from cbam_keras import _checks, _graph
 from cbam_keras._graph import ArrayLike
 from cbam_keras.explain.figures import style
 
-# Figures of more images cannot be read.
+# A figure with more images cannot be read.
 MAX_ROWS = 32
 # The widest figure, in inches.
 MAX_WIDTH = 12.5
 # The opacity of colors grows with the heat; without heat there is no color.
 OPACITY = 0.85 * np.linspace(0, 1, 256) ** 0.7
-# A smaller range of maps is not spread over all colors, or noise would be.
+# The colors span at least this much on both sides of their center, or noise
+# would get all colors.
 MIN_REACH = 0.05
 # Rounding may carry a value this far out of its range.
 ROUND_OFF = 1e-3
@@ -40,22 +41,24 @@ def plot_grad_cam(
 
     Give the maps of several networks by name to compare them.
 
-    Each row starts with the image. Heat is drawn over it in grayscale. Signals
-    are drawn as lines in front of their heat, each channel in a scale of its
-    own, the first on top.
+    Each row starts with the image. Heat is drawn in colors over the image in
+    grayscale. Signals are drawn as lines in front of their heat, each channel
+    in a scale of its own, the first on top.
 
     Args:
         images: Images from before preprocessing, at most 32, `(B, H, W, C)` or
-            `(B, H, W)`. `C` is 1 or 3. They are in [0, 1] if none of them has
-            more than 1, in [0, 255] otherwise. They may be larger than the
-            maps. Or signals `(B, L, C)` or `(B, L)`, of any numbers. Of volumes
-            and videos give a slice.
+            `(B, H, W)`. `C` is 1 or 3. They are taken as [0, 1] if no value
+            exceeds 1, and as [0, 255] otherwise. They may be larger than the
+            maps. Or signals `(B, L, C)` or `(B, L)`, with any values. For
+            volumes and videos, pass one slice or frame.
         heat_maps: Array in [0, 1] as `explain.grad_cam` returns, or a mapping
-            of column names to arrays. It is `(B, H, W)` or `(B, L)`.
-        probabilities: Array `(B,)` in [0, 1] of the explained class, or such a
-            mapping. It is written below the maps. Defaults to `None`.
-        classes: Sequence of `B` strings, the explained classes, or such a
-            mapping. They are written below the maps. Defaults to `None`.
+            of column names to such arrays. It is `(B, H, W)` or `(B, L)`.
+        probabilities: Array `(B,)` in [0, 1] of the explained class, or a
+            mapping of column names to such arrays. It is written below the
+            maps. Defaults to `None`.
+        classes: Sequence of `B` strings, the explained classes, or a mapping of
+            column names to such sequences. They are written below the maps.
+            Defaults to `None`.
         labels: Sequence of `B` strings, written below the images. These are,
             for example, the true classes. Defaults to `None`.
         title: String, written over the figure. Defaults to `""`.
@@ -85,7 +88,7 @@ def plot_grad_cam(
     chances = _by_network("probabilities", probabilities, maps, count, form)
     side = 1.9 if count < 4 else 1.5
     width, height = style.panel_size(samples[0], side)
-    # The blackest quarter is left out, since it would look like shadow.
+    # The darkest quarter is left out, since it would look like shadow.
     scale = style.color_scale("inferno", (0, 1), first=0.25, alpha=OPACITY)
     if len(shape) == 2:
         # These colors darken with the heat, since there is no image below.
@@ -116,9 +119,10 @@ def plot_attention_maps(
 
     Each block starts with the image. Tiles follow in the order in which the
     layers run, each with its least and greatest value. One color scale, drawn
-    next to the tiles, spans the values of the spatial maps (without any, of the
-    channel maps) except 1% at each end. It is symmetric around 1 if attention
-    amplifies, as with `identity_init`. Channel curves have their own scale.
+    next to the tiles, spans the values of the spatial maps except 1% at each
+    end, or those of the channel maps if there are no spatial ones. It is
+    symmetric around 1 if attention amplifies, as with `identity_init`. Channel
+    curves have their own scale.
 
     Args:
         images: See `plot_grad_cam`.
@@ -164,14 +168,14 @@ def plot_attention_maps(
     count = 1 + len(gates)
     width, height = style.panel_size(samples[0], 1.35 if count < 15 else 1.1)
     rows = math.ceil(count * width / MAX_WIDTH)
-    # Each row has the same number, as far as they go.
+    # All rows have the same number of tiles, except the last one.
     columns = math.ceil(count / rows)
     # The curves are as high as the image if there are no spatial maps.
     heights = [height]
     if spatials and channels:
         heights.append(0.36)
     low, high = _limits(spatials or channels)
-    # The heights of all curves, to 0 and 1 at least.
+    # The limits of all curves, which include 0 and 1.
     least = min([0, *map(np.min, channels)])
     greatest = max([1, *map(np.max, channels)])
     scale = style.color_scale("viridis", (low, high), alpha=0.7)
@@ -251,7 +255,8 @@ def plot_masks(
     shapes = {name: np.shape(x) for name, x in predictions.items()}
     if not shapes or {*shapes.values(), np.shape(images)[:3]} != {masks.shape}:
         raise ValueError(
-            "`images`, `masks` and `predictions` must be of the same images. "
+            "`images`, `masks` and `predictions` must have the same number of "
+            "images, height and width. "
             f"Received: images {np.shape(images)}, masks {masks.shape}, "
             f"predictions {shapes}"
         )
@@ -358,7 +363,7 @@ def _check_heat(heat_maps):
 def _check_samples(images, shape):
     """Returns images or signals `(B, ..., C)` as they are drawn.
 
-    `shape` is that of their maps, where `None` is any size.
+    `shape` is the shape of their maps, with `None` for any size.
     """
     numbers = _graph.number_array("images", images, booleans=True)
     array = numbers.astype(float)
@@ -378,17 +383,17 @@ def _check_samples(images, shape):
             if array.ndim < 4:
                 hint += ". Give a single one as images[None]"
         raise ValueError(
-            f"`images` must be of the shape of their maps, {shape}, or with 1 "
-            f"or 3 channels as the last axis, and at most {MAX_ROWS}, or the "
-            f"figure cannot be read. Received: images.shape={numbers.shape}"
+            f"`images` must have the shape of their maps, {shape}, or 1 or 3 "
+            f"channels in addition as the last axis, and be at most {MAX_ROWS} "
+            f"to fit into a figure. Received: images.shape={numbers.shape}"
             f"{hint}"
         )
     if rank == 2:
         return array
     low = array.min()
     high = array.max()
-    # Resizing turns images in [0, 1] into these, which would be black if they
-    # were drawn as [0, 255].
+    # Resizing may turn images in [0, 1] into values slightly above 1. Drawn as
+    # [0, 255], such images would be black.
     is_above = numbers.dtype.kind == "f" and 1 + ROUND_OFF < high <= 2
     if low < -ROUND_OFF or high > 255 + ROUND_OFF or is_above:
         raise ValueError(
@@ -405,7 +410,7 @@ def _number_array(name, value):
 
 
 def _by_network(name, value, networks, count, form="{}"):
-    """Returns the texts of each network; those of one need no name."""
+    """Returns the texts of each network; a single one needs no mapping."""
     if value is None or (len(networks) == 1 and not isinstance(value, Mapping)):
         value = dict.fromkeys(networks, value)
     if not isinstance(value, Mapping) or set(value) != set(networks):

@@ -81,10 +81,10 @@ def color_scale(
     first: float = 0,
     alpha: float | np.ndarray = 1,
 ) -> "ScalarMappable":
-    """Returns colors, or those of a colormap, over a range of values.
+    """Returns the scale of a list of colors, or of a colormap, over a range.
 
-    A colormap begins at `first` of 1; `alpha` are the opacities of its 256
-    colors.
+    A colormap begins at the fraction `first` of its colors. `alpha` is the
+    opacity of its 256 colors.
     """
     cm = _checks.require("matplotlib.cm", extra="plot")
     matplotlib = _checks.require("matplotlib", extra="plot")
@@ -202,8 +202,9 @@ def panel_size(sample: np.ndarray, side: float) -> tuple[float, float]:
 class Grid:
     """Panels of images in rows and columns, with maps in one scale of colors.
 
-    Each of the rows has a panel of each of the heights below the other, in
-    `panels` too; `names` are written over the columns. Sizes are in inches.
+    Each of the rows has one panel per height in every column, one below the
+    other; each counts as a row in `panels`. `names` are written over the
+    columns. Sizes are in inches.
     """
 
     def __init__(
@@ -296,7 +297,7 @@ class Grid:
     ) -> None:
         """Draws values as a curve, the largest first, colored by a scale.
 
-        The heights are from the first to the second of the ends.
+        The vertical axis goes from the first to the second of `ends`.
         """
         low, high = ends
         values = np.sort(values)[::-1]
