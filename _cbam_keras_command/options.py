@@ -54,8 +54,8 @@ defaults             epochs  batch  learning rate
   --frozen           20      32     0.001 0.003 0.01 0.03 (tune: 0.01)
   --recipe default   4       32     0.01
 2 + 4: frozen epochs, then epochs. Without --recipe and --epochs, epochs are
-added until there are 200 steps, or 60 with --weights, except for the three
-datasets of digits."""
+added until there are 200 steps, or 60 with --weights and no --masks, except
+for the three datasets of digits."""
 
 
 def whole(text: str) -> int:
