@@ -114,6 +114,14 @@ def test_every_argument_changes_something(layer_class, argument):
     )
 
 
+@pytest.mark.parametrize("layer_class", [CBAM, SCSE])
+def test_a_layer_with_two_maps_says_how_to_get_both(layer_class):
+    layer = layer_class()
+    with pytest.raises(AttributeError, match="Call `attention_maps`"):
+        layer.attention_map(random_input())
+    assert len(layer.attention_maps(random_input())) == 2
+
+
 def test_a_gate_of_another_activation_can_be_the_identity():
     x = random_input()
     for activation in (

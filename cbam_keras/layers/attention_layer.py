@@ -163,6 +163,13 @@ class AttentionLayer(layers.Layer):
         """Returns the output of `call`, given what `_gate_value` returns."""
         return inputs * value
 
+    def _map(self, x, training, mask):
+        # Subclasses with one map override this.
+        raise AttributeError(
+            f"{self._label} has no single attention map. Call "
+            "`attention_maps`, which returns the maps of both gates"
+        )
+
     def _mask_argument(self, mask):
         """Returns a mask as a keyword argument, or nothing for `None`.
 

@@ -85,11 +85,11 @@ def build_preset(name: str, **options: Any) -> keras.Model:
     """Builds a network of the paper's tables.
 
     For checkpoints of the authors' released code or of torchvision, pass
-    `downsample_in="3x3"`, as these networks have it: without it,
-    `load_torch_weights` refuses them, since predictions would be worse.
+    `downsample_in="3x3"`: networks of bottlenecks refuse them without it.
 
     By default, bottlenecks have the stride in the first 1x1 convolution, which
-    gives the reported FLOPs.
+    gives the reported FLOPs. In these checkpoints it is in the 3x3 convolution,
+    so predictions would be worse.
 
     Args:
         name: String, a key of `PRESETS`, e.g. `"resnet50-cbam"`.
