@@ -42,8 +42,14 @@ def combine(old, new):
         (x["seed"], x.get("fold"), x["variant"]): x
         for x in [*old["networks"], *new["networks"]]
     }
+    # Variances are of the runs of one call: those of most runs are kept.
+    errors = dict(old.get("errors") or {})
+    for name, variances in (new.get("errors") or {}).items():
+        if variances["pairs"] >= errors.get(name, variances)["pairs"]:
+            errors[name] = variances
     return new | {
         "settings": new["settings"] | settings,
+        "errors": errors,
         "networks": [*networks.values()],
         "seeds": sorted({seed for seed, _, _ in networks}),
     }
