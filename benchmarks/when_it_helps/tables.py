@@ -217,9 +217,9 @@ FOREST = {
     "articles": "clothing among clutter",
     "fashion": "Fashion-MNIST",
     "few": "Fashion-MNIST, 1,800 images",
-    "photographs-again": "photographs, fine-tuned",
+    "photographs-again": "CIFAR-10 at 96 px, fine-tuned",
     "solar-cells-again": "solar cells, fine-tuned",
-    "photographs-frozen-chosen": "photographs, frozen network",
+    "photographs-frozen-chosen": "CIFAR-10 at 96 px, frozen",
     "bccd": "blood cells, detection",
     "camvid": "streets, segmentation",
 }

@@ -72,10 +72,15 @@ def is_gate_by_words(definition: Definition) -> bool:
 def claims_attention(node: ast.FunctionDef | ast.ClassDef) -> bool:
     """Returns whether a definition is called attention, and computes some.
 
-    Functions of that name may also test it, or load its weights.
+    Functions of that name may also test it, or load its weights, and classes
+    hold its settings. A class with a `call` is a layer, whatever it computes.
     """
     if not claim_of(node.name):
         return False
+    if isinstance(node, ast.ClassDef) and any(
+        isinstance(x, ast.FunctionDef) and x.name == "call" for x in node.body
+    ):
+        return True
     nodes = [*ast.walk(node)]
     returns = any(isinstance(x, ast.Return) and x.value for x in nodes)
     if isinstance(node, ast.FunctionDef) and not returns:

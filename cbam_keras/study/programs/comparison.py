@@ -132,10 +132,11 @@ def compare(
             its result. Defaults to `"crowded_mnist"`.
         recipe: A `training.Recipe`, or the name of one in `training.RECIPES`.
             Several seeds replace its seed. Defaults to `None`, which means
-            `"fine-tuning"` with `weights`, else one epoch in batches of 64, at
-            a learning rate of 0.01, or 0.03 for `"tiny"`. If that is fewer than
-            200 steps, or 60 with `weights`, there are more epochs, except for
-            the embedded digits.
+            `"segmentation"` for masks, `"fine-tuning"` with `weights`, else one
+            epoch in batches of 64, at a learning rate of 0.01, or 0.03 for
+            `"tiny"`. If that is fewer than 200 steps, or 60 with
+            `"fine-tuning"`, there are more epochs, except for the embedded
+            digits.
         layer_options: Mapping of arguments of the attention layers, such as
             `{"reduction_ratio": 8}`. Each layer gets those that it takes; one
             that no layer takes is an error. With `{"identity_init": False}`, a
