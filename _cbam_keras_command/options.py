@@ -120,7 +120,12 @@ def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
     by_case = {str(name).lower(): name for name in names}
     near = difflib.get_close_matches(str(text).lower(), by_case, 1)
     is_needed = near and len(by_case) > least
-    return f'. Did you mean "{by_case[near[0]]}"?' if is_needed else ""
+    if not is_needed:
+        return ""
+    name = by_case[near[0]]
+    # `None` is no name.
+    found = f'"{name}"' if isinstance(name, str) else str(name)
+    return f". Did you mean {found}?"
 
 
 def layers(text: str) -> int | float | str:

@@ -16,6 +16,7 @@ from cbam_keras import (
     cli,
     data,
     insert_attention,
+    layers,
     models,
     study,
     training,
@@ -49,6 +50,11 @@ def test_an_unknown_argument_names_the_nearest(call, answer):
 def test_an_unknown_name_of_many_names_the_nearest(call, answer):
     with pytest.raises(ValueError, match=f'Did you mean "{answer}"'):
         call()
+
+
+def test_none_is_suggested_as_it_is_written():
+    with pytest.raises(ValueError, match=r"Did you mean None\?$"):
+        layers.make_attention("none")
 
 
 def test_few_names_are_their_own_answer():
