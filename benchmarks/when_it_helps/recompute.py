@@ -73,6 +73,7 @@ SENTENCES = {
     "+0.18 ± 0.31": ("cifar10-pooled", "cbam", "none-longer"),
     "+1.0 ± 0.3": ("cifar10-pooled", "cbam", "none-20-epochs"),
     "+0.96 ± 0.30": ("cifar10-pooled", "cbam", "none-20-epochs"),
+    "+0.41 ± 1.13": ("cifar10-equal-time", "cbam", "none-20-epochs"),
     "+1.15": ("cifar10", "none-wide", "none"),
     "+0.96 ± 1.24": ("cifar10", "cbam", "none-wide"),
     "+1.38 ± 0.66": ("cifar10-again", "cbam", "none"),

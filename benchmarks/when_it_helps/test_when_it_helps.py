@@ -238,6 +238,20 @@ def test_sentences_have_other_numbers_of_the_studies():
     assert mean > half
 
 
+def test_training_times_that_pages_call_equal_are_nearly_so():
+    seconds = {
+        (x["variant"], x["seed"]): x["seconds"]
+        for x in recompute.read()["cifar10-equal-time"]["networks"]
+    }
+    ratios = [
+        seconds["cbam", seed] / seconds["none-20-epochs", seed]
+        for seed in (20, 21, 22)
+    ]
+    least, most = (100 * (end(ratios) - 1) for end in (min, max))
+    page = (recompute.ROOT / "docs/when-it-helps.md").read_text("utf-8")
+    assert f"took {least:.0f} to {most:.0f}% longer than these" in page
+
+
 def test_rates_that_runs_chose_changed_both_networks_alike():
     studies = recompute.read()
     chosen = studies["photographs-chosen"]["networks"]

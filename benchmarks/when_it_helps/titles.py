@@ -38,6 +38,7 @@ TITLES = MEASURED_TITLES | {
     "cifar10-again": "CIFAR-10, new seeds",
     "cifar10-pooled": "CIFAR-10, 15 epochs",
     "cifar10-converged": "CIFAR-10, 60 epochs",
+    "cifar10-equal-time": "CIFAR-10 at equal training time",
     "photographs-again": "CIFAR-10 enlarged to 96 pixels, pretrained network",
     "photographs": "CIFAR-10 enlarged to 96 pixels, best epoch tested",
     "solar-cells-again": "solar cells, pretrained network",
