@@ -23,8 +23,14 @@ def results_of(content):
         study.Outcome(**{name: x[name] for name in names if name in x})
         for x in content["networks"]
     ]
-    # What earlier versions did not store.
-    usual = {"question": "", "threshold": None, "class_names": [], "labels": {}}
+    # What earlier versions did not store, and a baseline that was not trained.
+    usual = {
+        "question": "",
+        "threshold": None,
+        "class_names": [],
+        "labels": {},
+        "baseline": None,
+    }
     known = {name: x for name, x in content.items() if x is not None}
     found = study.Results.of(
         pathlib.Path(content["study"]), usual | known | {"outcomes": outcomes}
