@@ -325,10 +325,9 @@ def _verdict(gate):
         difference = near.first_difference
         words = difference.words if difference else ""
         return Finding.NEAREST.say(ours=near.words, difference=words)
-    is_open = finding is Finding.NO_SIGMOID
-    if is_open and probes.is_alone:
-        finding = Finding.LOGITS
-    low, high = probes.limits if is_open else (0, 0)
+    if finding is Finding.NO_SIGMOID and probes.is_alone:
+        return Finding.LOGITS.say()
+    low, high = probes.limits if finding is Finding.NO_SIGMOID else (0, 0)
     factors = f"factors from {low:.2f} to {high:.2f}"
     return finding.say(probes=probes, what=factors)
 
@@ -344,7 +343,7 @@ def _claim(gate, verdict):
     claim = claim_of(cut.called)
     if not claim or cut.is_ours or probes is None:
         return "", None
-    # What the caller makes of them decides whether the name is right.
+    # What the caller makes of the factors decides whether the name is right.
     if verdict.finding is Finding.LOGITS:
         return "", None
     # A block that adds its input is not what it is named for.

@@ -124,7 +124,7 @@ class Finding(enum.Enum):
     UNUSED = CheckState.FAULTY, "unused: {calls}; {verdict}"
 
     NOT_ANALYZED = CheckState.NOT_ANALYZED, "not analyzed: {reason}"
-    # Whether they are scaled by a sigmoid is not seen in what returns them.
+    # Only the caller shows whether these factors go through a sigmoid.
     LOGITS = (
         CheckState.NOT_ANALYZED,
         "not analyzed: returns factors without a sigmoid, which its caller may "

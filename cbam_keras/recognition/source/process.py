@@ -235,7 +235,8 @@ def main(lacking: list[str], protect: Callable[[str], None]) -> None:
             signal.setitimer(signal.ITIMER_PROF, order["seconds"])
         try:
             with _settings_kept():
-                # What the file builds by itself begins with weights of its own.
+                # Networks that the file builds itself have the same initial
+                # weights in each run.
                 keras.utils.set_random_seed(0)
                 text = read_text(path)
                 rows = texts.check(text, path, job.only, job.imports)

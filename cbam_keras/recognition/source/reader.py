@@ -168,7 +168,8 @@ class TextReader:
         if why := lacks_call(gate):
             verdict = Finding.NO_CALL.say(why=why)
             return [_failed(gate, "").with_verdict(verdict)]
-        # The weights that it begins with, and so its row, follow from it alone.
+        # Its initial weights, and so its row, follow from the definition alone,
+        # whatever was checked before it.
         keras.utils.set_random_seed(0)
         names = gate.names & gate.source.namespace.keys() - {gate.name}
         has_gates = any(map(is_meant, names))
