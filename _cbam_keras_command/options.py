@@ -115,6 +115,11 @@ def _unknown(text, names):
     return argparse.ArgumentTypeError(f"{text!r} is not one of {listed}")
 
 
+def quoted(value: object) -> str:
+    """Returns strings in double quotes and anything else by its `repr`."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
 def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
     """Returns the nearest of more names than `least` as a question, if any."""
     by_case = {str(name).lower(): name for name in names}
@@ -122,10 +127,7 @@ def nearest(text: object, names: Iterable[object], least: int = 10) -> str:
     is_needed = near and len(by_case) > least
     if not is_needed:
         return ""
-    name = by_case[near[0]]
-    # `None` is no name.
-    found = f'"{name}"' if isinstance(name, str) else str(name)
-    return f". Did you mean {found}?"
+    return f". Did you mean {quoted(by_case[near[0]])}?"
 
 
 def layers(text: str) -> int | float | str:

@@ -16,6 +16,7 @@ from typing import Any, ParamSpec, TypeGuard, TypeVar
 import keras
 
 from _cbam_keras_command.options import nearest
+from _cbam_keras_command.options import quoted as quoted
 
 Value = TypeVar("Value")
 Arguments = ParamSpec("Arguments")
@@ -176,11 +177,6 @@ def data_format(value: str | None) -> str:
     if value is None:
         return keras.config.image_data_format()
     return one_of("data_format", value, ("channels_last", "channels_first"))
-
-
-def quoted(value: object) -> str:
-    """Returns strings in double quotes and anything else by its `repr`."""
-    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def shown(value: object) -> str:
