@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from cbam_keras import _checks
-from cbam_keras.convert.matching import gates_in, make_plan
+from cbam_keras.convert.matching import CLASSIFIERS, gates_in, make_plan
 from cbam_keras.convert.names import GATES
 from cbam_keras.convert.torch_files import describe_source, read, to_numpy
 
@@ -28,10 +28,7 @@ NAMING_ADVICE = (
 )
 # The classifier, ignored where the model has none.
 CLASSIFIER = {
-    f"{layer}.{kind}"
-    # Residual networks, EfficientNet-Lite and MobileNetV2.
-    for layer in ("fc", "_fc", "classifier.1")
-    for kind in ("weight", "bias")
+    f"{module}.{kind}" for module in CLASSIFIERS for kind in ("weight", "bias")
 }
 
 

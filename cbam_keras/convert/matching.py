@@ -20,6 +20,13 @@ from cbam_keras.convert.names import (
     GateKeys,
 )
 
+_MOBILE_CLASSIFIER = "classifier.1"
+# The modules of the classifiers of all networks.
+CLASSIFIERS = (
+    NETWORK["predictions"],
+    LITE_NETWORK["predictions"],
+    _MOBILE_CLASSIFIER,
+)
 _PART = re.compile(rf"stage(\d+)_block(\d+)_({'|'.join(BLOCK)}|attention)")
 
 
@@ -145,7 +152,7 @@ def _mobile_modules(ours: list[str], names: Collection[str]) -> dict[str, str]:
         "stem_bn": "features.0.1",
         "head_conv": f"{head}.0",
         "head_bn": f"{head}.1",
-        "predictions": "classifier.1",
+        "predictions": _MOBILE_CLASSIFIER,
     }
     blocks = [name.removesuffix("_conv3") for name in ours if "_conv3" in name]
     for number, block in enumerate(blocks, 1):
